@@ -1,0 +1,154 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One family of errors with stable kinds.
+
+Invariant: whatever goes wrong reaches the operator as a ``FlydError`` that says what is wrong and where (``msg``), what
+was being done (``trail``), what to do about it (``hint``), and whether trying again can help (``retryable``).
+Only ``_module.py`` turns one into a module's result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from typing import Any, ClassVar, Dict, Iterator, List, Optional, Union
+
+Detail = Union[str, int, float]
+
+
+class ErrorKind(str, enum.Enum):
+    """Whose fault it is; the values are part of the interface (``error_kind`` in results and logs)."""
+
+    BAD_INPUT = "bad_input"
+    UNTRUSTED = "untrusted"
+    OUT_OF_ORDER = "out_of_order"
+    BUSY = "busy"
+    NO_SPACE = "no_space"
+    TRANSIENT = "transient"
+    COMMAND_FAILED = "command_failed"
+    CORRUPT_STORE = "corrupt_store"
+    UNSUPPORTED = "unsupported"
+
+
+class FlydError(Exception):
+    """Base of all errors; raise one of the subclasses.
+
+    ``msg`` says what is wrong and where, ``hint`` what to do next. ``details`` are small facts for programs
+    (for example ``member``, the escaped name of an archive's member).
+    """
+
+    kind: ClassVar[ErrorKind]
+    retryable: bool = False
+
+    def __init__(self, msg: str, *, hint: str, retryable: Optional[bool] = None, **details: Detail) -> None:
+        super().__init__(msg)
+        self.msg = msg
+        self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+        self.details: Dict[str, Detail] = details
+        self.trail: List[str] = []
+
+    def __str__(self) -> str:
+        return f"while {' while '.join(self.trail)}: {self.msg}" if self.trail else self.msg
+
+
+class BadInput(FlydError):
+    """An option or an argument cannot be right, whatever the host's state."""
+
+    kind = ErrorKind.BAD_INPUT
+
+
+class Untrusted(FlydError):
+    """Bytes are not what they must be: wrong digest, or an archive that is malformed or hostile."""
+
+    kind = ErrorKind.UNTRUSTED
+
+
+class OutOfOrder(FlydError):
+    """A transition was asked for whose predecessor has not happened, or something else still depends on it."""
+
+    kind = ErrorKind.OUT_OF_ORDER
+
+
+class Busy(FlydError):
+    """Somebody else holds what is needed; the message names the holder."""
+
+    kind = ErrorKind.BUSY
+    retryable = True
+
+
+class NoSpace(FlydError):
+    """A disk, a pool or a volume has no room."""
+
+    kind = ErrorKind.NO_SPACE
+
+
+class Transient(FlydError):
+    """A fault that passes by itself (network, throttling); it was already retried."""
+
+    kind = ErrorKind.TRANSIENT
+    retryable = True
+
+
+class CommandFailed(FlydError):
+    """A program of the host failed, or did not end in time."""
+
+    kind = ErrorKind.COMMAND_FAILED
+
+
+class CorruptStore(FlydError):
+    """The database, the pool and the host contradict each other in a way that must not be mended by guessing."""
+
+    kind = ErrorKind.CORRUPT_STORE
+
+
+class Unsupported(FlydError):
+    """The host or the image lacks or needs something that this version cannot give."""
+
+    kind = ErrorKind.UNSUPPORTED
+
+
+class MissingLibrary(Unsupported):
+    """A Python package is absent from the interpreter that runs the module; ``library`` is its name on an import line."""
+
+    def __init__(self, library: str, package: str) -> None:
+        super().__init__(
+            f"the Python package {package} (import {library}) is not installed",
+            hint="run the role flyd.lite.prepare on this host: it makes /opt/flyd/venv with the packages that the modules need",
+            library=library,
+        )
+        self.library = library
+        self.package = package
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Add ``what`` ("unpacking layer 2 of 3") to the trail of any ``FlydError`` that passes, outermost first."""
+    try:
+        yield
+    except FlydError as error:
+        error.trail.insert(0, what)
+        raise
+
+
+def error_to_json(error: FlydError) -> Dict[str, object]:
+    """``error`` as an object of JSON, to cross from one process to another."""
+    return {
+        "class": type(error).__name__,
+        "msg": error.msg,
+        "hint": error.hint,
+        "retryable": error.retryable,
+        "details": error.details,
+        "trail": error.trail,
+    }
+
+
+def error_from_json(fields: Dict[str, Any]) -> FlydError:
+    """The error that ``error_to_json`` described; an unknown class becomes ``CommandFailed``."""
+    classes = {cls.__name__: cls for cls in FlydError.__subclasses__()}
+    cls = classes.get(str(fields["class"]), CommandFailed)
+    error = cls(str(fields["msg"]), hint=str(fields["hint"]), retryable=bool(fields["retryable"]), **dict(fields["details"]))
+    error.trail = [str(step) for step in fields["trail"]]
+    return error

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that must survive a power cut, and directories that only root may write to.
+
+Invariant: a file under its final name is whole and on disk; nothing is left under a name that its maker does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import Iterator
+
+from .._errors import BadInput, FlydError, NoSpace, Unsupported
+from .._names import printable
+
+
+def sync_directory(path: str) -> None:
+    """fsync(2) a directory: only then does a rename or an unlink in it survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_private_directory(path: str) -> None:
+    """Make ``path`` (0700) with its parents (0755), each synced; refuse one that others could write to."""
+    if not os.path.isdir(path):
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            os.makedirs(parent, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        sync_directory(parent)
+    check_private_directory(path)
+
+
+def check_private_directory(path: str) -> None:
+    """Refuse a directory that is a symbolic link, is not ours, or that anybody else may write to (``BadInput``)."""
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise BadInput(f"{printable(path)} is not a directory", hint="name a directory, not a link to one, or remove what is there")
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise BadInput(
+            f"{printable(path)} belongs to uid {found.st_uid} with mode {stat.S_IMODE(found.st_mode):04o}: others could change what is trusted here",
+            hint=f"look at what it holds, then `chown root: {path}` and `chmod 0700 {path}`",
+        )
+
+
+def free_bytes(path: str) -> int:
+    """Bytes that may still be written to the file system below ``path``, or below its nearest parent that exists."""
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def remove_file(path: str) -> bool:
+    """Unlink ``path`` and sync its directory; says whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    sync_directory(os.path.dirname(path))
+    return True
+
+
+@contextlib.contextmanager
+def file_errors(what: str) -> Iterator[None]:
+    """Turn an ``OSError`` of ``what`` ("writing the archive") into one of our errors."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, what) from error
+
+
+def from_os_error(error: OSError, what: str) -> FlydError:
+    """The error of our family that says what ``error`` means for an operator."""
+    where = f"{what}{': ' + printable(str(error.filename)) if error.filename else ''}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{where}: no space left on the device", hint="make room on the file system that holds it (`df -h`, `df -i`), then run again")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Unsupported(f"{where}: not permitted ({error.strerror})", hint="run as root (become: true), outside of restricted containers")
+    if error.errno == errno.EROFS:
+        return Unsupported(f"{where}: the file system is read-only", hint="a file system that went read-only after errors shows in `dmesg`; remount it when it is sound")
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return Unsupported(f"{where}: the host refuses resources ({error.strerror})", hint="raise the limits of memory and open files for this process (`ulimit -a`)")
+    return Unsupported(f"{where}: {error.strerror or error}", hint="see `dmesg`; an input/output error means that the disk below is failing")

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A child that works apart: its own mount namespace, no way to gain privileges, dead when its parent is.
+
+Invariant: whatever the child mounts is seen by nobody else and is gone when the child is, so a killed run cannot leave a mount
+behind (mount_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import traceback
+from typing import Any, Callable
+
+from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from .command import die_with_parent
+from .files import from_os_error
+
+Json = Any  # what json.dumps takes and json.loads gives back
+
+_CLONE_NEWNS = 0x00020000
+_PR_SET_NO_NEW_PRIVS = 38
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 1024, 0x4000, 1 << 18
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def own_mount_namespace() -> None:
+    """Give the calling process a mount namespace from which nothing propagates (unshare(2))."""
+    _check(_libc().unshare(_CLONE_NEWNS), "unshare")
+    mount("none", "/", "", MS_REC | MS_PRIVATE)
+
+
+def no_new_privileges() -> None:
+    """Set no_new_privs: no program started from here can gain anything by setuid or capabilities (prctl(2))."""
+    _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2); raises ``OSError``."""
+    _check(_libc().mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, data.encode() or None), target)
+
+
+def unmount(target: str) -> None:
+    """umount2(2) without force, so that it fails rather than detaches; raises ``OSError``."""
+    _check(_libc().umount2(os.fsencode(target), 0), target)
+
+
+def sync_filesystem(fd: int) -> None:
+    """syncfs(2): all of the file system that holds ``fd`` is on its device, or ``OSError``."""
+    _check(_libc().syncfs(fd), "syncfs")
+
+
+def in_child(work: Callable[[], Json], *, what: str) -> Json:
+    """The result of ``work``, run in a child that dies with this process; it comes back as JSON.
+
+    Nothing richer than JSON is read from the child: it may have been turned by a hostile archive, and unpickling would let it
+    run code here. A ``FlydError`` or ``OSError`` of the child is raised here. A child that ends without a word (killed, out of
+    memory) is ``CommandFailed`` that names ``what``.
+    """
+    set_death_signal = die_with_parent()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        set_death_signal()
+        _answer(work, write_end, what)
+    os.close(write_end)
+    try:
+        with os.fdopen(read_end, "rb") as pipe:
+            answer = pipe.read()
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(pid, 0)
+    if not answer:
+        raise CommandFailed(
+            f"the child for {what} ended without an answer (wait status {status})",
+            hint="look for the out-of-memory killer in `dmesg`; then run again",
+            retryable=True,
+        )
+    message = json.loads(answer)
+    if "error" in message:
+        raise error_from_json(message["error"])
+    return message["result"]
+
+
+def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
+    try:
+        no_new_privileges()
+        try:
+            message = {"result": work()}
+        except FlydError as error:
+            message = {"error": error_to_json(error)}
+        except OSError as error:
+            message = {"error": error_to_json(from_os_error(error, what))}
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(json.dumps(message).encode())
+        os._exit(0)
+    except BaseException:  # whatever it was, this process must never return into its parent's code
+        traceback.print_exc()
+    finally:
+        os._exit(70)
