@@ -1,0 +1,75 @@
+# `make help` says what there is. Everything is set up when it is first needed.
+FLYD_VENV ?= .venv
+VENV := $(abspath $(FLYD_VENV))
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+READY := $(VENV)/.made-from-requirements
+COLLECTIONS := build/collections
+PYTHON_PARTS := $(wildcard tests tools bench)
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help venv check static format unit sanity lint types docs-lint test demo build clean distclean
+.DEFAULT_GOAL := help
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Make the development environment in FLYD_VENV (.venv)
+
+$(READY): requirements-dev.txt tools/venv.sh
+	@tools/venv.sh $(VENV) requirements-dev.txt
+	@touch $@
+
+# A link to this checkout under the name of the collection.
+$(COLLECTIONS): tools/collection_link.sh
+	@tools/collection_link.sh $@
+	@touch $@
+
+demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the archive to PONG
+	@tools/demo.sh $(VENV)
+
+test: static ## Everything: the checks, the unit tests, and the playbooks in a VM
+	@$(PYTHON) -m pytest tests/unit $(wildcard tests/e2e)
+
+check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
+
+static: lint types docs-lint sanity
+
+unit: $(READY) ## Unit tests
+	@$(PYTHON) -m pytest tests/unit
+
+lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet --diff .
+	$(BIN)/shellcheck tools/*.sh .ci/run
+	$(BIN)/yamllint --strict .
+	PATH=$(BIN):$$PATH $(BIN)/ansible-lint --quiet
+
+types: $(READY) $(COLLECTIONS) ## mypy --strict
+	MYPYPATH=$(COLLECTIONS) $(BIN)/mypy --package ansible_collections.flyd.lite.plugins
+	MYPYPATH=plugins $(BIN)/mypy --python-version 3.11 $(PYTHON_PARTS)
+
+docs-lint: $(READY) $(COLLECTIONS) ## Documentation of the plugins and roles, changelog
+	PATH=$(BIN):$$PATH $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
+	$(BIN)/antsibull-changelog lint
+
+sanity: $(READY) ## ansible-test sanity
+	tools/sanity.sh $(VENV)
+
+format: $(READY) ## Let ruff mend what it can
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format .
+
+build: $(READY) ## The collection as a tarball in build/
+	$(BIN)/ansible-galaxy collection build --force --output-path build
+
+clean: ## Remove what was built, keep the environment and the lab's cache
+	rm -rf build .hypothesis tests/output
+	find plugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)
