@@ -51,7 +51,7 @@ lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
 
 types: $(READY) $(COLLECTIONS) ## mypy --strict
 	MYPYPATH=$(COLLECTIONS) $(BIN)/mypy --package ansible_collections.flyd.lite.plugins
-	MYPYPATH=plugins $(BIN)/mypy --python-version 3.11 $(PYTHON_PARTS)
+	MYPYPATH=plugins:tests/vm $(BIN)/mypy --python-version 3.11 $(PYTHON_PARTS)
 
 docs-lint: $(READY) $(COLLECTIONS) ## Documentation of the plugins and roles, changelog
 	PATH=$(BIN):$$PATH $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
