@@ -1,0 +1,128 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is below a pool: two files made here, or two block devices given to us.
+
+Invariant: a backing file under its name is whole, 0600 and on disk; nothing that exists is ever overwritten or zeroed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from .._errors import BadInput, CorruptStore, NoSpace
+from .._host.command import Program, Runner
+from .._host.files import file_errors, free_bytes, make_private_directory, sync_directory
+from .._names import printable
+from .loop import check_backing_file
+from .table import METADATA_BLOCK_BYTES
+
+# struct thin_disk_superblock (dm-thin-metadata.c): csum, flags, blocknr, uuid, magic, version
+_SUPERBLOCK = struct.Struct("<IIQ16sQI")
+_SUPERBLOCK_MAGIC = 27022010
+_NOTHING_FOUND = 2  # exit code of `blkid --probe`
+
+
+@dataclass(frozen=True)
+class Backing:
+    """The data and the metadata of a pool: paths of files when ``is_loop``, else of block devices."""
+
+    data: str
+    metadata: str
+    is_loop: bool
+
+
+def make_backing_file(runner: Runner, path: str, size_bytes: int) -> bool:
+    """Make ``path`` with ``size_bytes`` of allocated zeros, whole or not at all; ``False`` when a right one is there.
+
+    It gets its name only once it is on disk (O_TMPFILE, open(2)), so a killed run leaves nothing behind.
+    """
+    if os.path.lexists(path):
+        check_backing_file(path, size_bytes)
+        return False
+    directory = os.path.dirname(path)
+    make_private_directory(directory)
+    free = free_bytes(directory)
+    if free < size_bytes:
+        raise NoSpace(
+            f"{printable(path)} needs {size_bytes} bytes, but its file system has {free} left",
+            hint="give a smaller size, another place, or make room",
+            needed_bytes=size_bytes,
+            free_bytes=free,
+        )
+    runner.ran.append(f"fallocate --length {size_bytes} {path}")
+    with file_errors("making the backing file"):
+        _allocate(directory, os.path.basename(path), size_bytes)
+    return True
+
+
+def _allocate(directory: str, name: str, size_bytes: int) -> None:
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+        try:
+            os.fchmod(fd, 0o600)
+            os.posix_fallocate(fd, 0, size_bytes)
+            os.fsync(fd)
+            # linkat(2) with AT_SYMLINK_FOLLOW on the descriptor: fails, never replaces, when the name is taken meanwhile.
+            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=True)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(directory_fd)
+    sync_directory(directory)
+
+
+def device_bytes(path: str) -> int:
+    """The size of a file or a block device in bytes."""
+    with file_errors("looking at the size"), open(path, "rb") as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def metadata_is_blank(path: str) -> bool:
+    """Whether the first 4 KiB are zero: the kernel then formats the device (dm-thin-metadata.c, superblock_all_zeroes)."""
+    return not any(_first_block(path))
+
+
+def has_superblock(path: str) -> bool:
+    """Whether the metadata of a thin pool begins here. Its checksum is the kernel's business."""
+    block = _first_block(path)
+    return len(block) >= _SUPERBLOCK.size and _SUPERBLOCK.unpack_from(block)[4] == _SUPERBLOCK_MAGIC
+
+
+def check_metadata(path: str, *, may_format: bool) -> None:
+    """Refuse metadata that must not be opened: blank where a pool is expected, used where a new one is, or something else."""
+    if metadata_is_blank(path):
+        if not may_format:
+            raise CorruptStore(
+                f"{printable(path)} should hold the metadata of a pool, but it is blank",
+                hint="the file or device was exchanged or cleared; bring the right one back. It is not formatted again, for that would lose every image",
+            )
+    elif not has_superblock(path):
+        raise CorruptStore(
+            f"{printable(path)} holds something that is not the metadata of a thin pool",
+            hint="give another metadata device; if what it holds is of no use, clear its first 4 KiB yourself",
+        )
+    elif may_format:
+        raise CorruptStore(
+            f"{printable(path)} holds the metadata of a pool already; a new pool was to be made there",
+            hint="give the database back that belongs to that pool, or another metadata device; it is never cleared here",
+        )
+
+
+def refuse_used_device(runner: Runner, path: str) -> None:
+    """Raise ``BadInput`` for a block device that holds a file system, a partition table or anything else that blkid knows."""
+    done = runner.run(Program.BLKID, "--probe", "--output", "export", path, accept=(0, _NOTHING_FOUND))
+    if done.returncode != _NOTHING_FOUND:
+        found = ", ".join(line for line in done.stdout.splitlines() if "TYPE=" in line) or "something"
+        raise BadInput(
+            f"the device {printable(path)} is in use: it holds {printable(found)}",
+            hint="give an empty device; if what it holds is of no use, clear it with `wipefs` yourself",
+        )
+
+
+def _first_block(path: str) -> bytes:
+    with file_errors("reading the pool's metadata"), open(path, "rb") as file:
+        return file.read(METADATA_BLOCK_BYTES)

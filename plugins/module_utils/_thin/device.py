@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What device-mapper devices there are, read from sysfs: no program is started, nothing is changed.
+
+Invariant: a ``Device`` is what the kernel said at the moment of reading; names and numbers are never remembered across runs.
+Source: the kernel's Documentation/ABI/testing/sysfs-block-dm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NODE_DIRECTORY = "/dev/mapper"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of device-mapper. ``sectors`` (of 512 bytes) is 0 when it has no live table: its making was cut short."""
+
+    name: str
+    uuid: str
+    major: int
+    minor: int
+    suspended: bool
+    read_only: bool
+    sectors: int = 0
+    node_directory: str = NODE_DIRECTORY
+
+    @property
+    def path(self) -> str:
+        """The node, ``/dev/mapper/NAME``."""
+        return os.path.join(self.node_directory, self.name)
+
+    @property
+    def number(self) -> str:
+        """``major:minor``, as tables name a device: good for as long as the device lives, never across a reboot."""
+        return f"{self.major}:{self.minor}"
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def read_devices(sysfs: str, node_directory: str) -> tuple[Device, ...]:
+    """All devices, ordered by minor number."""
+    return tuple(sorted(_read_all(sysfs, node_directory), key=lambda device: device.minor))
+
+
+def _read_all(sysfs: str, node_directory: str) -> Iterator[Device]:
+    block = os.path.join(sysfs, "block")
+    for entry in os.listdir(block):
+        if not entry.startswith("dm-"):
+            continue
+        try:
+            yield _read_one(os.path.join(block, entry), node_directory)
+        except OSError:  # removed while we read (ENOENT, ENODEV)
+            continue
+
+
+def _read_one(directory: str, node_directory: str) -> Device:
+    major, minor = _attribute(directory, "dev").split(":")
+    return Device(
+        name=_attribute(directory, "dm/name"),
+        uuid=_attribute(directory, "dm/uuid"),
+        major=int(major),
+        minor=int(minor),
+        suspended=_attribute(directory, "dm/suspended") == "1",
+        read_only=_attribute(directory, "ro") == "1",
+        sectors=int(_attribute(directory, "size")),
+        node_directory=node_directory,
+    )
+
+
+def _attribute(directory: str, name: str) -> str:
+    with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().strip()

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Device-mapper: one method for each verb of dmsetup.
+
+Invariant: only devices whose UUID begins with ``FLYD-`` are ever changed; what was made is read back before it is returned;
+nothing is removed by force. sysfs is the source of what there is, dmsetup of what is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+
+from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError, Unsupported
+from .._host.command import Runner
+from .._host.retry import Retry
+from .._names import printable
+from .device import NODE_DIRECTORY, Device, read_devices
+from .dmsetup import IoctlFailed, run_dmsetup
+from .holders import who_holds
+
+__all__ = ["Device", "DeviceMapper", "IoctlFailed", "OUR_PREFIX"]
+
+OUR_PREFIX = "FLYD-"
+_NODE_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+
+
+class DeviceMapper:
+    """Devices of device-mapper below ``sysfs``, with their nodes in ``dev``; ``busy`` says how patiently to remove one."""
+
+    def __init__(
+        self, runner: Runner, *, sysfs: str = "/sys", dev: str = NODE_DIRECTORY, busy: Retry | None = None
+    ) -> None:
+        self.runner = runner
+        self.sysfs = sysfs
+        self.dev = dev
+        self.busy = busy or Retry(attempts=100, base_seconds=0.05, cap_seconds=1.0, deadline_seconds=15.0)
+
+    def devices(self) -> tuple[Device, ...]:
+        """All devices of this host, ours and others'."""
+        return read_devices(self.sysfs, self.dev)
+
+    def find(self, uuid: str) -> Device | None:
+        """The device with this UUID."""
+        return next((device for device in self.devices() if device.uuid == uuid), None)
+
+    def by_name(self, name: str) -> Device | None:
+        """The device with this name, whoever's it is."""
+        return next((device for device in self.devices() if device.name == name), None)
+
+    def require_target(self, target: str) -> None:
+        """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module by itself.
+
+        Asking for a target's version makes the kernel look for its module, just as loading a table does (dm-ioctl.c,
+        ``get_target_version``), but touches no device.
+        """
+        if os.path.isdir(os.path.join(self.sysfs, "module", f"dm_{target.replace('-', '_')}")):
+            return
+        try:
+            run_dmsetup(self.runner, "target-version", target)
+        except CommandFailed:
+            if target not in [line.split()[0] for line in run_dmsetup(self.runner, "targets").splitlines() if line]:
+                raise _no_target(target) from None
+
+    def create(self, name: str, uuid: str, table: str, *, read_only: bool = False) -> Device:
+        """Make a device that does not exist yet; its node is there when this returns.
+
+        Raises ``CorruptStore`` when the name or the UUID is taken, and ``CommandFailed`` for a table that the kernel refuses.
+        A device of ours without a table, left by a run that was cut short, is replaced.
+        """
+        if not uuid.startswith(OUR_PREFIX):
+            raise BadInput(
+                f"the device UUID {printable(uuid)} does not begin with {OUR_PREFIX}",
+                hint="this is a fault of the caller",
+            )
+        self._make_way(name, uuid)
+        options = ["--readonly"] if read_only else []
+        try:
+            self._dmsetup("create", name, "--verifyudev", "--uuid", uuid, *options, "--table", table)
+        except CommandFailed as error:
+            raise self._not_created(name, uuid, error) from None
+        return self._read_back(name, uuid)
+
+    def remove(self, name: str) -> bool:
+        """Remove the device; ``False`` when there is none. ``Busy`` names who holds it once patience is at its end."""
+        device = self.by_name(name)
+        if device is None:
+            return False
+        _refuse_foreign(device)
+        try:
+            self.busy.call(lambda: self._remove_once(device))
+        except Busy as error:
+            holders = who_holds(device.major, device.minor, sysfs=self.sysfs)
+            error.msg = f"device {name} is held by {', '.join(holders) or 'somebody who has let go of it meanwhile'}"
+            raise
+        return True
+
+    def suspend(self, name: str) -> None:
+        """Hold back all writes to the device, after those under way, with its file system frozen."""
+        self._ours(name)
+        self._dmsetup("suspend", name)
+
+    def resume(self, name: str) -> None:
+        """Let writes go on, with the newly loaded table if there is one."""
+        self._ours(name)
+        self._dmsetup("resume", name)
+
+    @contextlib.contextmanager
+    def suspended(self, name: str) -> Iterator[None]:
+        """Suspend a device for as long as the block runs; it is resumed whatever happens."""
+        self.suspend(name)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(FlydError):  # the first error is the one to tell
+                self.resume(name)
+            raise
+        self.resume(name)
+
+    def message(self, name: str, text: str) -> None:
+        """Send ``text`` to the device's target; raises ``IoctlFailed`` with the kernel's errno."""
+        self._ours(name)
+        self._dmsetup("message", name, "0", text)
+
+    def status(self, name: str) -> str:
+        """The status line. The pool's metadata is not committed for it: looking changes nothing."""
+        return self._dmsetup("status", "--noflush", name).strip()
+
+    def table(self, name: str) -> str:
+        """The live table."""
+        return self._dmsetup("table", name).strip()
+
+    def load(self, name: str, table: str) -> None:
+        """Load a table beside the live one; ``suspend`` and ``resume`` put it in its place."""
+        self._ours(name)
+        self._dmsetup("load", name, "--table", table)
+
+    def _dmsetup(self, *args: str) -> str:
+        return run_dmsetup(self.runner, *args)
+
+    def _ours(self, name: str) -> Device:
+        device = self.by_name(name)
+        if device is None:
+            raise CommandFailed(
+                f"there is no device {printable(name)}",
+                hint="run the module again: it finds out what is there",
+                errno="ENXIO",
+            )
+        _refuse_foreign(device)
+        return device
+
+    def _make_way(self, name: str, uuid: str) -> None:
+        taken = self.by_name(name) or self.find(uuid)
+        if taken is None:
+            return
+        if taken.name == name and taken.uuid == uuid and taken.sectors == 0:
+            self.remove(name)
+            return
+        raise CorruptStore(
+            f"device {taken.name} with UUID {printable(taken.uuid) or '(none)'} is there already; {name} with {uuid} was to be made",
+            hint=f"see `dmsetup info {taken.name}`: remove or rename it if it is not needed, or choose another name",
+            errno="EEXIST",
+            device=taken.name,
+        )
+
+    def _not_created(self, name: str, uuid: str, error: CommandFailed) -> FlydError:
+        timed_out = "returncode" not in error.details
+        device = self.find(uuid)
+        if timed_out and device is not None and device.sectors:
+            return CommandFailed(
+                f"device {name} is made, but udev did not confirm it in time: {error.msg}",
+                hint="see `dmsetup udevcookies` and the state of systemd-udevd; running again goes on with the device that is there",
+                retryable=True,
+                device=name,
+            )
+        return error
+
+    def _read_back(self, name: str, uuid: str) -> Device:
+        device = self.by_name(name)
+        if device is None or device.uuid != uuid or not device.sectors or device.suspended:
+            raise CommandFailed(
+                f"dmsetup made device {name}, but the kernel shows {device}",
+                hint="somebody else changes devices at the same time",
+            )
+        self._wait_for_node(device)
+        return device
+
+    def _wait_for_node(self, device: Device) -> None:
+        """Without udev dmsetup makes the node itself; with a udev that lost the event, it is asked to."""
+        if _appears(device.path, _NODE_SECONDS):
+            return
+        self._dmsetup("mknodes", device.name)
+        if not _appears(device.path, _NODE_SECONDS):
+            raise Unsupported(
+                f"the node {device.path} does not appear",
+                hint="see whether udev runs and whether /dev/mapper can be written to (a container with its own /dev?)",
+            )
+
+    def _remove_once(self, device: Device) -> None:
+        try:
+            self._dmsetup("remove", "--verifyudev", device.name)
+        except IoctlFailed as error:
+            if error.number == errno.EBUSY:
+                raise Busy(
+                    f"device {device.name} is in use",
+                    hint="unmount it or end what uses it, then run again; it is never removed by force",
+                    device=device.name,
+                ) from None
+            if error.number != errno.ENXIO:  # gone already is what was wanted
+                raise
+
+
+def _refuse_foreign(device: Device) -> None:
+    if not device.uuid.startswith(OUR_PREFIX):
+        raise CorruptStore(
+            f"device {device.name} is not ours: its UUID is {printable(device.uuid) or '(none)'}",
+            hint="it is left alone; remove or rename it if it is not needed, or choose another name",
+            device=device.name,
+        )
+
+
+def _appears(path: str, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not os.path.exists(path):
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _no_target(target: str) -> Unsupported:
+    return Unsupported(
+        f"the kernel {os.uname().release} has no device-mapper target {target}",
+        hint="install the package with this kernel's modules (dm_thin_pool), or run the role flyd.lite.prepare on this host",
+        target=target,
+    )

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a pool may be worked with, and what to do when not.
+
+Invariant: nothing is created in a pool that is read-only, failed, in need of a check, or nearly full.
+"""
+
+from __future__ import annotations
+
+from .._errors import CorruptStore, NoSpace
+from .table import PoolMode, PoolStatus
+
+_REPAIR = (
+    "remove the devices of the pool and the pool's device, copy its metadata, run `thin_check` on it, "
+    "then `thin_repair` into new metadata; e2fsck the volumes before they are used"
+)
+_MAKE_ROOM = "remove images and snapshots that are not needed, or give the pool a larger"
+
+
+def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
+    """Raise ``CorruptStore`` for a pool that needs repair, ``NoSpace`` for one with less than ``min_free_percent`` left."""
+    if status.mode in (PoolMode.FAIL, PoolMode.ERROR):
+        raise CorruptStore(
+            f"the pool has failed: the kernel says {status.mode.value}",
+            hint=f"see `dmesg`; {_REPAIR}",
+            pool_mode=status.mode.value,
+        )
+    if status.needs_check:
+        raise CorruptStore(
+            "the pool's metadata is marked needs_check: a change of it went wrong",
+            hint=_REPAIR,
+            pool_mode=status.mode.value,
+        )
+    if status.mode is PoolMode.RO:
+        raise _read_only(status)
+    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
+        raise NoSpace("the pool is out of data space", hint=f"{_MAKE_ROOM} data device", pool_mode=status.mode.value)
+    _require_room("data", status.free_data_percent, min_free_percent)
+    _require_room("metadata", status.free_metadata_percent, min_free_percent)
+
+
+def _read_only(status: PoolStatus) -> CorruptStore | NoSpace:
+    """Full metadata shows as ``ro`` too (dm-thin.c, PM_OUT_OF_METADATA_SPACE)."""
+    low_water = status.metadata_low_water or 0
+    if status.total_metadata_blocks - status.used_metadata_blocks <= low_water:
+        return NoSpace(
+            "the pool is read-only because its metadata is full",
+            hint=f"{_MAKE_ROOM} metadata device",
+            pool_mode=status.mode.value,
+        )
+    return CorruptStore(
+        "the pool is read-only: its metadata could not be written",
+        hint=f"see `dmesg`; {_REPAIR}",
+        pool_mode=status.mode.value,
+    )
+
+
+def _require_room(what: str, free_percent: float, min_free_percent: float) -> None:
+    if free_percent < min_free_percent:
+        raise NoSpace(
+            f"the pool has {free_percent:.1f} % of its {what} space left, less than the {min_free_percent:g} % of min_free_percent",
+            hint=f"{_MAKE_ROOM} {what} device, or lower min_free_percent",
+            free_percent=round(free_percent, 1),
+        )

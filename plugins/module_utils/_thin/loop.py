@@ -1,0 +1,154 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Loop devices, found by what is behind them.
+
+Invariant: one loop device for a file, known by the file's device and inode; a loop's number is never remembered, because after a
+reboot another file may have it. Two loops over one file would show two page caches of the same bytes: refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+from .._errors import BadInput, Busy, CorruptStore
+from .._host.command import Program, Runner
+from .._host.files import file_errors
+from .._names import printable
+from .holders import who_holds
+
+_COLUMNS = "NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE,OFFSET,SIZELIMIT,RO"
+_DETACH_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class LoopDevice:
+    """A loop device; ``backing_device`` and ``backing_inode`` are st_dev and st_ino of the file behind it."""
+
+    path: str
+    backing_device: int
+    backing_inode: int
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+def find(runner: Runner, path: str, *, sysfs: str = "/sys") -> LoopDevice | None:
+    """The loop device over the file ``path``; ``CorruptStore`` when there are two or it shows only a part of the file."""
+    try:
+        wanted = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not _any_attached(sysfs):
+        return None
+    rows = [row for row in _rows(runner) if _backing(row) == (wanted.st_dev, wanted.st_ino)]
+    if len(rows) > 1 or any(_is_partial(row) for row in rows):
+        names = ", ".join(str(row["name"]) for row in rows)
+        raise CorruptStore(
+            f"{printable(path)} is behind {names}: more than one loop device, or one that shows a part of it only",
+            hint="see `losetup --list`; detach those that are not ours with `losetup --detach` once nothing uses them",
+            path=printable(path),
+        )
+    return LoopDevice(str(rows[0]["name"]), wanted.st_dev, wanted.st_ino) if rows else None
+
+
+def attach(runner: Runner, path: str, *, expected_bytes: int | None = None, sysfs: str = "/sys") -> LoopDevice:
+    """A loop device over ``path``: the one that is there, or a new one. The file is checked first (see ``check_backing_file``)."""
+    check_backing_file(path, expected_bytes)
+    there = find(runner, path, sysfs=sysfs)
+    if there is not None:
+        return there
+    # --nooverlap: should another process have been quicker, its device is taken instead of making a second one.
+    runner.run(Program.LOSETUP, "--find", "--show", "--nooverlap", path)
+    made = find(runner, path, sysfs=sysfs)
+    if made is None:
+        raise CorruptStore(
+            f"losetup attached {printable(path)}, but no loop device shows it",
+            hint="see `losetup --list`; the file may have been exchanged",
+        )
+    return made
+
+
+def detach(runner: Runner, path: str, *, sysfs: str = "/sys") -> bool:
+    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while somebody holds it.
+
+    The kernel answers a detach of a loop in use with success and does it later (loop.c, LO_FLAGS_AUTOCLEAR): hence the look.
+    """
+    loop = find(runner, path, sysfs=sysfs)
+    if loop is None:
+        return False
+    runner.run(Program.LOSETUP, "--detach", loop.path)
+    until = time.monotonic() + _DETACH_SECONDS
+    while find(runner, path, sysfs=sysfs) is not None:
+        if time.monotonic() > until:
+            raise _still_held(loop, sysfs)
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
+    """Refuse a backing file that is missing, no regular file, a symbolic link, not ours, open to others, or of another size."""
+    with file_errors("looking at the backing file"):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            raise CorruptStore(
+                f"the backing file {printable(path)} is missing",
+                hint="bring it back from where it went; without it the images in the pool are lost",
+            ) from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+        raise BadInput(
+            f"the backing file {printable(path)} is {kind}",
+            hint="name the file itself, or use data_device and metadata_device",
+        )
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise BadInput(
+            f"the backing file {printable(path)} belongs to uid {found.st_uid} with mode {stat.S_IMODE(found.st_mode):04o}: others could change every image",
+            hint=f"make sure what it holds, then `chown root: {path}` and `chmod 0600 {path}`",
+        )
+    if expected_bytes is not None and found.st_size != expected_bytes:
+        raise CorruptStore(
+            f"the backing file {printable(path)} has {found.st_size} bytes, {expected_bytes} are expected",
+            hint="it was cut, grown or exchanged: bring the right file back, or give the size that it has",
+            path=printable(path),
+        )
+
+
+def _any_attached(sysfs: str) -> bool:
+    """Whether any loop device has a file: spares starting losetup on every run of a host without loops."""
+    block = os.path.join(sysfs, "block")
+    return any(
+        entry.startswith("loop") and os.path.isdir(os.path.join(block, entry, "loop")) for entry in os.listdir(block)
+    )
+
+
+def _rows(runner: Runner) -> list[dict[str, object]]:
+    """What losetup lists. ``--json`` prints nothing at all when there is no loop device."""
+    text = runner.run(Program.LOSETUP, "--list", "--json", "--output", _COLUMNS).stdout
+    rows: list[dict[str, object]] = json.loads(text)["loopdevices"] if text.strip() else []
+    return rows
+
+
+def _backing(row: dict[str, object]) -> tuple[int, int]:
+    major, minor = str(row["back-maj:min"]).strip().split(":")
+    return os.makedev(int(major), int(minor)), int(str(row["back-ino"]))
+
+
+def _is_partial(row: dict[str, object]) -> bool:
+    return int(str(row["offset"])) != 0 or int(str(row["sizelimit"])) != 0
+
+
+def _still_held(loop: LoopDevice, sysfs: str) -> Busy:
+    rdev = os.stat(loop.path).st_rdev
+    holders = who_holds(os.major(rdev), os.minor(rdev), sysfs=sysfs)
+    return Busy(
+        f"loop device {loop.path} is held by {', '.join(holders) or 'somebody who has let go of it meanwhile'}",
+        hint="end what uses it, then run again",
+        device=loop.path,
+    )

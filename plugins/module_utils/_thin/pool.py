@@ -1,0 +1,219 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The thin pool: brought up, asked for its health, and told to make and forget volumes.
+
+Invariant: metadata that holds a superblock is never formatted, a pool that should exist is never made anew, and a device of
+another owner with our pool's name stops us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .._errors import CorruptStore, FlydError, OutOfOrder
+from .._host.command import Runner
+from . import loop
+from .backing import (
+    Backing,
+    check_metadata,
+    device_bytes,
+    has_superblock,
+    make_backing_file,
+    metadata_is_blank,
+    refuse_used_device,
+)
+from .dm import Device, DeviceMapper, IoctlFailed
+from .geometry import Geometry
+from .health import require_healthy
+from .table import PoolStatus, PoolTable
+
+__all__ = [
+    "Backing",
+    "PoolSpec",
+    "ThinPool",
+    "activate",
+    "allocate_files",
+    "deactivate",
+    "has_superblock",
+    "metadata_is_blank",
+    "require_healthy",
+    "status",
+]
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """A pool as it is wanted; ``uuid`` is its device-mapper UUID, ``FLYD-<pool id>-pool``."""
+
+    name: str
+    uuid: str
+    backing: Backing
+    geometry: Geometry
+    error_if_no_space: bool = True
+
+
+def allocate_files(runner: Runner, spec: PoolSpec) -> tuple[str, ...]:
+    """Make the backing files that are missing; returns their paths. Right ones that exist are kept, others refused."""
+    sizes = ((spec.backing.metadata, spec.geometry.metadata_bytes), (spec.backing.data, spec.geometry.data_bytes))
+    return tuple(path for path, size_bytes in sizes if make_backing_file(runner, path, size_bytes))
+
+
+def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bool) -> Device:
+    """The pool's device, made if it is not there. ``may_format`` allows blank metadata to become a new pool.
+
+    Raises ``Unsupported`` without the target, ``CorruptStore`` when the device's name is taken by others or the metadata is not
+    what it should be. A pool that is up is resumed if it was left suspended, and is not looked at further.
+    """
+    there = dm.find(spec.uuid)
+    if there is not None and there.sectors:
+        return _resumed(dm, there, spec)
+    dm.require_target("thin-pool")
+    with _backing_devices(runner, spec, dm.sysfs, may_format=may_format) as (metadata, data):
+        check_metadata(spec.backing.metadata, may_format=may_format)
+        table = PoolTable(
+            metadata_device=metadata,
+            data_device=data,
+            data_sectors=spec.geometry.data_sectors,
+            block_sectors=spec.geometry.block_sectors,
+            low_water_blocks=spec.geometry.low_water_blocks,
+            error_if_no_space=spec.error_if_no_space,
+        )
+        return dm.create(spec.name, spec.uuid, table.text())
+
+
+def deactivate(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> bool:
+    """Remove the pool's device and detach its loops; says whether there was anything to do. What is on disk stays."""
+    there = dm.find(spec.uuid)
+    changed = dm.remove(there.name) if there is not None else False
+    if spec.backing.is_loop:
+        for path in (spec.backing.data, spec.backing.metadata):
+            changed = loop.detach(runner, path, sysfs=dm.sysfs) or changed
+    return changed
+
+
+def status(dm: DeviceMapper, name: str) -> PoolStatus:
+    """What the kernel says of the pool now."""
+    return PoolStatus.parse(dm.status(name))
+
+
+def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:
+    if device.name != spec.name:
+        raise CorruptStore(
+            f"the pool {spec.name} is mapped under the name {device.name}",
+            hint=f"somebody renamed it: `dmsetup rename {device.name} {spec.name}`",
+        )
+    if device.suspended:
+        dm.resume(device.name)
+        return dm.by_name(device.name) or device
+    return device
+
+
+@contextlib.contextmanager
+def _backing_devices(runner: Runner, spec: PoolSpec, sysfs: str, *, may_format: bool) -> Iterator[tuple[str, str]]:
+    """Metadata and data device. Loops that were attached for it are detached again when the block fails."""
+    if not spec.backing.is_loop:
+        yield _given_devices(runner, spec, may_format=may_format)
+        return
+    sizes = ((spec.backing.metadata, spec.geometry.metadata_bytes), (spec.backing.data, spec.geometry.data_bytes))
+    attached: list[str] = []
+    try:
+        paths = []
+        for path, size_bytes in sizes:
+            was_there = loop.find(runner, path, sysfs=sysfs) is not None
+            paths.append(loop.attach(runner, path, expected_bytes=size_bytes, sysfs=sysfs).path)
+            if not was_there:
+                attached.append(path)
+        yield paths[0], paths[1]
+    except BaseException:
+        for path in attached:
+            with contextlib.suppress(FlydError):  # the first error is the one to tell
+                loop.detach(runner, path, sysfs=sysfs)
+        raise
+
+
+def _given_devices(runner: Runner, spec: PoolSpec, *, may_format: bool) -> tuple[str, str]:
+    backing = spec.backing
+    if may_format:
+        refuse_used_device(runner, backing.metadata)
+        refuse_used_device(runner, backing.data)
+    for path, size_bytes in (
+        (backing.metadata, spec.geometry.metadata_bytes),
+        (backing.data, spec.geometry.data_bytes),
+    ):
+        found = device_bytes(path)
+        if found < size_bytes:
+            raise CorruptStore(
+                f"the device {path} has {found} bytes, the pool needs {size_bytes}",
+                hint="give the device back that the pool was made on",
+            )
+    return backing.metadata, backing.data
+
+
+class ThinPool:
+    """An active pool that takes messages. A thin id is a number up to 2^24-1, allocated by the caller beforehand."""
+
+    def __init__(self, dm: DeviceMapper, name: str) -> None:
+        self.dm = dm
+        self.name = name
+
+    def create_thin(self, thin_id: int) -> None:
+        """Make an empty volume; ``CorruptStore`` with ``errno`` EEXIST when the pool has that id."""
+        self._create(f"create_thin {thin_id}", thin_id)
+
+    def create_snap(self, thin_id: int, origin_id: int) -> None:
+        """Make a snapshot; the origin must be unmapped or suspended. Errors as in ``create_thin``, and ENODATA for no origin."""
+        self._create(f"create_snap {thin_id} {origin_id}", thin_id)
+
+    def delete(self, thin_id: int) -> bool:
+        """Forget a volume and free its blocks; ``False`` when the pool has no such id."""
+        try:
+            self._message(f"delete {thin_id}")
+        except IoctlFailed as error:
+            if error.number == errno.ENODATA:
+                return False
+            if error.number == errno.EBUSY:
+                raise OutOfOrder(
+                    f"thin id {thin_id} of pool {self.name} is mapped",
+                    hint="remove its device first",
+                    errno="EBUSY",
+                    thin_id=thin_id,
+                ) from None
+            raise
+        return True
+
+    def set_transaction_id(self, old: int, new: int) -> None:
+        """Compare and swap the pool's transaction id; ``CorruptStore`` when it is not ``old``."""
+        try:
+            self._message(f"set_transaction_id {old} {new}")
+        except IoctlFailed as error:
+            if error.number != errno.EINVAL:
+                raise
+            raise CorruptStore(
+                f"the transaction id of pool {self.name} is not {old}",
+                hint="somebody else has changed the pool, or the database belongs to another one",
+                errno="EINVAL",
+            ) from None
+
+    def _create(self, text: str, thin_id: int) -> None:
+        try:
+            self._message(text)
+        except IoctlFailed as error:
+            problem = {
+                errno.EEXIST: f"thin id {thin_id} exists in pool {self.name} already",
+                errno.ENODATA: f"the origin of `{text}` does not exist in pool {self.name}",
+            }.get(error.number)
+            if problem is None:
+                raise
+            raise CorruptStore(
+                problem,
+                hint="the database and the pool disagree: see flyd_info; the database may come from a backup",
+                errno=errno.errorcode[error.number],
+                thin_id=thin_id,
+            ) from None
+
+    def _message(self, text: str) -> None:
+        self.dm.message(self.name, text)

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Thin volumes: a number in the pool becomes a device, and goes back to being a number.
+
+Invariant: a volume is mapped once, under the name and UUID that the caller recorded; what was written to it is on disk once
+``flush`` returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from .._errors import CorruptStore
+from .._host.files import file_errors
+from .dm import Device, DeviceMapper, IoctlFailed
+from .table import ThinTable
+
+_BLKFLSBUF = 0x1261  # linux/fs.h
+
+
+def map_volume(
+    dm: DeviceMapper, pool_device: Device, *, name: str, uuid: str, thin_id: int, sectors: int, read_only: bool = False
+) -> Device:
+    """Make a device of ``sectors`` (512 bytes) for ``thin_id``; ``CorruptStore`` with ``errno`` ENODATA when the pool has no such id."""
+    try:
+        return dm.create(name, uuid, ThinTable(pool_device.number, thin_id, sectors).text(), read_only=read_only)
+    except IoctlFailed as error:
+        if error.number != errno.ENODATA:
+            raise
+        raise CorruptStore(
+            f"pool {pool_device.name} has no thin id {thin_id}, which {name} needs",
+            hint="the volume is lost: remove the image or snapshot and make it again",
+            errno="ENODATA",
+            thin_id=thin_id,
+        ) from None
+
+
+def unmap_volume(dm: DeviceMapper, name: str) -> bool:
+    """Remove the device of a volume, not the volume; ``False`` when it is not mapped."""
+    return dm.remove(name)
+
+
+def flush(path: str) -> None:
+    """Bring everything written to a block device to the disks below, and forget what is cached of it.
+
+    fsync(2) of the node ends with a flush, for which a thin pool commits its metadata; BLKFLSBUF then drops the clean pages.
+    """
+    with file_errors("flushing the volume"):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+            fcntl.ioctl(fd, _BLKFLSBUF, 0)
+        finally:
+            os.close(fd)
