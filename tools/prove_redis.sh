@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Starts the redis-server that lies on a device, pings it, and leaves nothing behind: prove_redis.sh DEVICE
 # The mount and the server live in namespaces of this script and end with it, however it ends.
 set -euo pipefail
