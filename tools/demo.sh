@@ -18,13 +18,14 @@ say() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 lab() { "$venv/bin/python" tests/vm/lab.py "$@"; }
 
+# Other machines of the lab, and an S3 server that was there before, are somebody else's.
 stop_lab() {
     if [[ -n ${FLYD_DEMO_KEEP:-} ]]; then
-        echo "The lab is left running: $venv/bin/python tests/vm/lab.py down; $venv/bin/python tests/vm/lab.py s3 down"
-    else
-        lab down
-        lab s3 down
+        echo "The lab is left running; to stop it: $venv/bin/python tests/vm/lab.py down"
+        return
     fi
+    lab down "$vm"
+    if [[ -n $started_s3 ]]; then lab s3 down; fi
 }
 
 # Wheels for the VM's Python, which is Debian 12's; kept for the next run while the requirements are the same.
@@ -38,14 +39,16 @@ download_wheels() {
 
 start_lab() {
     say "A VM"
-    trap stop_lab EXIT
+    vm=demo1 started_s3=
     lab build
-    lab up 1
-    lab reset
-    lab inventory --output "$build/inventory.ini"
-    inventory=$build/inventory.ini
+    trap stop_lab EXIT
+    lab up 1 --name demo
+    lab reset "$vm"
+    inventory=$build/inventory.yml
+    lab inventory --output "$inventory" >/dev/null
 
     say "An S3 server with the image"
+    lab s3 url >/dev/null 2>&1 || started_s3=yes
     lab s3 up
     set -a
     # shellcheck source=/dev/null
@@ -57,20 +60,20 @@ start_lab() {
     say "Wheels for a host with no way out"
     wheels=$PWD/build/wheels
     download_wheels "$wheels"
+    play_options=(--inventory "$inventory" --limit "$vm" --extra-vars "prepare_wheels=$wheels")
 }
 
 if [[ -n ${FLYD_INVENTORY:-} ]]; then
-    inventory=$(realpath "$FLYD_INVENTORY")
-    wheels=${FLYD_WHEELS:-}
+    play_options=(--inventory "$FLYD_INVENTORY" ${FLYD_WHEELS:+--extra-vars "prepare_wheels=$(realpath "$FLYD_WHEELS")"})
 else
     start_lab
 fi
 
 say "ansible-playbook prepare.yml"
-ansible-playbook --inventory "$inventory" playbooks/prepare.yml ${wheels:+--extra-vars "prepare_wheels=$wheels"}
+ansible-playbook "${play_options[@]}" playbooks/prepare.yml
 
 say "ansible-playbook activate.yml -e key=$key"
-ansible-playbook --inventory "$inventory" playbooks/activate.yml tools/prove_redis.yml --extra-vars "key=$key" | tee "$log"
+ansible-playbook "${play_options[@]}" playbooks/activate.yml tools/prove_redis.yml --extra-vars "key=$key" | tee "$log"
 
 say "Done"
 grep --only-matching 'Image activated at device /dev/mapper/[^" ]*' "$log"
