@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""The lab: virtual machines with device-mapper, an S3 server and a redis image to try flyd.lite on.
+
+Invariant: every verb can be said twice. It makes what is missing, leaves what is right, and touches
+only files below the cache directory and processes that the lab started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from base_image import base_image
+from cache import Cache, discard, made_whole
+from inventory import inventory_text
+from programs import LabError
+from redis_image import redis_image
+from s3 import S3
+from s3_put import DEFAULT_BUCKET, put
+from vm import Vm, known_vms
+
+
+def build(cache: Cache, _: argparse.Namespace) -> None:
+    print(base_image(cache).directory)
+
+
+def up(cache: Cache, options: argparse.Namespace) -> None:
+    vms = [Vm(cache, f"{options.name}{number}") for number in range(1, options.count + 1)]
+    _restore([vm for vm in vms if not vm.is_running()])
+    _write_inventory(cache, cache.inventory)
+
+
+def reset(cache: Cache, options: argparse.Namespace) -> None:
+    _restore(_chosen(cache, options.names))
+
+
+def cut(cache: Cache, options: argparse.Namespace) -> None:
+    vm = Vm(cache, options.name)
+    vm.power_off()
+    if not options.no_boot:
+        boot(cache, options)
+
+
+def boot(cache: Cache, options: argparse.Namespace) -> None:
+    _timed(Vm(cache, options.name).boot, f"{options.name}: booted")
+
+
+def down(cache: Cache, _: argparse.Namespace) -> None:
+    for vm in known_vms(cache):
+        vm.remove()
+    S3(cache).down()
+    discard(cache.inventory)
+
+
+def ssh(cache: Cache, options: argparse.Namespace) -> None:
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    vm = Vm(cache, options.name)
+    if not vm.is_running():
+        raise LabError(f"VM {vm.name} is not running")
+    argv = vm.endpoint.argv(command)
+    os.execvp(argv[0], argv)  # noqa: S606  its exit status is ours
+
+
+def inventory(cache: Cache, options: argparse.Namespace) -> None:
+    print(_write_inventory(cache, options.output or cache.inventory), end="")
+
+
+def s3_up(cache: Cache, _: argparse.Namespace) -> None:
+    print(S3(cache).up())
+
+
+def s3_down(cache: Cache, _: argparse.Namespace) -> None:
+    S3(cache).down()
+
+
+def s3_url(cache: Cache, _: argparse.Namespace) -> None:
+    print(S3(cache).url())
+
+
+def s3_env(cache: Cache, _: argparse.Namespace) -> None:
+    for name, value in S3(cache).environment().items():
+        print(f"{name}={value}")
+
+
+def s3_put(cache: Cache, options: argparse.Namespace) -> None:
+    done = put(S3(cache), options.file, options.key, options.bucket)
+    print(f"{done.target} {'uploaded' if done.sent else 'unchanged'} {done.size_bytes} sha256:{done.sha256}")
+
+
+def image_redis(cache: Cache, _: argparse.Namespace) -> None:
+    print(redis_image(cache))
+
+
+def _restore(vms: Iterable[Vm]) -> None:
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda vm: _timed(vm.restore, f"{vm.name}: ready"), vms):
+            pass  # map raises the first error of any of them
+
+
+def _timed(act: Callable[[], None], what: str) -> None:
+    start = time.monotonic()
+    act()
+    print(f"{what} in {time.monotonic() - start:.1f} s", file=sys.stderr)
+
+
+def _chosen(cache: Cache, names: list[str]) -> list[Vm]:
+    vms = [Vm(cache, name) for name in names] or known_vms(cache)
+    for vm in vms:
+        vm.endpoint  # noqa: B018  raises for a name that was never brought up
+    return vms
+
+
+def _write_inventory(cache: Cache, output: Path) -> str:
+    text = inventory_text(vm.endpoint for vm in known_vms(cache) if vm.is_running())
+    with made_whole(output) as part:
+        part.write_text(text)
+    print(output, file=sys.stderr)
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab.py", description="Virtual machines, S3 and an image to try flyd.lite on."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, act: Callable[[Cache, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        added.set_defaults(act=act)
+        return added
+
+    verb("build", build, "make the machines' base image, when missing")
+    starting = verb("up", up, "have N machines running; those that are not start pristine")
+    starting.add_argument("count", type=_positive, metavar="N")
+    starting.add_argument("--name", default="vm", metavar="PREFIX", help="machines are PREFIX1 to PREFIXN [vm]")
+    verb("reset", reset, "make machines pristine again (all, when none is named)").add_argument("names", nargs="*")
+    cutting = verb("cut", cut, "cut a machine's power and boot it from the same disk")
+    cutting.add_argument("name")
+    cutting.add_argument("--no-boot", action="store_true", help="leave it off")
+    verb("boot", boot, "boot a machine that is off from its own disk").add_argument("name")
+    verb("down", down, "end all machines and S3, and remove the machines' files")
+    shell = verb("ssh", ssh, "run a command in a machine, or a shell")
+    shell.add_argument("name")
+    shell.add_argument("command", nargs=argparse.REMAINDER)
+    listing = verb("inventory", inventory, "print the running machines as an Ansible inventory, and write it to a file")
+    listing.add_argument("--output", type=Path, metavar="FILE")
+    _add_s3(verb("s3", s3_url, "the S3 server"))
+    images = verb("image", image_redis, "build an image archive and print its path")
+    images.add_argument("image", choices=["redis"])
+    return parser
+
+
+def _add_s3(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs.add_parser("up", help="start it and print its URL").set_defaults(act=s3_up)
+    verbs.add_parser("down", help="end it; the objects stay").set_defaults(act=s3_down)
+    verbs.add_parser("url", help="print its URL").set_defaults(act=s3_url)
+    verbs.add_parser("env", help="print its URL and credentials as variables").set_defaults(act=s3_env)
+    putting = verbs.add_parser("put", help="upload a file, unless it is there already")
+    putting.add_argument("file", type=Path)
+    putting.add_argument("key")
+    putting.add_argument("--bucket", default=DEFAULT_BUCKET)
+    putting.set_defaults(act=s3_put)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    try:
+        options.act(Cache.from_environment(os.environ), options)
+    except (LabError, OSError) as error:
+        print(f"lab.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""QEMU: its command line, its start and its monitor.
+
+Invariant: two machines started with the same settings differ only in disk, name and port, so the
+saved state of one can be loaded by any other (``-loadvm`` demands the same devices and processor).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from monitor import Monitor
+from programs import LabError, run
+
+PROGRAM = "qemu-system-x86_64"
+PROCESSORS = 2
+MEMORY_MIB = 1536
+
+_START_TIMEOUT_SECONDS = 60.0
+
+
+class Accelerator(Enum):
+    """What runs the guest's code; the value is QEMU's own spelling."""
+
+    KVM = "kvm"
+    TCG = "tcg,thread=multi"
+
+    @property
+    def processor(self) -> str:
+        return "host" if self is Accelerator.KVM else "max"
+
+
+def choose_accelerator(wanted: str, *, cpuinfo: str, kvm_usable: bool) -> Accelerator:
+    """KVM where it really works, else emulation; ``wanted`` (FLYD_LAB_ACCEL: kvm or tcg) overrules.
+
+    /dev/kvm alone proves nothing: on hosts without vmx or svm it may be there and a stock guest hangs on it.
+    """
+    if wanted:
+        try:
+            return Accelerator[wanted.upper()]
+        except KeyError:
+            raise LabError(f"FLYD_LAB_ACCEL is {wanted!r}: it must be kvm or tcg") from None
+    flags = {flag for line in cpuinfo.splitlines() if line.startswith("flags") for flag in line.split()}
+    return Accelerator.KVM if kvm_usable and flags & {"vmx", "svm"} else Accelerator.TCG
+
+
+def host_accelerator() -> Accelerator:
+    """The accelerator for this host."""
+    kvm_usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    return choose_accelerator(os.environ.get("FLYD_LAB_ACCEL", ""), cpuinfo=cpuinfo, kvm_usable=kvm_usable)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine: its files are in ``directory``, its sshd at ``ssh_port`` of the host's loopback.
+
+    The disk is opened with cache=writeback. A flush of the guest makes QEMU write out its qcow2 tables
+    and fsync the file, so what the guest flushed survives a kill of QEMU; what sat in the guest's page
+    cache, or in clusters whose tables QEMU had not written, is lost, as with a real power cut. But the
+    host's page cache survives: a block the guest wrote and did not flush is often still there
+    after a cut. A test may conclude from lost data that a flush is missing, not from data that is
+    there that the flush was made.
+    """
+
+    name: str
+    directory: Path
+    kernel: Path
+    initrd: Path
+    ssh_port: int
+    accelerator: Accelerator
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk.qcow2"
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / "pid"
+
+    @property
+    def monitor(self) -> Path:
+        return self.directory / "qmp.sock"
+
+    def argv(self, *, snapshot: str | None) -> list[str]:
+        """The command line; with ``snapshot`` the machine goes on from that saved state."""
+        append = f"root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.hostname={self.name}"
+        disk = f"if=none,id=disk,format=qcow2,cache=writeback,discard=unmap,file={_quoted(self.disk)}"
+        network = f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+        return [
+            PROGRAM, "-nodefaults", "-no-user-config", "-display", "none",
+            "-machine", "pc",
+            "-accel", self.accelerator.value,
+            "-cpu", self.accelerator.processor,
+            "-smp", str(PROCESSORS),
+            "-m", str(MEMORY_MIB),
+            "-kernel", str(self.kernel),
+            "-initrd", str(self.initrd),
+            "-append", append,
+            "-drive", disk,
+            "-device", "virtio-blk-pci,drive=disk",
+            "-netdev", network,
+            "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-device", "virtio-rng-pci",
+            # Tells a guest that was loaded from a saved state to draw new randomness: else two would share their ids.
+            "-device", "vmgenid,guid=auto",
+            "-chardev", f"file,id=console,append=on,path={_quoted(self.console)}",
+            "-serial", "chardev:console",
+            "-qmp", f"unix:{_quoted(self.monitor)},server=on,wait=off",
+            "-daemonize",
+            "-pidfile", str(self.pid_file),
+            *(["-loadvm", snapshot] if snapshot else []),
+        ]  # fmt: skip
+
+    def start(self, *, snapshot: str | None = None) -> None:
+        """Start QEMU in the background; returns when it runs, long before the guest is up."""
+        run(self.argv(snapshot=snapshot), timeout_seconds=_START_TIMEOUT_SECONDS)
+
+    def save(self, snapshot: str) -> None:
+        """Save memory, devices and disk under that name inside the disk's file."""
+        said = Monitor(self.monitor).human(f"savevm {snapshot}")
+        if said:
+            raise LabError(f"QEMU cannot save {self.name}: {said}")
+
+    def quit(self) -> None:
+        """Let QEMU close its files and end."""
+        Monitor(self.monitor).human("quit")
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value in an option of QEMU, where a comma ends the value unless doubled."""
+    return str(path).replace(",", ",,")
