@@ -12,22 +12,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 from collections.abc import Iterator
 
-from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError, Unsupported
+from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
 from .._host.command import Runner
 from .._host.retry import Retry
 from .._names import printable
 from .device import NODE_DIRECTORY, Device, read_devices
-from .dmsetup import IoctlFailed, run_dmsetup
+from .dmsetup import IoctlFailed, half_made_uuid, require_target, run_dmsetup, wait_for_node
 from .holders import who_holds
 
 __all__ = ["Device", "DeviceMapper", "IoctlFailed", "OUR_PREFIX"]
 
 OUR_PREFIX = "FLYD-"
-_NODE_SECONDS = 5.0
-_POLL_SECONDS = 0.02
 
 
 class DeviceMapper:
@@ -54,18 +51,9 @@ class DeviceMapper:
         return next((device for device in self.devices() if device.name == name), None)
 
     def require_target(self, target: str) -> None:
-        """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module by itself.
-
-        Asking for a target's version makes the kernel look for its module, just as loading a table does (dm-ioctl.c,
-        ``get_target_version``), but touches no device.
-        """
-        if os.path.isdir(os.path.join(self.sysfs, "module", f"dm_{target.replace('-', '_')}")):
-            return
-        try:
-            run_dmsetup(self.runner, "target-version", target)
-        except CommandFailed:
-            if target not in [line.split()[0] for line in run_dmsetup(self.runner, "targets").splitlines() if line]:
-                raise _no_target(target) from None
+        """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module by itself."""
+        if not os.path.isdir(os.path.join(self.sysfs, "module", f"dm_{target.replace('-', '_')}")):
+            require_target(self.runner, target)
 
     def create(self, name: str, uuid: str, table: str, *, read_only: bool = False) -> Device:
         """Make a device that does not exist yet; its node is there when this returns.
@@ -80,17 +68,23 @@ class DeviceMapper:
             )
         self._make_way(name, uuid)
         options = ["--readonly"] if read_only else []
+        argv = ["create", name, "--verifyudev", "--uuid", uuid, *options, "--table", table]
         try:
-            self._dmsetup("create", name, "--verifyudev", "--uuid", uuid, *options, "--table", table)
+            self._dmsetup(*argv)
+        except IoctlFailed as error:
+            if error.number != errno.EBUSY or half_made_uuid(self.runner, name) != uuid:
+                raise
+            self._dmsetup("remove", name)
+            self._dmsetup(*argv)
         except CommandFailed as error:
-            raise self._not_created(name, uuid, error) from None
+            raise self._not_confirmed(name, uuid, error) from None
         return self._read_back(name, uuid)
 
     def remove(self, name: str) -> bool:
         """Remove the device; ``False`` when there is none. ``Busy`` names who holds it once patience is at its end."""
         device = self.by_name(name)
         if device is None:
-            return False
+            return self._remove_half_made(name)
         _refuse_foreign(device)
         try:
             self.busy.call(lambda: self._remove_once(device))
@@ -109,6 +103,13 @@ class DeviceMapper:
         """Let writes go on, with the newly loaded table if there is one."""
         self._ours(name)
         self._dmsetup("resume", name)
+
+    def running(self, device: Device) -> Device:
+        """The device, resumed if a run that was cut short left it suspended."""
+        if not device.suspended:
+            return device
+        self.resume(device.name)
+        return self.by_name(device.name) or device
 
     @contextlib.contextmanager
     def suspended(self, name: str) -> Iterator[None]:
@@ -168,17 +169,24 @@ class DeviceMapper:
             device=taken.name,
         )
 
-    def _not_created(self, name: str, uuid: str, error: CommandFailed) -> FlydError:
-        timed_out = "returncode" not in error.details
+    def _remove_half_made(self, name: str) -> bool:
+        uuid = half_made_uuid(self.runner, name)
+        if uuid is None or not uuid.startswith(OUR_PREFIX):
+            return False
+        self._dmsetup("remove", name)
+        return True
+
+    def _not_confirmed(self, name: str, uuid: str, error: CommandFailed) -> FlydError:
+        """``error``, or what it means when time was up although the device is there."""
         device = self.find(uuid)
-        if timed_out and device is not None and device.sectors:
-            return CommandFailed(
-                f"device {name} is made, but udev did not confirm it in time: {error.msg}",
-                hint="see `dmsetup udevcookies` and the state of systemd-udevd; running again goes on with the device that is there",
-                retryable=True,
-                device=name,
-            )
-        return error
+        if "returncode" in error.details or device is None or not device.sectors:
+            return error
+        return CommandFailed(
+            f"device {name} is made, but udev did not confirm it in time: {error.msg}",
+            hint="see `dmsetup udevcookies` and systemd-udevd; running again goes on with the device that is there",
+            retryable=True,
+            device=name,
+        )
 
     def _read_back(self, name: str, uuid: str) -> Device:
         device = self.by_name(name)
@@ -187,19 +195,8 @@ class DeviceMapper:
                 f"dmsetup made device {name}, but the kernel shows {device}",
                 hint="somebody else changes devices at the same time",
             )
-        self._wait_for_node(device)
+        wait_for_node(self.runner, device.name, device.path)
         return device
-
-    def _wait_for_node(self, device: Device) -> None:
-        """Without udev dmsetup makes the node itself; with a udev that lost the event, it is asked to."""
-        if _appears(device.path, _NODE_SECONDS):
-            return
-        self._dmsetup("mknodes", device.name)
-        if not _appears(device.path, _NODE_SECONDS):
-            raise Unsupported(
-                f"the node {device.path} does not appear",
-                hint="see whether udev runs and whether /dev/mapper can be written to (a container with its own /dev?)",
-            )
 
     def _remove_once(self, device: Device) -> None:
         try:
@@ -222,20 +219,3 @@ def _refuse_foreign(device: Device) -> None:
             hint="it is left alone; remove or rename it if it is not needed, or choose another name",
             device=device.name,
         )
-
-
-def _appears(path: str, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not os.path.exists(path):
-        if time.monotonic() > until:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
-
-
-def _no_target(target: str) -> Unsupported:
-    return Unsupported(
-        f"the kernel {os.uname().release} has no device-mapper target {target}",
-        hint="install the package with this kernel's modules (dm_thin_pool), or run the role flyd.lite.prepare on this host",
-        target=target,
-    )

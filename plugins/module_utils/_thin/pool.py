@@ -106,10 +106,7 @@ def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:
             f"the pool {spec.name} is mapped under the name {device.name}",
             hint=f"somebody renamed it: `dmsetup rename {device.name} {spec.name}`",
         )
-    if device.suspended:
-        dm.resume(device.name)
-        return dm.by_name(device.name) or device
-    return device
+    return dm.running(device)
 
 
 @contextlib.contextmanager

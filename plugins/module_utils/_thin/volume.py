@@ -24,7 +24,13 @@ _BLKFLSBUF = 0x1261  # linux/fs.h
 def map_volume(
     dm: DeviceMapper, pool_device: Device, *, name: str, uuid: str, thin_id: int, sectors: int, read_only: bool = False
 ) -> Device:
-    """Make a device of ``sectors`` (512 bytes) for ``thin_id``; ``CorruptStore`` with ``errno`` ENODATA when the pool has no such id."""
+    """The device of ``sectors`` (512 bytes) for ``thin_id``: made, or the one with that UUID, resumed if it was left suspended.
+
+    Raises ``CorruptStore``: with ``errno`` ENODATA when the pool has no such id, with EEXIST when others have the name.
+    """
+    there = dm.find(uuid)
+    if there is not None and there.name == name and there.sectors:
+        return dm.running(there)
     try:
         return dm.create(name, uuid, ThinTable(pool_device.number, thin_id, sectors).text(), read_only=read_only)
     except IoctlFailed as error:
