@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from typing import Any, ClassVar, Dict, Iterator, List, Optional, Union
+from collections.abc import Iterator
+from typing import Any, ClassVar, Union
 
 Detail = Union[str, int, float]
 
@@ -41,14 +42,14 @@ class FlydError(Exception):
     kind: ClassVar[ErrorKind]
     retryable: bool = False
 
-    def __init__(self, msg: str, *, hint: str, retryable: Optional[bool] = None, **details: Detail) -> None:
+    def __init__(self, msg: str, *, hint: str, retryable: bool | None = None, **details: Detail) -> None:
         super().__init__(msg)
         self.msg = msg
         self.hint = hint
         if retryable is not None:
             self.retryable = retryable
-        self.details: Dict[str, Detail] = details
-        self.trail: List[str] = []
+        self.details: dict[str, Detail] = details
+        self.trail: list[str] = []
 
     def __str__(self) -> str:
         return f"while {' while '.join(self.trail)}: {self.msg}" if self.trail else self.msg
@@ -133,7 +134,7 @@ def doing(what: str) -> Iterator[None]:
         raise
 
 
-def error_to_json(error: FlydError) -> Dict[str, object]:
+def error_to_json(error: FlydError) -> dict[str, object]:
     """``error`` as an object of JSON, to cross from one process to another."""
     return {
         "class": type(error).__name__,
@@ -145,10 +146,12 @@ def error_to_json(error: FlydError) -> Dict[str, object]:
     }
 
 
-def error_from_json(fields: Dict[str, Any]) -> FlydError:
+def error_from_json(fields: dict[str, Any]) -> FlydError:
     """The error that ``error_to_json`` described; an unknown class becomes ``CommandFailed``."""
     classes = {cls.__name__: cls for cls in FlydError.__subclasses__()}
     cls = classes.get(str(fields["class"]), CommandFailed)
-    error = cls(str(fields["msg"]), hint=str(fields["hint"]), retryable=bool(fields["retryable"]), **dict(fields["details"]))
+    error = cls(
+        str(fields["msg"]), hint=str(fields["hint"]), retryable=bool(fields["retryable"]), **dict(fields["details"])
+    )
     error.trail = [str(step) for step in fields["trail"]]
     return error

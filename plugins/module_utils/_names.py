@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Union
 
 from ._errors import BadInput, MissingLibrary
 
@@ -23,7 +22,7 @@ _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
 
 
-def printable(raw: Union[bytes, str], limit: int = 200) -> str:
+def printable(raw: bytes | str, limit: int = 200) -> str:
     """``raw`` for logs and messages: one line, no control characters, at most ``limit`` characters and an ellipsis."""
     text = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
     joined = "".join(_printable_char(char) for char in text[:limit])
@@ -107,7 +106,10 @@ class Ulid:
 
     def __post_init__(self) -> None:
         if not _ULID.fullmatch(self.value):
-            raise BadInput(f"{printable(self.value)!r} is not a ULID", hint="a ULID has 26 characters, such as 01J9Z3M4N5P6Q7R8S9T0V1W2X3")
+            raise BadInput(
+                f"{printable(self.value)!r} is not a ULID",
+                hint="a ULID has 26 characters, such as 01J9Z3M4N5P6Q7R8S9T0V1W2X3",
+            )
 
     def __str__(self) -> str:
         return self.value
@@ -143,5 +145,8 @@ def parse_bytes(text: str, *, what: str) -> int:
     """Bytes from ``2G``, ``512M``, ``1048576``: units of 1024. Raises ``BadInput`` that names ``what``."""
     match = _SIZE.fullmatch(text.strip())
     if not match or int(match[1]) == 0:
-        raise BadInput(f"{what} is {printable(text)!r}, which is no size above zero", hint="write a number with K, M, G or T, for example 512M")
+        raise BadInput(
+            f"{what} is {printable(text)!r}, which is no size above zero",
+            hint="write a number with K, M, G or T, for example 512M",
+        )
     return int(match[1]) * _SIZE_UNITS[match[2].upper()]

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Callable, List, Optional, Tuple
+from typing import Callable
 
 from .._errors import CommandFailed, Unsupported
 from .._names import printable
@@ -57,7 +57,7 @@ class Program(str, enum.Enum):
 class Completed:
     """What a program left: its exit code, its output as text, and how long it took."""
 
-    argv: Tuple[str, ...]
+    argv: tuple[str, ...]
     returncode: int
     stdout: str
     stderr: str
@@ -69,8 +69,8 @@ class Runner:
     """Starts programs and remembers what it ran (``ran``, argv lines in order: the ``actions`` of a result)."""
 
     timeout_seconds: float = 60.0
-    search: Tuple[str, ...] = SEARCH_PATH
-    ran: List[str] = field(default_factory=list)
+    search: tuple[str, ...] = SEARCH_PATH
+    ran: list[str] = field(default_factory=list)
 
     def find(self, program: Program) -> str:
         """The program's path; raises ``Unsupported`` that names its package."""
@@ -84,7 +84,12 @@ class Runner:
         return path
 
     def run(
-        self, program: Program, *args: str, stdin: str = "", accept: Tuple[int, ...] = (0,), timeout_seconds: Optional[float] = None
+        self,
+        program: Program,
+        *args: str,
+        stdin: str = "",
+        accept: tuple[int, ...] = (0,),
+        timeout_seconds: float | None = None,
     ) -> Completed:
         """Run ``program`` to its end; raises ``CommandFailed`` for an exit code outside ``accept`` or when time is up."""
         argv = (self.find(program), *args)
@@ -103,7 +108,7 @@ class Runner:
         return done
 
 
-def _run(argv: Tuple[str, ...], stdin: str, limit: float) -> Completed:
+def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
     begun = time.monotonic()
     # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
     child = subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
@@ -130,7 +135,9 @@ def _run(argv: Tuple[str, ...], stdin: str, limit: float) -> Completed:
     except BaseException:
         _kill_session(child)
         raise
-    return Completed(argv, child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun)
+    return Completed(
+        argv, child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun
+    )
 
 
 def die_with_parent() -> Callable[[], None]:

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Iterator
+from collections.abc import Iterator
 
 from .._errors import BadInput, FlydError, NoSpace, Unsupported
 from .._names import printable
@@ -43,7 +43,9 @@ def check_private_directory(path: str) -> None:
     """Refuse a directory that is a symbolic link, is not ours, or that anybody else may write to (``BadInput``)."""
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise BadInput(f"{printable(path)} is not a directory", hint="name a directory, not a link to one, or remove what is there")
+        raise BadInput(
+            f"{printable(path)} is not a directory", hint="name a directory, not a link to one, or remove what is there"
+        )
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise BadInput(
             f"{printable(path)} belongs to uid {found.st_uid} with mode {stat.S_IMODE(found.st_mode):04o}: others could change what is trusted here",
@@ -82,11 +84,26 @@ def from_os_error(error: OSError, what: str) -> FlydError:
     """The error of our family that says what ``error`` means for an operator."""
     where = f"{what}{': ' + printable(str(error.filename)) if error.filename else ''}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"{where}: no space left on the device", hint="make room on the file system that holds it (`df -h`, `df -i`), then run again")
+        return NoSpace(
+            f"{where}: no space left on the device",
+            hint="make room on the file system that holds it (`df -h`, `df -i`), then run again",
+        )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return Unsupported(f"{where}: not permitted ({error.strerror})", hint="run as root (become: true), outside of restricted containers")
+        return Unsupported(
+            f"{where}: not permitted ({error.strerror})",
+            hint="run as root (become: true), outside of restricted containers",
+        )
     if error.errno == errno.EROFS:
-        return Unsupported(f"{where}: the file system is read-only", hint="a file system that went read-only after errors shows in `dmesg`; remount it when it is sound")
+        return Unsupported(
+            f"{where}: the file system is read-only",
+            hint="a file system that went read-only after errors shows in `dmesg`; remount it when it is sound",
+        )
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        return Unsupported(f"{where}: the host refuses resources ({error.strerror})", hint="raise the limits of memory and open files for this process (`ulimit -a`)")
-    return Unsupported(f"{where}: {error.strerror or error}", hint="see `dmesg`; an input/output error means that the disk below is failing")
+        return Unsupported(
+            f"{where}: the host refuses resources ({error.strerror})",
+            hint="raise the limits of memory and open files for this process (`ulimit -a`)",
+        )
+    return Unsupported(
+        f"{where}: {error.strerror or error}",
+        hint="see `dmesg`; an input/output error means that the disk below is failing",
+    )

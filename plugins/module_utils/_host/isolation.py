@@ -50,7 +50,10 @@ def no_new_privileges() -> None:
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2); raises ``OSError``."""
-    _check(_libc().mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, data.encode() or None), target)
+    _check(
+        _libc().mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, data.encode() or None),
+        target,
+    )
 
 
 def unmount(target: str) -> None:
@@ -110,7 +113,7 @@ def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
         with os.fdopen(write_end, "wb") as pipe:
             pipe.write(json.dumps(message).encode())
         os._exit(0)
-    except BaseException:  # whatever it was, this process must never return into its parent's code
+    except BaseException:  # noqa: BLE001 - whatever it was, this process must never return into its parent's code
         traceback.print_exc()
     finally:
         os._exit(70)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,12 @@ def boot_id() -> str:
 def own_identity() -> Identity:
     """The identity of the calling process."""
     started = _start_ticks(os.getpid())
-    assert started is not None, "a running process has a start time"
+    if started is None:
+        raise AssertionError("a running process has a start time")
     return Identity(boot_id(), os.getpid(), started)
 
 
-def _start_ticks(pid: int) -> Optional[int]:
+def _start_ticks(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()

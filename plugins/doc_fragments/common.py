@@ -1,0 +1,56 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options that modules share, documented once."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options of every module; ``IMAGE`` those of the modules that move an image."""
+
+    DOCUMENTATION = r"""
+options:
+  state_dir:
+    description:
+      - The directory that holds the database, the archives, the log and, unless it lives on block devices, the pool.
+      - Made when missing. Nobody but root may be able to write to it.
+    type: path
+    default: /var/lib/flyd
+  lock_timeout:
+    description:
+      - How many seconds to wait for another run that works on the same image or pool.
+    type: float
+    default: 300.0
+  command_timeout:
+    description:
+      - How many seconds one program, such as C(dmsetup) or C(mkfs.ext4), may take before it is killed.
+    type: float
+    default: 120.0
+  retries:
+    description:
+      - How often a transient fault is tried again inside the module.
+    type: int
+    default: 4
+  retry_delay:
+    description:
+      - How many seconds to wait before the first new try. The wait doubles from there, with a random part, up to 20 seconds.
+    type: float
+    default: 0.5
+author:
+  - The flyd.lite authors (@flyd-lite)
+"""
+
+    IMAGE = r"""
+options:
+  key:
+    description:
+      - The key of the object in S3, as the bucket lists it.
+    type: str
+    required: true
+  pool:
+    description:
+      - The name of the thin pool, as given to M(flyd.lite.flyd_pool).
+    type: str
+    default: pool
+"""

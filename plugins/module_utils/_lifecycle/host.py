@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every arrow works with: the state directory, the store, the programs, device-mapper, the log.
+
+Invariant: with ``dry_run`` the store is read-only and nothing here writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ContextManager
+
+from .._errors import BadInput
+from .._host.command import Runner
+from .._host.files import make_private_directory
+from .._host.process import Identity, own_identity
+from .._host.retry import Retry
+from .._names import ShortName, new_ulid
+from .._thin.dm import DeviceMapper
+from .lock import held
+from .log import Log
+from .records import Operation, OperationKind
+from .store import Store, open_store, utc_now
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that all modules share; times in seconds."""
+
+    state_dir: str
+    pool: ShortName
+    lock_timeout_seconds: float
+    command_timeout_seconds: float
+    retries: int
+    retry_delay_seconds: float
+
+    def __post_init__(self) -> None:
+        if not os.path.isabs(self.state_dir) or os.path.normpath(self.state_dir) == "/":
+            raise BadInput(
+                f"state_dir {self.state_dir!r} is not an absolute path below /",
+                hint="give a directory such as /var/lib/flyd",
+            )
+
+    def path(self, *parts: str) -> str:
+        """A path below the state directory."""
+        return os.path.join(os.path.normpath(self.state_dir), *parts)
+
+    def retry(self) -> Retry:
+        """How patiently transient faults are met."""
+        return Retry(attempts=self.retries + 1, base_seconds=self.retry_delay_seconds)
+
+
+@dataclass
+class Host:
+    """One run of a module on its host. ``settled`` tells what was mended of runs that were cut off."""
+
+    settings: Settings
+    store: Store
+    runner: Runner
+    dm: DeviceMapper
+    dry_run: bool
+    settled: list[str] = field(default_factory=list)
+    _log: list[Log] = field(default_factory=list)
+
+    @property
+    def log(self) -> Log:
+        """The run's log; the run's ULID is born when it is first needed, so that a run with nothing to do needs none."""
+        if not self._log:
+            self._log.append(Log(self.settings.path("log", "flyd.jsonl"), new_ulid()))
+        return self._log[0]
+
+    def lock(self, name: str) -> ContextManager[None]:
+        """Hold the lock ``name``, or nothing at all in a dry run, which writes nothing."""
+        if self.dry_run:
+            return contextlib.nullcontext()
+        return held(self.store, name, timeout_seconds=self.settings.lock_timeout_seconds)
+
+    def directory(self, name: str) -> str:
+        """The directory ``name`` of the state directory, made when missing, 0700."""
+        path = self.settings.path(name)
+        make_private_directory(path)
+        return path
+
+    def archive_path(self, sha256: str) -> str:
+        """Where the archive of that digest lies, or would lie. An object key never becomes a file name."""
+        return self.settings.path("archives", sha256)
+
+    def begin(self, kind: OperationKind, subject: str, *, volume_ulid: str = "") -> Operation:
+        """An intent of this process, to be put into the store before its effect."""
+        me: Identity = own_identity()
+        return Operation(str(new_ulid()), kind, subject, volume_ulid, me.boot_id, me.pid, me.started, utc_now())
+
+
+@contextlib.contextmanager
+def open_host(settings: Settings, *, dry_run: bool) -> Iterator[Host]:
+    """The host with its store open."""
+    store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=settings.lock_timeout_seconds)
+    try:
+        runner = Runner(timeout_seconds=settings.command_timeout_seconds)
+        yield Host(settings, store, runner, DeviceMapper(runner), dry_run)
+    finally:
+        store.close()

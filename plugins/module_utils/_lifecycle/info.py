@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What flyd_info reports: the store beside what the kernel really has. Changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from typing import Any, Callable
+
+from .._thin.pool import status
+from .._thin.table import SECTOR_BYTES
+from .host import Host
+from .outcome import Facts, Outcome, pool_view
+from .records import Image, Operation, PoolRecord, Snapshot, Volume, VolumeState
+from .settle import abandoned
+
+
+class Subject(str, enum.Enum):
+    """What can be asked for."""
+
+    IMAGES = "images"
+    SNAPSHOTS = "snapshots"
+    POOLS = "pools"
+    TRANSITIONS = "transitions"
+    DRIFT = "drift"
+
+
+def inform(host: Host, what: frozenset[Subject]) -> Outcome:
+    """The report on each of ``what``."""
+    return Outcome({}, {}, False, {subject.value: _REPORTS[subject](host) for subject in Subject if subject in what})
+
+
+def _images(host: Host) -> list[Facts]:
+    return [_image(image) for image in host.store.all(Image)]
+
+
+def _image(image: Image) -> Facts:
+    facts: Facts = dataclasses.asdict(image)
+    return {
+        **facts,
+        "state": image.state.value,
+        "config": json.loads(image.config),
+        "summary": json.loads(image.summary),
+    }
+
+
+def _snapshots(host: Host) -> list[Facts]:
+    keys = {image.id: image.object_key for image in host.store.all(Image)}
+    return [
+        {
+            **dataclasses.asdict(snapshot),
+            "object_key": keys.get(snapshot.image_id),
+            "mapped": _mapped(host, snapshot.ulid),
+        }
+        for snapshot in host.store.all(Snapshot)
+    ]
+
+
+def _pools(host: Host) -> list[Facts]:
+    return [_pool(host, pool) for pool in host.store.all(PoolRecord)]
+
+
+def _pool(host: Host, pool: PoolRecord) -> Facts:
+    active = host.dm.find(pool.uuid) is not None
+    facts = {**pool_view(pool, active=active), "pool_id": pool.id, "transaction_id": pool.transaction_id}
+    if active:
+        now = status(host.dm, pool.name)
+        facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
+        facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
+        facts["status"] = now.mode.value
+    return facts
+
+
+def _transitions(host: Host) -> list[Facts]:
+    """The open intents; ``abandoned`` ones are settled by the next run of any module."""
+    gone = {operation.ulid for operation in abandoned(host)}
+    return [
+        {**dataclasses.asdict(operation), "kind": operation.kind.value, "abandoned": operation.ulid in gone}
+        for operation in host.store.all(Operation)
+    ]
+
+
+def _drift(host: Host) -> list[str]:
+    """Each contradiction between the store and the kernel, as a sentence."""
+    found = [
+        f"the pool {pool.name} is not active" for pool in host.store.all(PoolRecord) if host.dm.find(pool.uuid) is None
+    ]
+    for snapshot in host.store.all(Snapshot):
+        if not _mapped(host, snapshot.ulid):
+            found.append(f"the snapshot {snapshot.device} is not mapped")
+    known = {volume.uuid for volume in host.store.all(Volume)} | {pool.uuid for pool in host.store.all(PoolRecord)}
+    for device in host.dm.devices():
+        if device.uuid.startswith("FLYD-") and device.uuid not in known:
+            found.append(f"the device {device.name} bears our mark ({device.uuid}) and is not in the store")
+    for volume in host.store.all(Volume, "state<>?", VolumeState.LIVE.value):
+        found.append(f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}")
+    return found
+
+
+def _mapped(host: Host, ulid: str) -> bool:
+    volume = host.store.find(Volume, "ulid=?", ulid)
+    return volume is not None and host.dm.find(volume.uuid) is not None
+
+
+_REPORTS: dict[Subject, Callable[[Host], Any]] = {
+    Subject.IMAGES: _images,
+    Subject.SNAPSHOTS: _snapshots,
+    Subject.POOLS: _pools,
+    Subject.TRANSITIONS: _transitions,
+    Subject.DRIFT: _drift,
+}

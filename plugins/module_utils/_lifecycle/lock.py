@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks that name their holder: rows of ``_busy``.
+
+Invariant: a lock belongs to a process that is alive, or to nobody: a row whose holder is gone (another boot, no such pid, another
+start time) is taken over inside the transaction that sees it. No clock decides who owns a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+
+from .._errors import Busy, FlydError
+from .._host.process import Identity, command_line, own_identity
+from .store import Store
+
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def held(store: Store, name: str, *, timeout_seconds: float) -> Iterator[None]:
+    """Hold the lock ``name`` while inside; raises ``Busy`` that names the holder when it is not free in time."""
+    _acquire(store, name, timeout_seconds)
+    try:
+        yield
+    except BaseException:
+        # What went wrong inside matters more than a lock that is free anyway as soon as this process ends.
+        with contextlib.suppress(FlydError):
+            _release(store, name)
+        raise
+    _release(store, name)
+
+
+def _acquire(store: Store, name: str, timeout_seconds: float) -> None:
+    until = time.monotonic() + timeout_seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        holder = _try(store, name)
+        if holder is None:
+            return
+        if time.monotonic() >= until:
+            raise Busy(
+                f"{name} is held by process {holder.pid} (`{command_line(holder.pid)[:120]}`); waited {timeout_seconds:g} s",
+                hint=f"let it finish, or raise lock_timeout; if it hangs, see `ps -p {holder.pid}` and end it: its lock is then taken over",
+                pid=holder.pid,
+            )
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - waiters should not wake together
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
+def _try(store: Store, name: str) -> Identity | None:
+    """Take the lock, or say who has it."""
+    with store.transaction():
+        rows = store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", name)
+        if rows and Identity(*rows[0]).is_alive():
+            return Identity(*rows[0])
+        me = own_identity()
+        store.rows(
+            "INSERT OR REPLACE INTO _busy(name, boot_id, pid, started) VALUES (?, ?, ?, ?)",
+            name,
+            me.boot_id,
+            me.pid,
+            me.started,
+        )
+    return None
+
+
+def _release(store: Store, name: str) -> None:
+    me = own_identity()
+    with store.transaction():
+        store.rows(
+            "DELETE FROM _busy WHERE name=? AND boot_id=? AND pid=? AND started=?", name, me.boot_id, me.pid, me.started
+        )

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The log: one JSON object a line in state_dir/log/flyd.jsonl.
+
+Invariant: a line is written by one write(2) to a file opened for appending, so lines of several processes never mix. It never
+holds a credential: only what callers name is written, and they name no options. A full disk loses lines, never the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from typing import Union
+
+from .._errors import FlydError
+from .._names import Ulid
+from .store import utc_now
+
+Value = Union[str, int, float, bool, None]
+
+
+class Log:
+    """Writes the lines of one run; ``run`` is the run's ULID and stands in each of them."""
+
+    def __init__(self, path: str, run: Ulid) -> None:
+        self._path = path
+        self.run = run
+
+    def write(self, event: str, **fields: Value) -> None:
+        """Write one line: time, run, event and ``fields``."""
+        line = json.dumps({"time": utc_now(), "run": str(self.run), "event": event, **fields}, ensure_ascii=True) + "\n"
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.write(fd, line.encode("ascii"))
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def transition(self, name: str, **subject: Value) -> Iterator[dict[str, Value]]:
+        """Log a transition's begin and end with seconds, outcome and resources; the body adds facts to the dictionary it is given."""
+        facts: dict[str, Value] = {"attempt": 1}
+        begun = time.monotonic()
+        self.write("begin", transition=name, **subject)
+        try:
+            yield facts
+        except BaseException as error:
+            self._end(name, begun, subject, {**facts, **_failure(error)})
+            raise
+        self._end(name, begun, subject, {**facts, "outcome": "ok"})
+
+    def _end(self, name: str, begun: float, subject: dict[str, Value], facts: dict[str, Value]) -> None:
+        fields: dict[str, Value] = {
+            "transition": name,
+            **subject,
+            **facts,
+            "seconds": round(time.monotonic() - begun, 3),
+            **_resources(),
+        }
+        self.write("end", **fields)
+
+
+def _failure(error: BaseException) -> dict[str, Value]:
+    if isinstance(error, FlydError):
+        return {"outcome": "failed", "error_kind": error.kind.value, "error": str(error), **error.details}
+    return {"outcome": "failed", "error_kind": "unexpected", "error": type(error).__name__}
+
+
+def _resources() -> dict[str, Value]:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
+        "peak_memory_kib": max(own.ru_maxrss, children.ru_maxrss),
+    }

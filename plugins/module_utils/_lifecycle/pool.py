@@ -1,0 +1,246 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The thin pool: made once, tied to the store, active and healthy ever after.
+
+Invariant: the pool's transaction id begins at a random number that was committed before the pool existed, and store and metadata
+count it up together: a pool that was made anew, exchanged or restored alone is seen. Metadata that holds a superblock is
+never written over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from dataclasses import dataclass
+
+from .._errors import BadInput, CorruptStore, OutOfOrder, doing
+from .._host.crash import crash_point
+from .._names import ShortName, new_ulid
+from .._thin.geometry import Geometry, compute_geometry
+from .._thin.pool import (
+    Backing,
+    PoolSpec,
+    ThinPool,
+    activate,
+    allocate_files,
+    deactivate,
+    metadata_is_blank,
+    require_healthy,
+    status,
+)
+from .._thin.table import SECTOR_BYTES, PoolStatus
+from .host import Host
+from .outcome import Facts, Outcome, pool_view
+from .records import OperationKind, PoolRecord
+from .settle import abandoned, settle
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """What flyd_pool was asked for. ``data`` and ``metadata`` are files or devices, empty for files in state_dir; None: computed."""
+
+    name: ShortName
+    data: str
+    metadata: str
+    is_loop: bool
+    data_bytes: int
+    metadata_bytes: int | None
+    block_bytes: int | None
+    low_water_blocks: int | None
+    error_if_no_space: bool
+    min_free_percent: int
+
+    def geometry(self) -> Geometry:
+        """The sizes of the pool's parts, with what was left out computed."""
+        return compute_geometry(self.data_bytes, self.metadata_bytes, self.block_bytes, self.low_water_blocks)
+
+
+def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
+    """Make the pool, or bring it back after a reboot, or find it there and healthy."""
+    with doing(f"pool {options.name}"):
+        host.dm.require_target("thin-pool")
+        pool = host.store.pool(options.name.value)
+        if pool is not None and not abandoned(host) and _is_active(host, pool):
+            _require_same(pool, options)
+            now = status(host.dm, pool.name)
+            if now.transaction_id == pool.transaction_id:
+                return _found(host, pool, options, now)
+        with host.lock(f"pool setup {options.name}"):
+            return _ensure(host, options)
+
+
+def _ensure(host: Host, options: PoolOptions) -> Outcome:
+    pool = host.store.pool(options.name.value)
+    if pool is not None:
+        _require_same(pool, options)
+        if pool.formatted and _is_active(host, pool):
+            settle(host)
+            # Another run may be inside a step, so the pool may be one ahead; volumes.check_transaction judges that under its lock.
+            return _found(host, pool, options, status(host.dm, pool.name))
+    if host.dry_run:
+        return _predicted(host, options, pool)
+    before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
+    with host.log.transition("pool", pool=options.name.value) as log:
+        pool = pool if pool is not None and pool.formatted else _create(host, options, pool)
+        now = _bring_up(host, pool)
+        log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=f"/dev/mapper/{pool.name}")
+    settle(host)
+    require_healthy(now, pool.min_free_percent)
+    return Outcome(before, pool_view(pool, active=True), True, _facts(pool, options, now), tuple(host.settled))
+
+
+def _create(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
+    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again."""
+    pool = begun or _new_record(host, options)
+    spec = _spec(pool)
+    if begun is None:
+        if not pool.is_loop and not metadata_is_blank(pool.metadata):
+            raise BadInput(
+                f"the metadata device {pool.metadata} is not blank",
+                hint=f"it may belong to another pool: look with `blkid {pool.metadata}`; if nothing there matters, `blkdiscard -z` or `wipefs -a` it and zero its first 4 KiB",
+            )
+        operation = host.begin(OperationKind.POOL, pool.name)
+        with host.store.transaction():
+            host.store.put(operation)
+            host.store.put(pool)
+    crash_point("pool:planned")
+    if pool.is_loop:
+        host.directory("pools")
+        host.directory(os.path.join("pools", pool.id))
+        allocate_files(host.runner, spec)
+    crash_point("pool:allocated")
+    activate(host.dm, host.runner, spec, may_format=metadata_is_blank(pool.metadata))
+    crash_point("pool:activated")
+    if status(host.dm, pool.name).transaction_id == 0:
+        ThinPool(host.dm, pool.name).set_transaction_id(0, pool.transaction_id)
+    crash_point("pool:numbered")
+    pool = dataclasses.replace(pool, formatted=True)
+    with host.store.transaction():
+        host.store.put(pool)
+        host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.POOL.value, pool.name)
+    return pool
+
+
+def _new_record(host: Host, options: PoolOptions) -> PoolRecord:
+    geometry = options.geometry()
+    pool_id = str(new_ulid())
+    return PoolRecord(
+        id=pool_id,
+        name=options.name.value,
+        data=options.data or host.settings.path("pools", pool_id, "data"),
+        metadata=options.metadata or host.settings.path("pools", pool_id, "metadata"),
+        is_loop=options.is_loop,
+        data_sectors=geometry.data_sectors,
+        metadata_bytes=geometry.metadata_bytes,
+        block_sectors=geometry.block_sectors,
+        low_water_blocks=geometry.low_water_blocks,
+        error_if_no_space=options.error_if_no_space,
+        min_free_percent=options.min_free_percent,
+        transaction_id=(secrets.randbits(30) + 1) << 32,
+        formatted=False,
+    )
+
+
+def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
+    """Activate the pool if it is not, and see that it is the one that the store knows."""
+    was_active = _is_active(host, pool)
+    if not was_active:
+        activate(host.dm, host.runner, _spec(pool), may_format=False)
+    now = status(host.dm, pool.name)
+    if now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
+        if not was_active:
+            deactivate(host.dm, host.runner, _spec(pool))
+        raise CorruptStore(
+            f"the metadata at {pool.metadata} is at transaction {now.transaction_id}, the store at {pool.transaction_id}: this is not the pool it was",
+            hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
+        )
+    return now
+
+
+def _is_active(host: Host, pool: PoolRecord) -> bool:
+    device = host.dm.find(pool.uuid)
+    return device is not None and not device.suspended
+
+
+def _spec(pool: PoolRecord) -> PoolSpec:
+    geometry = Geometry(pool.data_sectors, pool.metadata_bytes, pool.block_sectors, pool.low_water_blocks, ())
+    return PoolSpec(
+        pool.name, pool.uuid, Backing(pool.data, pool.metadata, pool.is_loop), geometry, pool.error_if_no_space
+    )
+
+
+def _require_same(pool: PoolRecord, options: PoolOptions) -> None:
+    asked: tuple[tuple[str, object, object], ...] = (
+        ("data file or device", options.data or pool.data, pool.data),
+        ("metadata file or device", options.metadata or pool.metadata, pool.metadata),
+    )
+    if options.is_loop:
+        asked += (("data_size", options.data_bytes // SECTOR_BYTES, pool.data_sectors),)
+    if options.block_bytes is not None:
+        asked += (("block_size", options.block_bytes // SECTOR_BYTES, pool.block_sectors),)
+    for what, wanted, have in asked:
+        if wanted != have:
+            raise BadInput(
+                f"the pool {pool.name} exists with {what} {have}, asked was {wanted}",
+                hint="an existing pool is not changed: ask for what it has, or make a pool of another name",
+            )
+
+
+def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
+    require_healthy(now, pool.min_free_percent)
+    view = pool_view(pool, active=True)
+    return Outcome(view, view, False, _facts(pool, options, now), tuple(host.settled))
+
+
+def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Outcome:
+    found = host.dm.by_name(options.name.value)
+    if found is not None and (pool is None or found.uuid != pool.uuid):
+        raise OutOfOrder(
+            f"a device-mapper device named {found.name} exists and is not ours (UUID {found.uuid or 'none'})",
+            hint="choose another name for the pool, or remove that device if nobody needs it",
+        )
+    geometry = options.geometry()
+    after = (
+        pool_view(pool, active=True)
+        if pool
+        else {
+            "name": options.name.value,
+            "active": True,
+            "data_bytes": geometry.data_sectors * SECTOR_BYTES,
+            "metadata_bytes": geometry.metadata_bytes,
+            "block_bytes": geometry.block_sectors * SECTOR_BYTES,
+            "low_water_blocks": geometry.low_water_blocks,
+        }
+    )
+    before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
+    return Outcome(
+        before,
+        after,
+        True,
+        {"device": f"/dev/mapper/{options.name}", "warnings": list(geometry.warnings)},
+        tuple(host.settled),
+    )
+
+
+def _facts(pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Facts:
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    return {
+        "device": f"/dev/mapper/{pool.name}",
+        "pool_id": pool.id,
+        "data": {
+            "path": pool.data,
+            "used_bytes": now.used_data_blocks * block_bytes,
+            "total_bytes": now.total_data_blocks * block_bytes,
+        },
+        "metadata": {
+            "path": pool.metadata,
+            "used_bytes": now.used_metadata_blocks * 4096,
+            "total_bytes": now.total_metadata_blocks * 4096,
+        },
+        "block_size": block_bytes,
+        "transaction_id": now.transaction_id,
+        "status": now.mode.value,
+        "warnings": list(options.geometry().warnings),
+    }

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the store remembers, as frozen dataclasses: one class a table, one field a column, in the order of the schema.
+
+Invariant: a record is a row as it was committed; changing one means writing a new one through the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class State(str, enum.Enum):
+    """How far an image has come. ``rank`` orders the states along the arrows."""
+
+    NEW = "new"
+    FETCHED = "fetched"
+    UNPACKED = "unpacked"
+    ACTIVATED = "activated"
+
+    @property
+    def rank(self) -> int:
+        """0 for ``new`` up to 3 for ``activated``."""
+        return list(State).index(self)
+
+
+class VolumeState(str, enum.Enum):
+    """The life of a thin id: planned before the pool hears of it, deleting before the pool forgets it."""
+
+    PLANNED = "planned"
+    CREATED = "created"
+    LIVE = "live"
+    DELETING = "deleting"
+
+
+class OperationKind(str, enum.Enum):
+    """What an open intent was about to do."""
+
+    POOL = "pool"
+    FETCH = "fetch"
+    UNPACK = "unpack"
+    SNAPSHOT = "snapshot"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The current generation of an object key. ``pool_device`` is the base volume, ``snap_device`` the default snapshot."""
+
+    id: str
+    object_key: str
+    sha256: str = ""
+    state: State = State.NEW
+    pool_device: str = ""
+    snap_device: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+    bucket: str = ""
+    size_bytes: int = 0
+    etag: str = ""
+    version_id: str = ""
+    trust: str = ""
+    base_ulid: str = ""
+    config: str = "{}"
+    summary: str = "{}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One named activation of an image."""
+
+    ulid: str
+    image_id: str
+    name: str
+    device: str
+    read_only: bool
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A thin id of a pool. ``ulid`` names its device, ``base-<ulid>`` or ``snap-<ulid>``."""
+
+    ulid: str
+    pool_id: str
+    thin_id: int
+    kind: str
+    sectors: int
+    state: VolumeState
+
+    @property
+    def device_name(self) -> str:
+        """The device-mapper name while it is mapped."""
+        return f"{self.kind}-{self.ulid}"
+
+    @property
+    def device_path(self) -> str:
+        """The device's path while it is mapped."""
+        return f"/dev/mapper/{self.device_name}"
+
+    @property
+    def uuid(self) -> str:
+        """The device-mapper UUID that proves that the device is ours."""
+        return f"FLYD-{self.pool_id}-{self.ulid}"
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """A thin pool that we made. ``transaction_id`` is what its metadata must say: it ties pool and store together."""
+
+    id: str
+    name: str
+    data: str
+    metadata: str
+    is_loop: bool
+    data_sectors: int
+    metadata_bytes: int
+    block_sectors: int
+    low_water_blocks: int
+    error_if_no_space: bool
+    min_free_percent: int
+    transaction_id: int
+    formatted: bool
+
+    @property
+    def uuid(self) -> str:
+        """The device-mapper UUID of the pool's device."""
+        return f"FLYD-{self.id}-pool"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An open intent: what a process (boot id, pid, start time) is about to make, written down before it is made."""
+
+    ulid: str
+    kind: OperationKind
+    subject: str
+    volume_ulid: str
+    boot_id: str
+    pid: int
+    started: int
+    begun_at: str = ""
+
+
+_ENUMS: dict[tuple[str, str], type[enum.Enum]] = {
+    ("Image", "state"): State,
+    ("Volume", "state"): VolumeState,
+    ("Operation", "kind"): OperationKind,
+}
+
+
+def columns(record: type[Any]) -> tuple[str, ...]:
+    """The names of the columns of ``record``'s table, in order."""
+    return tuple(field.name for field in dataclasses.fields(record))
+
+
+def from_row(record: type[R], row: tuple[Any, ...] | None) -> R | None:
+    """The record that ``row`` (its columns in order) holds; None for None."""
+    if row is None:
+        return None
+    values = dict(zip(columns(record), row))
+    for name, value in values.items():
+        kind = _ENUMS.get((record.__name__, name))
+        if kind is not None:
+            values[name] = kind(value)
+    return record(**{name: bool(value) if name in _FLAGS else value for name, value in values.items()})
+
+
+_FLAGS = frozenset(
+    field.name for cls in (Snapshot, PoolRecord) for field in dataclasses.fields(cls) if field.type == "bool"
+)
+
+
+def to_row(record: Any) -> tuple[Any, ...]:
+    """The values of ``record`` in the order of its columns, as SQLite takes them."""
+    values = (getattr(record, name) for name in columns(type(record)))
+    return tuple(
+        value.value if isinstance(value, enum.Enum) else int(value) if isinstance(value, bool) else value
+        for value in values
+    )

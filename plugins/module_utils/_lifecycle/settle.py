@@ -1,0 +1,59 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settling: what runs that were cut off left behind is finished or undone before anything else is done.
+
+Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active yet. Only what an
+intent or a row of the store names is touched.
+"""
+
+from __future__ import annotations
+
+from .._errors import doing
+from .._host.files import remove_file
+from .._host.process import Identity
+from .host import Host
+from .records import Operation, OperationKind, PoolRecord, Volume, VolumeState
+from .volumes import destroy_volume
+
+
+def abandoned(host: Host) -> list[Operation]:
+    """The open intents whose process is gone."""
+    return [
+        found for found in host.store.all(Operation) if not Identity(found.boot_id, found.pid, found.started).is_alive()
+    ]
+
+
+def settle(host: Host) -> None:
+    """Finish or undo every abandoned intent; says what it did in ``host.settled``. In a dry run it only says."""
+    for operation in abandoned(host):
+        with (
+            host.lock("settling"),
+            doing(f"settling the {operation.kind.value} of {operation.subject} that was cut off"),
+        ):
+            _settle_one(host, operation)
+
+
+def _settle_one(host: Host, operation: Operation) -> None:
+    if operation.kind is OperationKind.POOL or host.store.find(Operation, "ulid=?", operation.ulid) is None:
+        return  # flyd_pool takes its own work up again; anything else was settled by another process while this one waited
+    volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
+    pool = None if volume is None else _active_pool_of(host, volume)
+    if volume is not None and pool is None:
+        return  # its pool comes back with flyd_pool; the intent waits for it
+    what = f"undid the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
+    host.settled.append(f"would have {what}" if host.dry_run else what)
+    if host.dry_run:
+        return
+    if operation.kind is OperationKind.FETCH:
+        remove_file(host.settings.path("spool", f"{operation.ulid}.part"))
+    if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
+        destroy_volume(host, pool, volume)
+    with host.store.transaction():
+        host.store.drop(operation)
+    host.log.write("settled", what=what, operation=operation.ulid)
+
+
+def _active_pool_of(host: Host, volume: Volume) -> PoolRecord | None:
+    pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
+    return pool if pool is not None and host.dm.find(pool.uuid) is not None else None

@@ -1,0 +1,213 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""unpacked → activated: a writable snapshot of the base is mapped for use.
+
+Invariant: a name of an image has one snapshot; running again maps it again when it is not mapped (after a reboot) and never makes a
+second one. The base is not mapped while it is snapshotted, so no origin needs to be suspended. A snapshot that a guest may have
+written is never mounted on this host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+
+from .._errors import BadInput, CorruptStore, doing
+from .._host.crash import crash_point
+from .._names import ObjectKey, ShortName
+from .._thin.filesystem import grow
+from .._thin.table import SECTOR_BYTES
+from .host import Host
+from .outcome import Facts
+from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
+from .store import utc_now
+from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, undo_after, unmap
+
+DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True)
+class NodeAccess:
+    """Who may open the device's node: numeric ids, -1 for as it is; mode bits, -1 for as they are."""
+
+    uid: int = -1
+    gid: int = -1
+    mode: int = -1
+
+    @classmethod
+    def parse(cls, owner: str, group: str, mode: str) -> NodeAccess:
+        """From names or numbers and an octal string, each empty for "leave it"; raises ``BadInput``."""
+        try:
+            uid = -1 if not owner else int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid
+            gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+            bits = -1 if not mode else int(mode, 8)
+        except (KeyError, ValueError) as error:
+            raise BadInput(
+                f"owner, group or mode of the node cannot be used: {error}",
+                hint="give names known on this host or numbers, and an octal mode such as '0660'",
+            ) from None
+        if bits > 0o777:
+            raise BadInput(f"mode {mode} is not the mode of a device node", hint="give an octal mode such as '0660'")
+        return cls(uid, gid, bits)
+
+    def differs(self, path: str) -> bool:
+        """Whether the node at ``path`` is not as asked."""
+        found = os.stat(path)
+        asked = ((self.uid, found.st_uid), (self.gid, found.st_gid), (self.mode, stat.S_IMODE(found.st_mode)))
+        return any(want not in (-1, have) for want, have in asked)
+
+    def apply(self, path: str) -> None:
+        """Set what was asked for on the node at ``path``."""
+        os.chown(path, self.uid, self.gid)
+        if self.mode >= 0:
+            os.chmod(path, self.mode)
+
+
+@dataclass(frozen=True)
+class SnapshotOptions:
+    """What flyd_snapshot was asked for; ``size_bytes`` 0 means as large as the base."""
+
+    key: ObjectKey
+    name: ShortName
+    size_bytes: int
+    read_only: bool
+    access: NodeAccess
+
+
+class Activate:
+    """The arrow of flyd_snapshot."""
+
+    name = "snapshot"
+    start = State.UNPACKED
+    end = State.ACTIVATED
+
+    def __init__(self, options: SnapshotOptions) -> None:
+        self._options = options
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether the named snapshot is recorded and mapped, with the node as asked for."""
+        snapshot = self._recorded(host, image)
+        if snapshot is None:
+            return None
+        volume = _volume_of(host, snapshot)
+        device = host.dm.find(volume.uuid)
+        if device is None or device.read_only != snapshot.read_only or not os.path.exists(snapshot.device):
+            return None
+        self._require_same(snapshot, volume)
+        return None if self._options.access.differs(snapshot.device) else _facts(image, snapshot, volume)
+
+    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+        """The device is known when the snapshot exists and only has to be mapped."""
+        snapshot = self._recorded(host, image)
+        after = dataclasses.replace(image, state=State.ACTIVATED)
+        return after, {
+            "image_id": image.id or None,
+            "device": snapshot.device if snapshot else None,
+            "ulid": snapshot.ulid if snapshot else None,
+        }
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Make the snapshot if its name has none, map it, and set its node's owner and mode."""
+        pool = active_pool(host, host.settings.pool.value)
+        snapshot = self._recorded(host, image)
+        if snapshot is None:
+            image, snapshot = self._create(host, pool, image)
+        volume = _volume_of(host, snapshot)
+        self._require_same(snapshot, volume)
+        map_thin(host, pool, volume, read_only=snapshot.read_only)
+        self._options.access.apply(snapshot.device)
+        log.update(device=snapshot.device, name=snapshot.name)
+        return image, _facts(image, snapshot, volume)
+
+    def _create(self, host: Host, pool: PoolRecord, image: Image) -> tuple[Image, Snapshot]:
+        base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
+        if base is None or base.pool_id != pool.id:
+            raise CorruptStore(
+                f"the base volume of {self._options.key} is not in the pool {pool.name}",
+                hint="run flyd_unpack again, or name the pool that holds it",
+            )
+        sectors = self._sectors(pool, base)
+        operation = host.begin(OperationKind.SNAPSHOT, str(self._options.key), volume_ulid=new_volume_ulid())
+        try:
+            volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
+            if sectors > base.sectors:
+                _grow(host, pool, volume)
+            map_thin(host, pool, volume, read_only=self._options.read_only)
+            crash_point("snapshot:mapped")
+        except BaseException as error:
+            undo_after(host, pool, operation, error)
+            raise
+        snapshot = Snapshot(
+            volume.ulid, image.id, self._options.name.value, volume.device_path, self._options.read_only, utc_now()
+        )
+        is_default = snapshot.name == DEFAULT_NAME
+        after = dataclasses.replace(
+            image,
+            state=State.ACTIVATED,
+            snap_device=snapshot.device if is_default else image.snap_device,
+            updated_at=utc_now(),
+        )
+        with host.store.transaction():
+            host.store.put(dataclasses.replace(volume, state=VolumeState.LIVE))
+            host.store.put(snapshot)
+            host.store.put(after)
+            host.store.drop(operation)
+        return after, snapshot
+
+    def _sectors(self, pool: PoolRecord, base: Volume) -> int:
+        wanted = -(-self._options.size_bytes // (pool.block_sectors * SECTOR_BYTES)) * pool.block_sectors
+        if self._options.size_bytes and wanted < base.sectors:
+            raise BadInput(
+                f"size {self._options.size_bytes} is smaller than the base, which has {base.sectors * SECTOR_BYTES} bytes",
+                hint="a snapshot can be as large as its base or larger; leave size out for the same size",
+            )
+        return wanted or base.sectors
+
+    def _recorded(self, host: Host, image: Image) -> Snapshot | None:
+        return host.store.find(Snapshot, "image_id=? AND name=?", image.id, self._options.name.value)
+
+    def _require_same(self, snapshot: Snapshot, volume: Volume) -> None:
+        size_bytes = volume.sectors * SECTOR_BYTES
+        if snapshot.read_only != self._options.read_only or self._options.size_bytes > size_bytes:
+            raise BadInput(
+                f"the snapshot {snapshot.name} of {self._options.key} exists with read_only={snapshot.read_only} and {size_bytes} bytes",
+                hint="an existing snapshot keeps its size and mode: choose another name, or remove this one first",
+            )
+
+
+def _grow(host: Host, pool: PoolRecord, volume: Volume) -> None:
+    """Let the file system fill a snapshot that is larger than its base; no guest has written it yet. Leaves it unmapped."""
+    with doing(f"growing the file system on {volume.device_name}"):
+        grow(host.runner, map_thin(host, pool, volume).path)
+        unmap(host, volume)
+
+
+def _volume_of(host: Host, snapshot: Snapshot) -> Volume:
+    volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
+    if volume is None:
+        raise CorruptStore(
+            f"the store lists the snapshot {snapshot.ulid} but no volume for it", hint="restore flyd.db from a backup"
+        )
+    return volume
+
+
+def _facts(image: Image, snapshot: Snapshot, volume: Volume) -> Facts:
+    return {
+        "image_id": image.id,
+        "name": snapshot.name,
+        "device": snapshot.device,
+        "ulid": snapshot.ulid,
+        "size": volume.sectors * SECTOR_BYTES,
+        "read_only": snapshot.read_only,
+        "drive": {
+            "drive_id": "rootfs",
+            "path_on_host": snapshot.device,
+            "is_root_device": True,
+            "is_read_only": snapshot.read_only,
+        },
+    }

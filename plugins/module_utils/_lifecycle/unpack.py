@@ -1,0 +1,153 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""fetched → unpacked: a sealed base volume holds the merged tree.
+
+Invariant: ``unpacked`` is committed only after the tree was written, every digest was verified, the file system was synced, unmounted
+and checked, and the volume was flushed and unmapped. A volume that did not come so far is thrown away whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .._errors import CorruptStore, doing
+from .._host.crash import crash_point
+from .._host.files import file_errors
+from .._image.unpacking import Options, Unpacking, open_image
+from .._names import ObjectKey
+from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
+from .._thin.table import SECTOR_BYTES
+from .._thin.volume import flush
+from .host import Host
+from .outcome import Facts
+from .records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
+from .store import utc_now
+from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, require_room, undo_after, unmap
+
+
+@dataclass(frozen=True)
+class UnpackOptions:
+    """What flyd_unpack was asked for; ``size_bytes`` 0 means computed from the plan."""
+
+    key: ObjectKey
+    size_bytes: int
+    image: Options
+
+
+class Unpack:
+    """The arrow of flyd_unpack."""
+
+    name = "unpack"
+    start = State.FETCHED
+    end = State.UNPACKED
+
+    def __init__(self, options: UnpackOptions) -> None:
+        self._options = options
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether the recorded base volume is live in a pool that the store knows."""
+        base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
+        return None if base is None else _facts(image, base)
+
+    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+        """A base volume whose name and size only the real run knows."""
+        return dataclasses.replace(image, state=State.UNPACKED), {"image_id": image.id or None, "device": None}
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Plan the tree, make a volume that fits it, write, seal, record."""
+        pool = active_pool(host, host.settings.pool.value)
+        options = dataclasses.replace(
+            self._options.image, expected_sha256=image.sha256, spool_directory=host.directory("spool")
+        )
+        with _open_archive(host.archive_path(image.sha256)) as archive, open_image(archive, options) as unpacking:
+            size_bytes = self._volume_bytes(pool, unpacking)
+            require_room(host, pool, unpacking.plan.content_bytes + size_bytes // 64)
+            operation = host.begin(OperationKind.UNPACK, str(self._options.key), volume_ulid=new_volume_ulid())
+            try:
+                base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
+                summary = _fill(host, pool, base, unpacking)
+            except BaseException as error:
+                undo_after(host, pool, operation, error)
+                raise
+            after = _record(host, image, base, unpacking, summary, operation)
+        log.update(
+            bytes=summary["bytes"], entries=summary["entries"], layers=summary["layers"], device=base.device_name
+        )
+        return after, _facts(after, base)
+
+    def _volume_bytes(self, pool: PoolRecord, unpacking: Unpacking) -> int:
+        plan = unpacking.plan
+        wanted = self._options.size_bytes or volume_bytes_for(plan.content_bytes, plan.inodes, plan.directories)
+        block_bytes = pool.block_sectors * SECTOR_BYTES
+        return -(-wanted // block_bytes) * block_bytes
+
+
+def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> Facts:
+    device = map_thin(host, pool, base)
+    crash_point("unpack:mapped")
+    with doing(f"making the file system on {device.name}"):
+        make_ext4(host.runner, device.path, inodes=unpacking.plan.inodes)
+    crash_point("unpack:formatted")
+    with doing(f"writing the tree to {device.name}"):
+        summary: Facts = populate(
+            device.path, host.directory("mnt"), lambda root_fd: unpacking.write_into(root_fd).to_json()
+        )
+    crash_point("unpack:written")
+    with doing(f"sealing {device.name}"):
+        check(host.runner, device.path)
+        flush(device.path)
+        unmap(host, base)
+    crash_point("unpack:sealed")
+    return summary
+
+
+def _record(
+    host: Host, image: Image, base: Volume, unpacking: Unpacking, summary: Facts, operation: Operation
+) -> Image:
+    after = dataclasses.replace(
+        image,
+        state=State.UNPACKED,
+        pool_device=base.device_path,
+        base_ulid=base.ulid,
+        config=json.dumps(unpacking.config.to_json()),
+        summary=json.dumps(summary),
+        updated_at=utc_now(),
+    )
+    with host.store.transaction():
+        host.store.put(dataclasses.replace(base, state=VolumeState.LIVE))
+        host.store.put(after)
+        host.store.drop(operation)
+    return after
+
+
+@contextlib.contextmanager
+def _open_archive(path: str) -> Iterator[int]:
+    """The archive's descriptor: what is hashed and unpacked is what this one open file holds."""
+    with file_errors("opening the archive"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise CorruptStore(
+                f"the fetched archive {path} is gone", hint="run flyd_fetch again: it sees that and downloads it anew"
+            ) from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _facts(image: Image, base: Volume) -> Facts:
+    return {
+        "image_id": image.id,
+        "device": base.device_path,
+        "base": base.device_name,
+        "size": base.sectors * SECTOR_BYTES,
+        "config": json.loads(image.config),
+        **{name: value for name, value in json.loads(image.summary).items() if name != "seconds"},
+    }

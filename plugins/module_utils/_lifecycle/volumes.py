@@ -1,0 +1,185 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Thin ids: made and deleted so that the pool and the store never disagree for longer than one step.
+
+Invariant: each change of the pool's metadata is one step under the pool's lock: the volume's row says what is about to happen
+(``planned``, ``deleting``), the pool is told, its transaction id goes up by one, and row and id are committed together. A run that
+was cut off inside a step leaves the pool at most one transaction ahead, and a row that says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable
+
+from .._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
+from .._host.crash import crash_point
+from .._names import new_ulid
+from .._thin.dm import Device
+from .._thin.pool import ThinPool, status
+from .._thin.table import MAX_THIN_ID, SECTOR_BYTES
+from .._thin.volume import map_volume, unmap_volume
+from .host import Host
+from .records import Operation, PoolRecord, Volume, VolumeState
+
+
+def active_pool(host: Host, name: str) -> PoolRecord:
+    """The pool of that name; raises ``OutOfOrder`` when it was never made or is not active."""
+    pool = host.store.pool(name)
+    if pool is None or host.dm.find(pool.uuid) is None:
+        problem = "does not exist" if pool is None else "is not active on this host"
+        raise OutOfOrder(
+            f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
+        )
+    return pool
+
+
+def pool_lock(pool: PoolRecord) -> str:
+    """The name of the lock that orders all changes of a pool."""
+    return f"pool {pool.name}"
+
+
+def create_volume(
+    host: Host, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: int = -1
+) -> Volume:
+    """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
+
+    Raises ``NoSpace`` when 2^24 ids are taken, ``CorruptStore`` when the pool holds an id that the store does not know.
+    """
+    with host.lock(pool_lock(pool)):
+        pool = check_transaction(host, pool)
+        volume = Volume(operation.volume_ulid, pool.id, _free_thin_id(host, pool), kind, sectors, VolumeState.PLANNED)
+        with host.store.transaction():
+            host.store.put(volume)
+            host.store.put(operation)
+        crash_point(f"{kind}:planned")
+        thin = ThinPool(host.dm, pool.name)
+        make = thin.create_thin if origin < 0 else lambda thin_id: thin.create_snap(thin_id, origin)
+        created = dataclasses.replace(volume, state=VolumeState.CREATED)
+        _step(host, pool, lambda: make(volume.thin_id), lambda: host.store.put(created), label=kind)
+    return created
+
+
+def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
+    """Unmap the volume and delete its thin id; what is gone already is no error. Ends with its row gone."""
+    doomed = dataclasses.replace(volume, state=VolumeState.DELETING)
+    with host.store.transaction():
+        host.store.put(doomed)
+    unmap(host, volume)
+    with host.lock(pool_lock(pool)):
+        pool = check_transaction(host, pool)
+        thin = ThinPool(host.dm, pool.name)
+        _step(host, pool, lambda: thin.delete(volume.thin_id), lambda: host.store.drop(doomed), label="delete")
+
+
+def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = False) -> Device:
+    """The volume's device, mapped if it was not."""
+    found = host.dm.find(volume.uuid)
+    if found is not None:
+        return found
+    pool_device = host.dm.find(pool.uuid)
+    if pool_device is None:
+        raise AssertionError("callers hold an active pool")
+    return map_volume(
+        host.dm,
+        pool_device,
+        name=volume.device_name,
+        uuid=volume.uuid,
+        thin_id=volume.thin_id,
+        sectors=volume.sectors,
+        read_only=read_only,
+    )
+
+
+def unmap(host: Host, volume: Volume) -> bool:
+    """Unmap the volume's device, found by its UUID; says whether it was mapped. ``Busy`` names who holds it."""
+    found = host.dm.find(volume.uuid)
+    return found is not None and unmap_volume(host.dm, found.name)
+
+
+def new_volume_ulid() -> str:
+    """The ULID of a volume that is about to be made."""
+    return str(new_ulid())
+
+
+def check_transaction(host: Host, pool: PoolRecord) -> PoolRecord:
+    """Under the pool's lock: the pool and the store must be of one time; a step that was cut off is acknowledged.
+
+    Raises ``CorruptStore`` when the transaction ids differ by more than one unfinished step explains.
+    """
+    pool = _reread(host, pool)
+    actual = status(host.dm, pool.name).transaction_id
+    if actual == pool.transaction_id:
+        return pool
+    unfinished = host.store.all(Volume, "pool_id=? AND state IN ('planned', 'deleting')", pool.id)
+    if actual != pool.transaction_id + 1 or not unfinished:
+        raise CorruptStore(
+            f"the thin pool {pool.name} is at transaction {actual}, the store at {pool.transaction_id}: they are not of the same time",
+            hint="the store comes from a backup, or the pool was changed by other hands; nothing was touched. Restore the matching flyd.db",
+        )
+    pool = dataclasses.replace(pool, transaction_id=actual)
+    with host.store.transaction():
+        host.store.put(pool)
+    return pool
+
+
+def require_room(host: Host, pool: PoolRecord, needed_bytes: int) -> None:
+    """Raises ``NoSpace`` unless the pool has ``needed_bytes`` of free data space beyond its reserve."""
+    now = status(host.dm, pool.name)
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    reserve = now.total_data_blocks * pool.min_free_percent // 100
+    free = (now.total_data_blocks - now.used_data_blocks - reserve) * block_bytes
+    if needed_bytes > free:
+        raise NoSpace(
+            f"the thin pool {pool.name} has {max(free, 0) >> 20} MiB free beyond its reserve of {pool.min_free_percent} %; this needs {needed_bytes >> 20} MiB",
+            hint="remove images or snapshots that are not used (state: absent), or make the pool larger",
+            needed_bytes=needed_bytes,
+            free_bytes=max(free, 0),
+        )
+
+
+def _step(
+    host: Host, pool: PoolRecord, effect: Callable[[], object], record: Callable[[], None], *, label: str
+) -> None:
+    effect()
+    crash_point(f"{label}:told")
+    after = dataclasses.replace(pool, transaction_id=pool.transaction_id + 1)
+    ThinPool(host.dm, pool.name).set_transaction_id(pool.transaction_id, after.transaction_id)
+    crash_point(f"{label}:numbered")
+    with host.store.transaction():
+        record()
+        host.store.put(after)
+    crash_point(f"{label}:recorded")
+
+
+def _reread(host: Host, pool: PoolRecord) -> PoolRecord:
+    found = host.store.find(PoolRecord, "id=?", pool.id)
+    if found is None:
+        raise OutOfOrder(f"the thin pool {pool.name} was removed meanwhile", hint="run flyd_pool first")
+    return found
+
+
+def _free_thin_id(host: Host, pool: PoolRecord) -> int:
+    """The lowest id above all that are in use or in doubt, or a gap below them when there is none above."""
+    taken = {int(row[0]) for row in host.store.rows("SELECT thin_id FROM volumes WHERE pool_id=?", pool.id)}
+    above = max(taken, default=0) + 1
+    if above <= MAX_THIN_ID:
+        return above
+    gap = next((thin_id for thin_id in range(1, MAX_THIN_ID + 1) if thin_id not in taken), None)
+    if gap is None:
+        raise NoSpace(f"the thin pool {pool.name} has no thin id left", hint="remove snapshots that are not used")
+    return gap
+
+
+def undo_after(host: Host, pool: PoolRecord, operation: Operation, error: BaseException) -> None:
+    """Give back what ``operation`` has made, after ``error``; what cannot be given back now stays an open intent for the next run."""
+    try:
+        volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
+        if volume is not None:
+            destroy_volume(host, pool, volume)
+        with host.store.transaction():
+            host.store.drop(operation)
+    except FlydError as second:
+        if isinstance(error, FlydError):
+            error.details["left_for_next_run"] = f"{operation.kind.value} {operation.ulid}: {second.msg}"

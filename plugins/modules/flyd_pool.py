@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""flyd_pool: make the thin pool, or find it there and healthy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flyd_pool
+short_description: Make sure that a device-mapper thin pool exists and is healthy
+version_added: 0.1.0
+description:
+  - Makes the thin pool in which images live, brings it back after a reboot, or finds it active and healthy.
+  - Without devices, the pool lives in two files of O(state_dir) on loop devices, which are found again by the file's
+    device and inode, never by number.
+  - Metadata that holds a pool is never written over, and a pool of another owner is never touched.
+requirements:
+  - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
+options:
+  name:
+    description:
+      - The name of the pool and of its device-mapper device.
+    type: str
+    default: pool
+    aliases: [pool]
+  data_file:
+    description:
+      - The file that holds the pool's data. Made when missing, below O(state_dir) when left out.
+    type: path
+  metadata_file:
+    description:
+      - The file that holds the pool's metadata. Made when missing, below O(state_dir) when left out.
+    type: path
+  data_device:
+    description:
+      - A block device for the pool's data, instead of a file.
+    type: path
+  metadata_device:
+    description:
+      - A block device for the pool's metadata, instead of a file. A new pool wants its first 4 KiB to be zero.
+    type: path
+  data_size:
+    description:
+      - The size of the data, such as V(20G).
+    type: str
+    default: 2G
+  metadata_size:
+    description:
+      - The size of the metadata. When left out, 48 bytes for each block of data, and at least 4 MiB.
+    type: str
+  block_size:
+    description:
+      - The size of the pool's blocks, a multiple of 64 KiB. Computed from O(data_size) when left out.
+    type: str
+  low_water_mark:
+    description:
+      - How many free blocks are so few that the kernel raises an event. Computed when left out.
+    type: int
+  error_if_no_space:
+    description:
+      - Whether a write to a full pool fails at once, instead of hanging for a minute first.
+    type: bool
+    default: true
+  min_free_percent:
+    description:
+      - The share of the pool's data and of its metadata that must stay free. Below it nothing new is made.
+    type: int
+    default: 10
+extends_documentation_fragment:
+  - flyd.lite.common
+  - flyd.lite.attributes
+seealso:
+  - module: flyd.lite.flyd_fetch
+  - module: flyd.lite.flyd_unpack
+  - module: flyd.lite.flyd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: A pool in files of the state directory
+  flyd.lite.flyd_pool:
+    data_size: 20G
+
+- name: A pool on block devices
+  flyd.lite.flyd_pool:
+    data_device: /dev/nvme1n1
+    metadata_device: /dev/nvme2n1p1
+    data_size: 900G
+"""
+
+RETURN = r"""
+device:
+  description: The pool's device.
+  returned: success
+  type: str
+  sample: /dev/mapper/pool
+pool_id:
+  description: The ULID of the pool, which is part of the device-mapper UUID of everything in it.
+  returned: success, except in check mode for a pool that does not exist
+  type: str
+data:
+  description: Where the data lives (C(path)), and C(used_bytes) of C(total_bytes).
+  returned: success, except in check mode for a pool that does not exist
+  type: dict
+metadata:
+  description: Where the metadata lives (C(path)), and C(used_bytes) of C(total_bytes).
+  returned: success, except in check mode for a pool that does not exist
+  type: dict
+block_size:
+  description: The size of a block, in bytes.
+  returned: success, except in check mode for a pool that does not exist
+  type: int
+transaction_id:
+  description: The transaction id in the pool's metadata, which ties the pool to the database.
+  returned: success, except in check mode for a pool that does not exist
+  type: int
+status:
+  description: The mode that the kernel reports, V(rw) when all is well.
+  returned: success, except in check mode for a pool that does not exist
+  type: str
+  sample: rw
+settled:
+  description: What was finished or undone of earlier runs that were cut off, one sentence each.
+  returned: always
+  type: list
+  elements: str
+actions:
+  description: The programs that were run, in order.
+  returned: always
+  type: list
+  elements: str
+error_kind:
+  description:
+    - Whose fault a failure is.
+    - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
+      V(corrupt_store) and V(unsupported).
+  returned: failure
+  type: str
+retryable:
+  description: Whether running the same again can help.
+  returned: failure
+  type: bool
+hint:
+  description: What to do about a failure.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import PoolOptions, ensure_pool
+from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
+
+ARGUMENTS = {
+    "name": {"type": "str", "default": "pool", "aliases": ["pool"]},
+    "data_file": {"type": "path"},
+    "metadata_file": {"type": "path"},
+    "data_device": {"type": "path"},
+    "metadata_device": {"type": "path"},
+    "data_size": {"type": "str", "default": "2G"},
+    "metadata_size": {"type": "str"},
+    "block_size": {"type": "str"},
+    "low_water_mark": {"type": "int"},
+    "error_if_no_space": {"type": "bool", "default": True},
+    "min_free_percent": {"type": "int", "default": 10},
+}
+
+
+def work(host: Host, given: Given) -> Outcome:
+    """The options in the terms of the machine."""
+    return ensure_pool(
+        host,
+        PoolOptions(
+            name=ShortName(given.text("name")),
+            data=given.text("data_device") or given.text("data_file"),
+            metadata=given.text("metadata_device") or given.text("metadata_file"),
+            is_loop=not given.text("data_device"),
+            data_bytes=given.size_bytes("data_size"),
+            metadata_bytes=given.size_bytes("metadata_size") or None,
+            block_bytes=given.size_bytes("block_size") or None,
+            low_water_blocks=given.optional_int("low_water_mark"),
+            error_if_no_space=given.flag("error_if_no_space"),
+            min_free_percent=int(given.number("min_free_percent")),
+        ),
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    run(
+        work,
+        ARGUMENTS,
+        mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],
+        required_together=[("data_device", "metadata_device")],
+    )
+
+
+if __name__ == "__main__":
+    main()

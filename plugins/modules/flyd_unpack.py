@@ -1,0 +1,171 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""flyd_unpack: write the merged tree of an image to a base volume, and seal it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flyd_unpack
+short_description: Unpack a fetched image into a sealed base volume
+version_added: 0.1.0
+description:
+  - Reads all layers' headers, merges them in memory, and writes what survives, each path once, into ext4 on a new thin volume.
+  - The archive's SHA-256 and the digest of every layer are verified from the same open file that is unpacked. A tree is sealed
+    only when all of them are right.
+  - A volume that was not sealed is thrown away whole, also after a power cut.
+requirements:
+  - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
+options:
+  size:
+    description:
+      - The size of the volume, such as V(4G). Computed from the tree when left out, with room to live in.
+    type: str
+  platform:
+    description:
+      - Which image of a multi-platform archive to take, such as V(linux/amd64). This machine's platform when left out.
+    type: str
+  image_name:
+    description:
+      - Which image of an archive of several to take, by its tag.
+    type: str
+  limits:
+    description:
+      - Bounds on what an archive may ask of the host, by name. What is not named keeps its default.
+      - The names are C(entries), C(content_bytes), C(file_bytes), C(decompressed_bytes), C(ratio), C(depth), C(path_bytes),
+        C(header_bytes), C(metadata_bytes), C(document_bytes), C(hard_links), C(layers) and C(seconds).
+    type: dict
+  device_nodes:
+    description:
+      - What to do with device nodes in the image.
+      - They are harmless while unpacking, since the volume is mounted C(nodev) there.
+    type: str
+    choices: [create, skip, refuse]
+    default: create
+extends_documentation_fragment:
+  - flyd.lite.common
+  - flyd.lite.common.image
+  - flyd.lite.attributes
+seealso:
+  - module: flyd.lite.flyd_fetch
+  - module: flyd.lite.flyd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Unpack what was fetched
+  flyd.lite.flyd_unpack:
+    key: images/redis_latest.tar
+
+- name: Unpack with room for the guest and a tight limit
+  flyd.lite.flyd_unpack:
+    key: images/redis_latest.tar
+    size: 8G
+    limits:
+      entries: 100000
+"""
+
+RETURN = r"""
+image_id:
+  description: The ULID of this generation of the image.
+  returned: success
+  type: str
+device:
+  description: The base volume's device. It is not mapped once it is sealed.
+  returned: success
+  type: str
+  sample: /dev/mapper/base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
+base:
+  description: The name of that device.
+  returned: success, except in check mode
+  type: str
+size:
+  description: The size of the volume, in bytes.
+  returned: success, except in check mode
+  type: int
+entries:
+  description: How many entries the tree has.
+  returned: success, except in check mode
+  type: int
+bytes:
+  description: How many bytes of file content the tree has.
+  returned: success, except in check mode
+  type: int
+layers:
+  description: How many layers were merged.
+  returned: success, except in check mode
+  type: int
+whiteouts:
+  description: How many whiteouts were applied.
+  returned: success, except in check mode
+  type: int
+config:
+  description: What the image says about running it, such as C(env), C(cmd), C(entrypoint), C(user) and C(working_dir).
+  returned: success, except in check mode
+  type: dict
+settled:
+  description: What was finished or undone of earlier runs that were cut off, one sentence each.
+  returned: always
+  type: list
+  elements: str
+actions:
+  description: The programs that were run, in order.
+  returned: always
+  type: list
+  elements: str
+error_kind:
+  description:
+    - Whose fault a failure is.
+    - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
+      V(corrupt_store) and V(unsupported).
+  returned: failure
+  type: str
+retryable:
+  description: Whether running the same again can help.
+  returned: failure
+  type: bool
+hint:
+  description: What to do about a failure.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.flyd.lite.plugins.module_utils._image.limits import Limits
+from ansible_collections.flyd.lite.plugins.module_utils._image.unpacking import DeviceNodes, Options
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack import Unpack, UnpackOptions
+from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
+
+ARGUMENTS = {
+    **IMAGE_ARGUMENTS,
+    "size": {"type": "str"},
+    "platform": {"type": "str"},
+    "image_name": {"type": "str"},
+    "limits": {"type": "dict"},
+    "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"], "default": "create"},
+}
+
+
+def work(host: Host, given: Given) -> Outcome:
+    """The options in the terms of the machine."""
+    key = ObjectKey(given.text("key"))
+    image = Options(
+        limits=Limits.of(given.mapping("limits")),
+        spool_directory="",
+        image_name=given.text("image_name"),
+        platform=given.text("platform"),
+        device_nodes=DeviceNodes(given.text("device_nodes")),
+    )
+    return advance(host, key, Unpack(UnpackOptions(key, given.size_bytes("size"), image)))
+
+
+def main() -> None:
+    """Entry point."""
+    run(work, ARGUMENTS)
+
+
+if __name__ == "__main__":
+    main()
