@@ -10,6 +10,7 @@ goes into the second and third is ours (see layers.py).
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from cache import Cache, discard, made_whole
@@ -64,15 +65,16 @@ def _build(work: Path, archive: Path, log: Path) -> None:
     _join((debian, redis, whiteouts), work / "oci", archive, log)
 
 
-def _join(layers: tuple[Path, ...], layout: Path, archive: Path, log: Path) -> None:
+def _join(layers: Iterable[Path], layout: Path, archive: Path, log: Path) -> None:
     image = f"{layout}:redis"
-    commands: list[list[str | Path]] = [
-        ["umoci", "init", "--layout", layout],
-        ["umoci", "new", "--image", image],
-        *(["umoci", "raw", "add-layer", "--image", image, layer] for layer in layers),
-        ["umoci", "config", "--image", image, *_CONFIG],
-        # Without a policy file skopeo copies nothing, and there is no signature to check.
-        ["skopeo", "--insecure-policy", "copy", f"oci:{image}", f"docker-archive:{archive}:redis:latest"],
-    ]
-    for command in commands:
-        run(command, timeout_seconds=_TOOL_TIMEOUT_SECONDS, log=log)
+    _tool(log, "umoci", "init", "--layout", layout)
+    _tool(log, "umoci", "new", "--image", image)
+    for layer in layers:
+        _tool(log, "umoci", "raw", "add-layer", "--image", image, layer)
+    _tool(log, "umoci", "config", "--image", image, *_CONFIG)
+    # Without a policy file skopeo copies nothing, and there is no signature to check.
+    _tool(log, "skopeo", "--insecure-policy", "copy", f"oci:{image}", f"docker-archive:{archive}:redis:latest")
+
+
+def _tool(log: Path, *argv: str | Path) -> None:
+    run(argv, timeout_seconds=_TOOL_TIMEOUT_SECONDS, log=log)

@@ -74,7 +74,7 @@ class Runner:
 
     def find(self, program: Program) -> str:
         """The program's path; raises ``Unsupported`` that names its package."""
-        path = shutil.which(program.value, path=os.pathsep.join(self.search))
+        path = shutil.which(str(program.value), path=os.pathsep.join(self.search))
         if path is None:
             raise Unsupported(
                 f"the program {program.value} is not installed",

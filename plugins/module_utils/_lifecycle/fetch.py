@@ -14,7 +14,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from .._errors import NoSpace, Untrusted
+from .._errors import FlydError, NoSpace, Untrusted
 from .._host.crash import crash_point
 from .._host.files import file_errors, free_bytes, remove_file
 from .._names import Digest, ObjectKey, new_ulid
@@ -222,5 +222,5 @@ def _give_up(host: Host, operation: Operation, part: str) -> None:
         remove_file(part)
         with host.store.transaction():
             host.store.drop(operation)
-    except Exception as second:
+    except (FlydError, OSError) as second:
         host.log.write("cleanup_failed", operation=operation.ulid, error=str(second))

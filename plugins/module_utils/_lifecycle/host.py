@@ -12,7 +12,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ContextManager
 
 from .._errors import BadInput
 from .._host.command import Runner
@@ -73,7 +72,7 @@ class Host:
             self._log.append(Log(self.settings.path("log", "flyd.jsonl"), new_ulid()))
         return self._log[0]
 
-    def lock(self, name: str) -> ContextManager[None]:
+    def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock ``name``, or nothing at all in a dry run, which writes nothing."""
         if self.dry_run:
             return contextlib.nullcontext()

@@ -85,19 +85,26 @@ def _transitions(host: Host) -> list[Facts]:
 
 def _drift(host: Host) -> list[str]:
     """Each contradiction between the store and the kernel, as a sentence."""
-    found = [
-        f"the pool {pool.name} is not active" for pool in host.store.all(PoolRecord) if host.dm.find(pool.uuid) is None
+    pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
+    known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
+    return [
+        *(f"the pool {pool.name} is not active" for pool in pools if host.dm.find(pool.uuid) is None),
+        *(
+            f"the snapshot {found.device} is not mapped"
+            for found in host.store.all(Snapshot)
+            if not _mapped(host, found.ulid)
+        ),
+        *(
+            f"the device {device.name} bears our mark ({device.uuid}) and is not in the store"
+            for device in host.dm.devices()
+            if device.uuid.startswith("FLYD-") and device.uuid not in known
+        ),
+        *(
+            f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}"
+            for volume in volumes
+            if volume.state is not VolumeState.LIVE
+        ),
     ]
-    for snapshot in host.store.all(Snapshot):
-        if not _mapped(host, snapshot.ulid):
-            found.append(f"the snapshot {snapshot.device} is not mapped")
-    known = {volume.uuid for volume in host.store.all(Volume)} | {pool.uuid for pool in host.store.all(PoolRecord)}
-    for device in host.dm.devices():
-        if device.uuid.startswith("FLYD-") and device.uuid not in known:
-            found.append(f"the device {device.name} bears our mark ({device.uuid}) and is not in the store")
-    for volume in host.store.all(Volume, "state<>?", VolumeState.LIVE.value):
-        found.append(f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}")
-    return found
 
 
 def _mapped(host: Host, ulid: str) -> bool:

@@ -99,7 +99,7 @@ def _create(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolR
         if not pool.is_loop and not metadata_is_blank(pool.metadata):
             raise BadInput(
                 f"the metadata device {pool.metadata} is not blank",
-                hint=f"it may belong to another pool: look with `blkid {pool.metadata}`; if nothing there matters, `blkdiscard -z` or `wipefs -a` it and zero its first 4 KiB",
+                hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
             )
         operation = host.begin(OperationKind.POOL, pool.name)
         with host.store.transaction():

@@ -89,9 +89,8 @@ class Store:
     def retire(self, image: Image) -> None:
         """Move ``image`` aside: its base and snapshots stay usable, its key is free for the next generation."""
         names = ", ".join(columns(Image))
-        self._connection.execute(
-            f"INSERT INTO retired_images({names}) SELECT {names} FROM images WHERE id=?", (image.id,)
-        )  # noqa: S608
+        sql = f"INSERT INTO retired_images({names}) SELECT {names} FROM images WHERE id=?"  # noqa: S608 - our own names
+        self._connection.execute(sql, (image.id,))
         self.drop(image)
 
     def image(self, object_key: str) -> Image | None:

@@ -39,6 +39,7 @@ _RESERVED_BYTES = 4 * MIB  # superblocks, group descriptors and the blocks kept 
 _GROUP_BYTES = 128 * MIB
 _GROUP_OVERHEAD_BYTES = 3 * BLOCK_BYTES  # two bitmaps and the rest of a table's last block
 _CLEAN = 0
+_MENDED = 1
 
 # Named one by one, so that every e2fsprogs makes the same file system and every kernel from 4.18 on can mount it: newer
 # defaults (orphan_file, metadata_csum_seed) are not known to older ones. resize_inode lets a snapshot grow while mounted.
@@ -159,6 +160,14 @@ def check(runner: Runner, device: str) -> None:
             program=Program.E2FSCK.value,
             returncode=done.returncode,
         )
+
+
+def grow(runner: Runner, device: str) -> None:
+    """Let an unmounted ext4 that no guest has written fill ``device``, which is larger; raises ``CommandFailed``."""
+    # resize2fs refuses a file system that was mounted since its last full check, and a check with -n is not recorded.
+    runner.run(Program.E2FSCK, "-f", "-y", device, accept=(_CLEAN, _MENDED))
+    runner.run(Program.RESIZE2FS, device)
+    flush(device)
 
 
 def _size_bytes(device: str) -> int:
