@@ -1,0 +1,232 @@
+"""A device-mapper that is only files: the rules of the kernel's thin-pool target, for tests without root.
+
+The state is ``state.json`` below the fake host's root, changed under a lock, so that fake programs may run side by side. Thin ids
+live where the kernel keeps them, in the pool's metadata file (behind a superblock with the kernel's magic), so that a pool
+survives a reboot and a foreign metadata file brings its own ids. A volume is a sparse file; its node is a link to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.unit.fakes.sysfs import LOOP_MAJOR, MAJOR, State, show_in_sysfs
+
+MAX_THIN_ID = 2**24 - 1
+SUPERBLOCK = struct.Struct("<IIQ16sQI")
+MAGIC = 27022010
+
+
+class KernelError(Exception):
+    """An ioctl that the kernel refuses; ``ioctl`` is dmsetup's name for it."""
+
+    def __init__(self, number: int, ioctl: str = "") -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+        self.ioctl = ioctl
+
+
+def empty_state() -> State:
+    return {
+        "driver": True,
+        "targets": ["striped", "linear", "error"],
+        "loadable": ["thin-pool", "thin"],
+        "nodes_get_lost": False,
+        "faults": [],
+        "devices": {},
+        "loops": {},
+        "held": [],
+    }
+
+
+class Kernel:
+    """The state, and what may be done to it. Use as ``with Kernel.of(root) as kernel``."""
+
+    def __init__(self, root: Path, state: State) -> None:
+        self.root = root
+        self.state = state
+        self.devices: dict[str, State] = state["devices"]
+        self.loops: dict[str, str] = state["loops"]
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, root: Path) -> Iterator[Kernel]:
+        with open(root / "lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kernel = cls(root, json.loads((root / "state.json").read_text()))
+            try:
+                yield kernel
+            finally:
+                (root / "state.json").write_text(json.dumps(kernel.state, indent=1))
+                show_in_sysfs(root, kernel.state)
+
+    def take_fault(self, program: str, arguments: list[str]) -> State | None:
+        """The next fault that waits for this call, one time fewer left of it."""
+        line = " ".join((program, *arguments))
+        for fault in self.state["faults"]:
+            if fault["match"] in line:
+                fault["times"] -= 1
+                self.state["faults"] = [other for other in self.state["faults"] if other["times"] > 0]
+                found: State = fault
+                return found
+        return None
+
+    # Devices
+
+    def create(self, name: str, uuid: str, table: str | None, *, read_only: bool) -> None:
+        if name in self.devices or any(uuid and device["uuid"] == uuid for device in self.devices.values()):
+            raise KernelError(errno.EBUSY, "create")
+        minors = {device["minor"] for device in self.devices.values()}
+        minor = next(number for number in range(len(minors) + 1) if number not in minors)
+        self.devices[name] = {
+            "uuid": uuid,
+            "minor": minor,
+            "ro": read_only,
+            "suspended": False,
+            "table": None,
+            "next": None,
+        }
+        if table is None:
+            return
+        try:
+            self.load(name, table)
+        except KernelError:
+            del self.devices[name]
+            raise
+        self.resume(name)
+
+    def remove(self, name: str) -> None:
+        self.device(name)
+        if name in self.state["held"] or self.mapped_thins(name):
+            raise KernelError(errno.EBUSY, "remove")
+        del self.devices[name]
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.root / "dev/mapper" / name)
+
+    def device(self, name: str) -> State:
+        if name not in self.devices:
+            raise KernelError(errno.ENXIO, "")
+        return self.devices[name]
+
+    def load(self, name: str, table: str) -> None:
+        device = self.device(name)
+        fields = table.split()
+        if len(fields) < 3 or not self.has_target(fields[2]):
+            raise KernelError(errno.EINVAL, "reload")
+        if fields[2] == "thin-pool":
+            fields[3:5] = [self.block_number(fields[3]), self.block_number(fields[4])]
+            self.open_pool(fields)
+        elif fields[2] == "thin":
+            fields[3] = self.block_number(fields[3])
+            if str(int(fields[4])) not in self.metadata(self.pool_of(fields))["thins"]:
+                raise KernelError(errno.ENODATA, "reload")
+        device["next"] = " ".join(fields)
+
+    def resume(self, name: str) -> None:
+        device = self.device(name)
+        device["table"] = device["next"] or device["table"]
+        device["next"] = None
+        device["suspended"] = False
+        if not self.state["nodes_get_lost"]:
+            self.make_node(name)
+
+    def make_node(self, name: str) -> None:
+        node = self.root / "dev/mapper" / name
+        with contextlib.suppress(FileNotFoundError):
+            node.unlink()
+        fields = self.devices[name]["table"].split()
+        if fields[2] == "thin":
+            target = self.volume(self.pool_of(fields), int(fields[4]))
+            with open(target, "ab") as file:
+                file.truncate(max(file.tell(), int(fields[1]) * 512))
+            node.symlink_to(target)
+        else:
+            node.touch()
+
+    def has_target(self, target: str) -> bool:
+        """Whether there is a target; its module is loaded now if it was not, as request_module does."""
+        if target in self.state["loadable"]:
+            self.state["targets"] = ["thin", "thin-pool", *self.state["targets"]]
+            self.state["loadable"] = []
+        return target in self.state["targets"]
+
+    # Pools
+
+    def open_pool(self, fields: list[str]) -> None:
+        path = self.file_behind(fields[3])
+        with open(path, "r+b") as file:
+            block = file.read(4096)
+            if not any(block):
+                file.seek(0)
+                file.write(SUPERBLOCK.pack(0, 0, 0, b"", MAGIC, 2))
+                data: State = {
+                    "pool": os.urandom(16).hex(),
+                    "transaction_id": 0,
+                    "thins": {},
+                    "mode": "rw",
+                    "needs_check": False,
+                }
+                self.write_metadata(file, data)
+            elif SUPERBLOCK.unpack_from(block)[4] != MAGIC:
+                raise KernelError(errno.EILSEQ, "reload")
+
+    def pool_of(self, fields: list[str]) -> list[str]:
+        """The table of the pool that a thin table names."""
+        for device in self.devices.values():
+            if f"{MAJOR}:{device['minor']}" == fields[3] and device["table"] and " thin-pool " in device["table"]:
+                return str(device["table"]).split()
+        raise KernelError(errno.EINVAL, "reload")
+
+    def metadata(self, pool: list[str]) -> State:
+        with open(self.file_behind(pool[3]), "rb") as file:
+            file.seek(4096)
+            length = int.from_bytes(file.read(8), "little")
+            data: State = json.loads(file.read(length))
+            return data
+
+    def write_metadata(self, file: Any, data: State) -> None:
+        raw = json.dumps(data).encode()
+        file.seek(4096)
+        file.write(len(raw).to_bytes(8, "little") + raw)
+
+    def save_metadata(self, pool: list[str], data: State) -> None:
+        with open(self.file_behind(pool[3]), "r+b") as file:
+            self.write_metadata(file, data)
+
+    def volume(self, pool: list[str], thin_id: int) -> Path:
+        directory = self.root / "volumes" / str(self.metadata(pool)["pool"])
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / str(thin_id)
+
+    def mapped_thins(self, name: str) -> list[str]:
+        number = f"{MAJOR}:{self.devices[name]['minor']}"
+        return [other for other, device in self.devices.items() if f" thin {number} " in (device["table"] or "")]
+
+    # Loops and numbers
+
+    def block_number(self, path: str) -> str:
+        """``major:minor`` of a node below the fake /dev, or the number itself."""
+        if path[0] != "/":
+            return path
+        name = os.path.basename(path)
+        if name in self.devices:
+            return f"{MAJOR}:{self.devices[name]['minor']}"
+        if name.startswith("loop") and name[4:] in self.loops:
+            return f"{LOOP_MAJOR}:{name[4:]}"
+        raise KernelError(errno.EINVAL, "reload")
+
+    def file_behind(self, number: str) -> str:
+        major, minor = number.split(":")
+        if int(major) != LOOP_MAJOR or minor not in self.loops:
+            raise KernelError(errno.ENXIO, "reload")
+        return self.loops[minor]
+
+    def loop_is_used(self, number: str) -> bool:
+        return any(f"{LOOP_MAJOR}:{number}" in (device["table"] or "").split() for device in self.devices.values())
