@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from base_image import base_image
+from base_image import BaseImage, base_image
 from cache import Cache, discard, made_whole
 from golden import COLD_BOOT_TIMEOUT_SECONDS, SNAPSHOT, golden_disk
 from processes import Daemon
@@ -78,8 +78,13 @@ class Vm:
         return Daemon(pid_file, mark=str(pid_file))
 
     @property
+    def base_link(self) -> Path:
+        """Says which base the disk was made over: a changed recipe must not change the kernel under it."""
+        return self.directory / "base"
+
+    @property
     def machine(self) -> Machine:
-        base = base_image(self.cache)
+        base = BaseImage(self.base_link)
         return Machine(self.name, self.directory, base.kernel, base.initrd, self.port, host_accelerator())
 
     def is_running(self) -> bool:
@@ -89,8 +94,11 @@ class Vm:
         """Make the machine pristine and running, whatever it was before."""
         with self.cache.lock(f"vm-{self.name}"):
             self._claim_port()
-            golden = golden_disk(self.cache, base_image(self.cache), host_accelerator(), _free_port(self.cache))
+            base = base_image(self.cache)
+            golden = golden_disk(self.cache, base, host_accelerator(), _free_port(self.cache))
             self._stop()
+            with made_whole(self.base_link) as part:
+                part.symlink_to(base.directory)
             machine = self.machine
             discard(machine.console)
             with made_whole(machine.disk) as part:
