@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import threading
@@ -215,6 +216,7 @@ def test_a_node_that_never_appears_is_an_error_that_names_it(
         elsewhere.create("one", UUID, TABLE)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the killed program's pipes go with the exception
 def test_a_stuck_udev_is_a_time_out_that_names_it(fake_host: FakeHost) -> None:
     fake_host.stick("dmsetup create")
     hasty = fake_host.device_mapper(Runner(timeout_seconds=2.0, search=fake_host.runner.search))
@@ -222,6 +224,8 @@ def test_a_stuck_udev_is_a_time_out_that_names_it(fake_host: FakeHost) -> None:
         hasty.create("one", UUID, TABLE)
     assert caught.value.retryable
     assert fake_host.dm.find(UUID) is not None
+    del caught
+    gc.collect()
 
 
 def test_the_module_of_a_target_is_loaded_by_asking_for_it(fake_host: FakeHost) -> None:

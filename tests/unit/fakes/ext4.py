@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from tests.unit.fakes.kernel import Kernel
 
@@ -50,7 +49,7 @@ def blkid(path: str) -> int:
 PROGRAMS = {"mkfs.ext4": mkfs, "e2fsck": e2fsck, "resize2fs": resize2fs, "blkid": blkid}
 
 
-def run(root: Path, program: str, arguments: list[str]) -> int:
+def run(root: str, program: str, arguments: list[str]) -> int:
     """Do what the arguments say; returns the exit status."""
     with Kernel.of(root) as kernel:
         fault = kernel.take_fault(program, arguments)

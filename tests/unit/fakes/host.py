@@ -33,8 +33,8 @@ from module_utils._thin.dm import DeviceMapper
 from module_utils._thin.geometry import compute_geometry
 from module_utils._thin.pool import Backing, PoolSpec
 from tests.unit.fakes.kernel import Kernel, empty_state
-from tests.unit.fakes.sysfs import State
 
+State = dict[str, Any]
 REPOSITORY = Path(__file__).parents[3]
 POOL_UUID = "FLYD-01J9Z3M4N5P6Q7R8S9T0V1W2X3-pool"
 FAKES = {
@@ -48,9 +48,8 @@ FAKES = {
 LAUNCHER = """#!{python} -SE
 import sys
 sys.path.insert(0, {repository!r})
-from pathlib import Path
 from tests.unit.fakes.{module} import run
-sys.exit(run(Path({root!r}), {program!r}, sys.argv[1:]))
+sys.exit(run({root!r}, {program!r}, sys.argv[1:]))
 """
 
 
@@ -97,23 +96,23 @@ class FakeHost:
 
     def devices(self) -> dict[str, State]:
         """Name to table and state of every device, also of those without a table."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             return dict(kernel.devices)
 
     def loops(self) -> dict[str, str]:
         """Number to backing file of every loop device."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             return dict(kernel.loops)
 
     def thin_ids(self, pool: str) -> set[int]:
         """The thin ids in the pool's metadata."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             return {int(number) for number in kernel.metadata(kernel.devices[pool]["table"].split())["thins"]}
 
     def set_pool(self, pool: str, **facts: Any) -> None:
         """Change the pool's metadata: ``mode`` (rw, ro, out_of_data_space, Fail, Error), ``needs_check``, ``transaction_id``,
         ``used_data_blocks``, ``used_metadata_blocks``."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             table = kernel.devices[pool]["table"].split()
             kernel.save_metadata(table, {**kernel.metadata(table), **facts})
 
@@ -121,12 +120,12 @@ class FakeHost:
 
     def make_foreign(self, name: str, uuid: str = "LVM-somebody", table: str = "0 2048 error") -> None:
         """A device that somebody else has made."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             kernel.create(name, uuid, table, read_only=False)
 
     def make_half(self, name: str, uuid: str) -> None:
         """A device as a killed dmsetup leaves it: created, without a table."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             kernel.create(name, uuid, None, read_only=False)
 
     def hold(self, name: str) -> None:
@@ -158,7 +157,7 @@ class FakeHost:
 
     def reboot(self) -> None:
         """Forget devices and loops; files stay. The next loops have other numbers."""
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             kernel.devices.clear()
             kernel.loops.clear()
             for node in (self.root / "dev/mapper").iterdir():
@@ -182,11 +181,11 @@ class FakeHost:
         return Path(f"{os.path.realpath(device)}.tree")
 
     def _change(self, **facts: Any) -> None:
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             kernel.state.update(facts)
 
     def _add_fault(self, fault: State) -> None:
-        with Kernel.of(self.root) as kernel:
+        with Kernel.of(str(self.root)) as kernel:
             kernel.state["faults"].append(fault)
 
 

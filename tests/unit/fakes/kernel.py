@@ -14,10 +14,14 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from tests.unit.fakes.sysfs import LOOP_MAJOR, MAJOR, State, show_in_sysfs
+from tests.unit.fakes.sysfs import LOOP_MAJOR, MAJOR, show_in_sysfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from tests.unit.fakes.sysfs import State
 
 MAX_THIN_ID = 2**24 - 1
 SUPERBLOCK = struct.Struct("<IIQ16sQI")
@@ -49,7 +53,7 @@ def empty_state() -> State:
 class Kernel:
     """The state, and what may be done to it. Use as ``with Kernel.of(root) as kernel``."""
 
-    def __init__(self, root: Path, state: State) -> None:
+    def __init__(self, root: str, state: State) -> None:
         self.root = root
         self.state = state
         self.devices: dict[str, State] = state["devices"]
@@ -57,14 +61,16 @@ class Kernel:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, root: Path) -> Iterator[Kernel]:
-        with open(root / "lock", "a") as lock:
+    def of(cls, root: str) -> Iterator[Kernel]:
+        with open(f"{root}/lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            kernel = cls(root, json.loads((root / "state.json").read_text()))
+            with open(f"{root}/state.json") as file:
+                kernel = cls(root, json.load(file))
             try:
                 yield kernel
             finally:
-                (root / "state.json").write_text(json.dumps(kernel.state, indent=1))
+                with open(f"{root}/state.json", "w") as file:
+                    json.dump(kernel.state, file)
                 show_in_sysfs(root, kernel.state)
 
     def take_fault(self, program: str, arguments: list[str]) -> State | None:
@@ -108,7 +114,7 @@ class Kernel:
             raise KernelError(errno.EBUSY, "remove")
         del self.devices[name]
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.root / "dev/mapper" / name)
+            os.unlink(f"{self.root}/dev/mapper/{name}")
 
     def device(self, name: str) -> State:
         if name not in self.devices:
@@ -138,17 +144,17 @@ class Kernel:
             self.make_node(name)
 
     def make_node(self, name: str) -> None:
-        node = self.root / "dev/mapper" / name
+        node = f"{self.root}/dev/mapper/{name}"
         with contextlib.suppress(FileNotFoundError):
-            node.unlink()
+            os.unlink(node)
         fields = self.devices[name]["table"].split()
         if fields[2] == "thin":
             target = self.volume(self.pool_of(fields), int(fields[4]))
             with open(target, "ab") as file:
                 file.truncate(max(file.tell(), int(fields[1]) * 512))
-            node.symlink_to(target)
+            os.symlink(target, node)
         else:
-            node.touch()
+            open(node, "x").close()
 
     def has_target(self, target: str) -> bool:
         """Whether there is a target; its module is loaded now if it was not, as request_module does."""
@@ -191,7 +197,7 @@ class Kernel:
             data: State = json.loads(file.read(length))
             return data
 
-    def write_metadata(self, file: Any, data: State) -> None:
+    def write_metadata(self, file: BinaryIO, data: State) -> None:
         raw = json.dumps(data).encode()
         file.seek(4096)
         file.write(len(raw).to_bytes(8, "little") + raw)
@@ -200,10 +206,10 @@ class Kernel:
         with open(self.file_behind(pool[3]), "r+b") as file:
             self.write_metadata(file, data)
 
-    def volume(self, pool: list[str], thin_id: int) -> Path:
-        directory = self.root / "volumes" / str(self.metadata(pool)["pool"])
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory / str(thin_id)
+    def volume(self, pool: list[str], thin_id: int) -> str:
+        directory = f"{self.root}/volumes/{self.metadata(pool)['pool']}"
+        os.makedirs(directory, exist_ok=True)
+        return f"{directory}/{thin_id}"
 
     def mapped_thins(self, name: str) -> list[str]:
         number = f"{MAJOR}:{self.devices[name]['minor']}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from pathlib import Path
 
 from tests.unit.fakes.kernel import Kernel
 
@@ -20,9 +19,10 @@ def attach(kernel: Kernel, path: str) -> str:
         next(number for number in range(first, first + len(kernel.loops) + 1) if str(number) not in kernel.loops)
     )
     kernel.loops[number] = path
-    node = kernel.root / f"dev/loop{number}"
-    node.unlink(missing_ok=True)
-    node.symlink_to(path)
+    node = f"{kernel.root}/dev/loop{number}"
+    if os.path.lexists(node):
+        os.unlink(node)
+    os.symlink(path, node)
     return number
 
 
@@ -33,7 +33,7 @@ def detach(kernel: Kernel, device: str) -> None:
     if kernel.loop_is_used(number):
         return  # the kernel says yes and does it when the last user has gone
     del kernel.loops[number]
-    (kernel.root / f"dev/loop{number}").unlink()
+    os.unlink(f"{kernel.root}/dev/loop{number}")
 
 
 def listing(kernel: Kernel) -> str:
@@ -42,7 +42,7 @@ def listing(kernel: Kernel) -> str:
         found = os.stat(path)
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
         row = {
-            "name": str(kernel.root / f"dev/loop{number}"),
+            "name": f"{kernel.root}/dev/loop{number}",
             "back-ino": found.st_ino,
             "back-maj:min": f" {device} ",
             "back-file": path,
@@ -51,7 +51,7 @@ def listing(kernel: Kernel) -> str:
     return json.dumps({"loopdevices": rows})
 
 
-def run(root: Path, _: str, arguments: list[str]) -> None:
+def run(root: str, _: str, arguments: list[str]) -> None:
     """Do what the arguments say, or exit with 1 and losetup's words on standard error."""
     with Kernel.of(root) as kernel:
         fault = kernel.take_fault("losetup", arguments)
@@ -62,4 +62,4 @@ def run(root: Path, _: str, arguments: list[str]) -> None:
         elif "--detach" in arguments:
             detach(kernel, arguments[-1])
         else:
-            print(root / f"dev/loop{attach(kernel, arguments[-1])}")
+            print(f"{root}/dev/loop{attach(kernel, arguments[-1])}")

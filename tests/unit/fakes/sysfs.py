@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False  # as in typing, which would cost a fake program a third of its start
+if TYPE_CHECKING:
+    from typing import Any
+
+    State = dict[str, Any]
 
 MAJOR = 253
 LOOP_MAJOR = 7
-State = dict[str, Any]
 
 
-def show_in_sysfs(root: Path, state: State) -> None:
+def show_in_sysfs(root: str, state: State) -> None:
     """Bring the tree up to date; what stays the same is not touched, for others may be reading it.
 
     As since Linux 5.15, a device is shown from its first table on.
     """
-    block = root / "sys/block"
+    block = f"{root}/sys/block"
     devices = {name: device for name, device in state["devices"].items() if device["table"] or device["next"]}
     shown = {f"dm-{device['minor']}": _facts(name, device) for name, device in devices.items()}
-    shown |= {
-        f"loop{number}": {"dev": f"{LOOP_MAJOR}:{number}", "loop/backing_file": path}
-        for number, path in state["loops"].items()
-    }
+    for number, path in state["loops"].items():
+        shown[f"loop{number}"] = {"dev": f"{LOOP_MAJOR}:{number}", "loop/backing_file": path}
     for entry in os.listdir(block):
         if entry not in shown:
-            shutil.rmtree(block / entry)
+            _remove_tree(f"{block}/{entry}")
     for entry, facts in shown.items():
         for name, value in facts.items():
-            _write(block / entry / name, value + "\n")
+            _write(f"{block}/{entry}/{name}", value + "\n")
     if "thin-pool" in state["targets"]:
-        (root / "sys/module/dm_thin_pool").mkdir(exist_ok=True)
+        os.makedirs(f"{root}/sys/module/dm_thin_pool", exist_ok=True)
 
 
 def _facts(name: str, device: State) -> dict[str, str]:
@@ -45,10 +45,19 @@ def _facts(name: str, device: State) -> dict[str, str]:
     }
 
 
-def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}")
-    new.write_text(text)
-    new.rename(path)
+def _write(path: str, text: str) -> None:
+    if os.path.exists(path):
+        with open(path) as file:
+            if file.read() == text:
+                return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "w") as file:
+        file.write(text)
+    os.rename(f"{path}.new", path)
+
+
+def _remove_tree(path: str) -> None:
+    for directory, _, files in os.walk(path, topdown=False):
+        for name in files:
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)

@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable
 
 from tests.unit.fakes.kernel import MAX_THIN_ID, Kernel, KernelError
-from tests.unit.fakes.sysfs import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.unit.fakes.sysfs import State
 
 SECTOR_BYTES = 512
 
@@ -36,7 +39,7 @@ def message(kernel: Kernel, name: str, text: str) -> None:
 def create_thin(kernel: Kernel, pool: list[str], data: State, thin_id: int) -> None:
     require_new(data, thin_id)
     data["thins"][str(thin_id)] = {}
-    kernel.volume(pool, thin_id).touch()
+    open(kernel.volume(pool, thin_id), "x").close()
 
 
 def create_snap(kernel: Kernel, pool: list[str], data: State, thin_id: int, origin: int) -> None:
@@ -48,7 +51,7 @@ def create_snap(kernel: Kernel, pool: list[str], data: State, thin_id: int, orig
     if any(not kernel.devices[other]["suspended"] for other in mappings(kernel, pool, origin)):
         data["corrupted"] = True  # the kernel allows it, and what the snapshot holds is anybody's guess
     data["thins"][str(thin_id)] = {}
-    copy_sparsely(str(kernel.volume(pool, origin)), str(kernel.volume(pool, thin_id)))
+    copy_sparsely(kernel.volume(pool, origin), kernel.volume(pool, thin_id))
     import shutil  # here: it costs more than the rest of a program's start
 
     tree = f"{kernel.volume(pool, origin)}.tree"
@@ -63,7 +66,7 @@ def delete(kernel: Kernel, pool: list[str], data: State, thin_id: int) -> None:
         raise KernelError(errno.EBUSY)
     del data["thins"][str(thin_id)]
     volume = kernel.volume(pool, thin_id)
-    volume.unlink()
+    os.unlink(volume)
     if os.path.isdir(f"{volume}.tree"):
         import shutil
 
