@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The outer archive: a tar whose members are documents and layers.
+
+Invariant: a name that a document mentions is looked up among the members and nowhere else; nothing of it becomes a path on the
+host. A name that two members have is refused when it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .extent import Extent
+from .limits import Deadline, Limits
+from .names import Path, components
+from .refusal import refused
+from .tar_reader import Kind, Member, TarReader
+
+_MAX_HOPS = 8
+_MAX_MEMBERS = 65536  # an image archive has a few for each layer; what has more can only be a root file system
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The members of an archive by name, symbolic links among them."""
+
+    limits: Limits
+    files: dict[Path, Extent] = field(default_factory=dict)
+    links: dict[Path, Path] = field(default_factory=dict)
+    broken_links: set[Path] = field(default_factory=set)
+    doubles: set[Path] = field(default_factory=set)
+    top: set[bytes] = field(default_factory=set)  # first components of all names
+
+    def has(self, name: str) -> bool:
+        """Whether a member of this name is there, as a file or as a link."""
+        path = self._path(name)
+        return path in self.files or path in self.links
+
+    def file(self, name: str) -> Extent:
+        """The content of the member ``name``, links followed; raises ``Untrusted``."""
+        path = self._path(name)
+        for _ in range(_MAX_HOPS + 1):
+            if path in self.doubles:
+                raise refused("the archive has two members of this name", name)
+            if path in self.broken_links:
+                raise refused("it is a link to something outside of the archive", name)
+            if path in self.files:
+                return self.files[path]
+            if path not in self.links:
+                raise refused(
+                    "the archive lacks this member",
+                    name,
+                    hint="the archive is incomplete: save it anew, with all platforms' layers",
+                )
+            path = self.links[path]
+        raise refused(f"it is a chain of more than {_MAX_HOPS} links", name)
+
+    def _path(self, name: str) -> Path:
+        try:
+            return components(name.encode("utf-8"), self.limits)
+        except UnicodeEncodeError:
+            raise refused("it is no name that a member could have", name) from None
+
+
+def index(extent: Extent, limits: Limits, deadline: Deadline) -> Archive:
+    """Read all headers of the archive in ``extent``; raises ``Untrusted``."""
+    archive = Archive(limits)
+    for count, member in enumerate(TarReader(extent, limits, terminated=False), 1):
+        deadline.check()
+        if count > limits.entries:
+            limits.exceeded("entries", count)
+        path = components(member.name, limits)
+        archive.top.update(path[:1])
+        if count <= _MAX_MEMBERS or len(path) == 1:
+            _add(archive, path, member, extent)
+    return archive
+
+
+def _add(archive: Archive, path: Path, member: Member, extent: Extent) -> None:
+    if not path or member.kind is Kind.DIRECTORY:
+        return
+    if path in archive.files or path in archive.links or path in archive.broken_links:
+        archive.doubles.add(path)
+    if member.kind is Kind.FILE and member.ranges is None:
+        archive.files[path] = extent.part(member.data, member.size)
+    elif member.kind in (Kind.SYMLINK, Kind.HARD_LINK):
+        base = path[:-1] if member.kind is Kind.SYMLINK else ()
+        target, is_inside = _join(base, member.link)
+        if is_inside:
+            archive.links[path] = target
+        else:
+            archive.broken_links.add(path)
+
+
+def _join(base: Path, target: bytes) -> tuple[Path, bool]:
+    """``target`` seen from the directory ``base``, and whether it stays inside. docker save links ``../other/layer.tar``."""
+    way = list(base)
+    for part in target.split(b"/"):
+        if part == b"..":
+            if not way:
+                return (), False
+            way.pop()
+        elif part not in (b"", b"."):
+            way.append(part)
+    return tuple(way), not target.startswith(b"/")

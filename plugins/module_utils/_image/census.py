@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counts a tar's headers before anything is made of them.
+
+Invariant: ten million empty members are refused for the price of counting as many as the limit allows, before they cost memory.
+The count is only a first look: whatever seems odd ends it, and is left to the reader, which decides.
+"""
+
+from __future__ import annotations
+
+from .extent import Extent
+from .limits import Limits
+from .tar_extensions import TYPES
+from .tar_header import BLOCK, padded
+
+_WINDOW_BYTES = 1 << 16
+
+
+class Census:
+    """Counts the members of tars, those of one image together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._count = 0
+        self._at = 0
+        self._ended = False
+
+    def next_tar(self) -> None:
+        """What comes now is another tar."""
+        self._at = 0
+        self._ended = False
+
+    def look(self, tar: Extent) -> None:
+        """Count what has not been counted of ``tar``, which may still grow; refuse it when it has too many members.
+
+        A tar that is too short to hold too many is not looked at: most are.
+        """
+        if self._count + tar.size // BLOCK <= self._limits.entries:
+            return
+        while not self._ended and self._at + BLOCK <= tar.size:
+            self._at += self._count_in(tar.read(self._at, _WINDOW_BYTES))
+            if self._count > self._limits.entries:
+                self._limits.exceeded("entries", self._count)
+
+    def _count_in(self, window: bytes) -> int:
+        """Count the headers in ``window``, which begins with one; returns how far behind its beginning the next one is."""
+        at = 0
+        while at + BLOCK <= len(window):
+            field = window[at + 124 : at + 136]
+            try:
+                size = int.from_bytes(field[1:], "big") if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
+            except ValueError:
+                size = -1
+            if size < 0 or not window[at + 148]:  # no checksum: the zero blocks of the end
+                self._ended = True
+                break
+            self._count += window[at + 156 : at + 157] not in TYPES
+            at += BLOCK + padded(size)
+        return at

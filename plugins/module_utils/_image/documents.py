@@ -1,0 +1,123 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON out of an archive, parsed at the door.
+
+Invariant: a document is small, its keys are unique, its numbers are finite, and whoever asks for a field gets the type asked for or
+``Untrusted`` that names the document and the field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from .._names import printable
+from .extent import Extent
+from .limits import Limits
+from .refusal import refused
+
+_MAX_NUMBER_DIGITS = 20  # more than 64 bits; a longer one would cost time without end (CVE-2020-10735)
+
+
+def read_document(extent: Extent, what: str, limits: Limits) -> bytes:
+    """The bytes of a JSON document; refused when it is larger than any real one."""
+    if extent.size > limits.document_bytes:
+        limits.exceeded("document_bytes", extent.size, what)
+    return extent.read(0, extent.size)
+
+
+def parse(data: bytes, what: str) -> Any:
+    """The value that ``data`` holds; raises ``Untrusted`` that names ``what``."""
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _unique(pairs, what),
+            parse_constant=lambda text: _not_a_number(text, what),
+            parse_int=lambda text: _whole_number(text, what),
+        )
+    except (ValueError, RecursionError) as error:
+        raise refused(f"{what} is no JSON that can be read: {printable(str(error))}", what) from None
+
+
+def _unique(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise refused("it names a key twice", what)
+    return found
+
+
+def _not_a_number(text: str, what: str) -> NoReturn:
+    raise refused(f"it holds {text}, which is no number of JSON", what)
+
+
+def _whole_number(text: str, what: str) -> int:
+    if len(text) > _MAX_NUMBER_DIGITS:
+        raise refused("it holds a number that is too long", what)
+    return int(text)
+
+
+class Fields:
+    """An object of JSON with typed access; ``what`` says where it stands. Null counts as absent, as it does for Go's programs."""
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise refused(f"{what} is no JSON object", what)
+        self._values: dict[str, Any] = value
+        self._what = what
+
+    @classmethod
+    def any_case(cls, value: Any, what: str) -> Fields:
+        """Fields whose keys are compared in lower case: Jib writes ``config`` where others write ``Config``."""
+        fields = cls(value, what)
+        fields._values = _unique([(key.lower(), item) for key, item in fields._values.items()], what)
+        return fields
+
+    def _typed(self, key: str, kind: type) -> Any:
+        value = self._values.get(key)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise refused(f"its field {key} is a {type(value).__name__} and not a {kind.__name__}", self._what)
+        return value
+
+    def text(self, key: str) -> str:
+        """A string, empty when absent."""
+        return self._typed(key, str) or ""
+
+    def needed_text(self, key: str) -> str:
+        """A string that must be there."""
+        found = self.text(key)
+        if not found:
+            raise refused(f"its field {key} is missing or empty", self._what)
+        return found
+
+    def number(self, key: str) -> int | None:
+        """A whole number, or None when absent."""
+        value: int | None = self._typed(key, int)
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings, empty when absent."""
+        items = self.items(key)
+        if not all(isinstance(item, str) for item in items):
+            raise refused(f"its field {key} is no list of strings", self._what)
+        return tuple(items)
+
+    def items(self, key: str) -> list[Any]:
+        """A list of anything, empty when absent."""
+        return self._typed(key, list) or []
+
+    def keys(self) -> list[str]:
+        """The names of all fields."""
+        return list(self._values)
+
+    def has(self, key: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._values.get(key) is not None
+
+    def inner(self, key: str) -> Fields:
+        """An object, empty when absent."""
+        return Fields(self._typed(key, dict) or {}, f"{self._what}: {key}")
+
+    def inner_items(self, key: str) -> list[Fields]:
+        """A list of objects, empty when absent."""
+        return [Fields(item, f"{self._what}: {key}[{at}]") for at, item in enumerate(self.items(key))]

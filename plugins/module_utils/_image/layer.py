@@ -1,0 +1,197 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Applies one layer to the tree: all it takes away first, then all it brings.
+
+Invariant: whatever the order of a layer's members, its whiteouts reach lower layers only. Source: OCI image-spec, "Applying
+Changesets".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Union
+
+from . import whiteouts, xattrs
+from .extent import Extent
+from .inodes import Access, Directory, File, Inode, Special, Symlink
+from .limits import Deadline, Limits
+from .names import Path, check_link_target, components
+from .refusal import refused
+from .sparse import RANGE_COST_BYTES
+from .tar_reader import Kind, Member, TarReader
+from .tree import MAX_HOPS, Place, Tree
+
+MAX_ID = (1 << 32) - 2  # (uid_t) -1 means "leave it"
+# What an ext4 inode of 256 bytes can hold: 34 bits of seconds that begin in 1901.
+MIN_TIME_NS = -(1 << 31) * 1_000_000_000
+MAX_TIME_NS = ((1 << 34) - (1 << 31)) * 1_000_000_000 - 1
+MAX_MAJOR, MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1  # new_encode_dev() in linux/kdev_t.h
+
+_FILE_TYPES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
+
+
+@dataclass
+class Tally:
+    """What all layers so far were made of, and what was changed on the way; ``metadata_bytes`` is what it costs in memory."""
+
+    entries: int = 0
+    content_bytes: int = 0
+    metadata_bytes: int = 0
+    whiteouts: int = 0
+    left_out: int = 0
+    dropped_xattrs: int = 0
+    clamped_times: int = 0
+
+    def add(self, member: Member, limits: Limits) -> None:
+        """Count ``member``, and refuse it when it is one too many."""
+        self.entries += 1
+        if self.entries > limits.entries:
+            limits.exceeded("entries", self.entries, member.name)
+        if member.size > limits.file_bytes:
+            limits.exceeded("file_bytes", member.size, member.name)
+        self.content_bytes += member.size
+        if self.content_bytes > limits.content_bytes:
+            limits.exceeded("content_bytes", self.content_bytes, member.name)
+        self.metadata_bytes += len(member.name) + len(member.link)
+        if member.records:
+            self.metadata_bytes += sum(len(key) + len(value) for key, value in member.records)
+        if member.ranges:
+            self.metadata_bytes += RANGE_COST_BYTES * len(member.ranges)
+        if self.metadata_bytes > limits.metadata_bytes:
+            limits.exceeded("metadata_bytes", self.metadata_bytes, member.name)
+
+
+@dataclass(frozen=True)
+class HardLink:
+    """A name for an inode that something else brings; never in the tree itself."""
+
+    target: bytes
+
+
+Addition = tuple[bytes, Union[Inode, HardLink]]
+
+
+@dataclass
+class Layers:
+    """Applies layers, lowest first, to ``tree``."""
+
+    limits: Limits
+    deadline: Deadline
+    tree: Tree = field(init=False)
+    tally: Tally = field(default_factory=Tally)
+    _access: dict[Access, Access] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tree = Tree(self.limits)
+
+    def apply(self, layer: Extent, *, terminated: bool) -> None:
+        """Merge the layer in ``layer``, an uncompressed tar; raises ``Untrusted``. See ``Blocks.check_end`` for ``terminated``."""
+        additions: deque[Addition] = deque()
+        removals: list[Place] = []
+        emptied: list[Directory] = []
+        for member in TarReader(layer, self.limits, terminated=terminated):
+            self.tally.add(member, self.limits)
+            self.deadline.check()
+            if whiteouts.MARKER in member.name and not self._is_addition(member, removals, emptied):
+                continue
+            additions.append((member.name, self._inode(member, layer)))
+        for place in removals:
+            self.tree.remove(place)
+        for directory in emptied:
+            self.tree.clear(directory)
+        self._add(additions)
+
+    def _is_addition(self, member: Member, removals: list[Place], emptied: list[Directory]) -> bool:
+        """Note what a marker removes. It is resolved in the lower layers, before anything of this one is applied."""
+        verdict, path = whiteouts.read(components(member.name, self.limits), member)
+        if verdict is whiteouts.Verdict.WHITEOUT:
+            self.tally.whiteouts += 1
+            place = self.tree.find(path)
+            if place:
+                removals.append(place)
+        elif verdict is whiteouts.Verdict.OPAQUE:
+            self.tally.whiteouts += 1
+            directory = self.tree.find_directory(path)
+            if directory:
+                emptied.append(directory)
+        elif verdict is whiteouts.Verdict.LEFT_OUT:
+            self.tally.left_out += 1
+        return verdict is whiteouts.Verdict.ORDINARY
+
+    def _add(self, additions: deque[Addition]) -> None:
+        """Put the additions into the tree, in order, freeing them as they go."""
+        waiting: dict[Path, Path] = {}
+        while additions:
+            name, inode = additions.popleft()
+            path = components(name, self.limits)
+            if not path:
+                self._put_root(inode, name)
+                continue
+            if waiting:
+                waiting.pop(path, None)
+            if isinstance(inode, HardLink):
+                target = components(inode.target, self.limits)
+                if not self.tree.link(path, target):
+                    waiting[path] = target
+            else:
+                self.tree.put(path, inode)
+            self.deadline.check()
+        self._link_waiting(waiting)
+
+    def _put_root(self, inode: Inode | HardLink, name: bytes) -> None:
+        if not isinstance(inode, Directory):
+            raise refused("the image's root as something else than a directory", name)
+        self.tree.put_root(inode)
+
+    def _link_waiting(self, waiting: dict[Path, Path]) -> None:
+        """Make the hard links whose target came behind them; links may wait for links, but not in a long chain."""
+        for _ in range(MAX_HOPS):
+            made = [path for path, target in waiting.items() if self.tree.link(path, target)]
+            if waiting and not made:
+                path, target = next(iter(waiting.items()))
+                raise refused(f"a hard link to {target!r}, which is not there", b"/".join(path))
+            for path in made:
+                del waiting[path]
+        if waiting:
+            raise refused("a hard link that waits for too many others", b"/".join(next(iter(waiting))))
+
+    # From members to inodes
+
+    def _inode(self, member: Member, layer: Extent) -> Inode | HardLink:
+        if member.kind is Kind.HARD_LINK:
+            return HardLink(member.link)
+        access = self._shared_access(member)
+        mtime_ns = self._clamped(member.mtime_ns)
+        chosen = xattrs.select(member.records, member.kind) if member.records else xattrs.NONE
+        self.tally.dropped_xattrs += chosen.dropped
+        if member.kind is Kind.FILE:
+            return File(access, mtime_ns, chosen.kept, layer, member.data, member.size, member.ranges)
+        if member.kind is Kind.DIRECTORY:
+            return Directory(access, mtime_ns, chosen.kept)
+        if member.kind is Kind.SYMLINK:
+            check_link_target(member.link, member.name)
+            return Symlink(access, mtime_ns, member.link)
+        return Special(access, mtime_ns, _FILE_TYPES[member.kind], _device(member))
+
+    def _shared_access(self, member: Member) -> Access:
+        access = Access(member.mode, member.uid, member.gid)
+        if not (0 <= member.uid <= MAX_ID and 0 <= member.gid <= MAX_ID):
+            raise refused(f"it belongs to {member.uid}:{member.gid}, which Linux cannot store", member.name)
+        return self._access.setdefault(access, access)
+
+    def _clamped(self, mtime_ns: int) -> int:
+        if MIN_TIME_NS <= mtime_ns <= MAX_TIME_NS:
+            return mtime_ns
+        self.tally.clamped_times += 1
+        return min(max(mtime_ns, MIN_TIME_NS), MAX_TIME_NS)
+
+
+def _device(member: Member) -> int:
+    major, minor = member.device
+    if not (0 <= major <= MAX_MAJOR and 0 <= minor <= MAX_MINOR):
+        raise refused(f"a device with the numbers {major}:{minor}, which Linux cannot have", member.name)
+    return os.makedev(major, minor)

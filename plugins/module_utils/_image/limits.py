@@ -1,0 +1,97 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much an archive may ask of us.
+
+Invariant: every quantity that an archive's maker chooses is compared with one of these before it costs memory, disk or time. An
+error names the limit and the value met, so that the owner of an honest giant knows what to raise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .._errors import BadInput
+from .._names import printable
+from .refusal import Name, refused
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Each field bounds one archive, all of its layers taken together unless it says otherwise.
+
+    ``entries`` counts tar members; ``content_bytes`` the logical size of all members and ``file_bytes`` of one (holes count);
+    ``decompressed_bytes`` what decompression may put out, and ``ratio`` how many times its input once 64 MiB are out;
+    ``depth`` directories above a path; ``path_bytes`` one path; ``header_bytes`` one PAX or GNU header or sparse map;
+    ``metadata_bytes`` names, link targets, xattrs and sparse maps; ``document_bytes`` one JSON document;
+    ``hard_links`` names of one inode (ext4 allows 65000); ``seconds`` reading, and again writing.
+    """
+
+    entries: int = 1_500_000
+    content_bytes: int = 64 * GIB
+    file_bytes: int = 32 * GIB
+    decompressed_bytes: int = 64 * GIB
+    ratio: int = 200
+    depth: int = 512
+    path_bytes: int = 16384
+    header_bytes: int = 1 << 20
+    metadata_bytes: int = 128 << 20
+    document_bytes: int = 4 << 20
+    hard_links: int = 65000
+    layers: int = 512
+    seconds: int = 3600
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """Limits from ``entries=1000,depth=20``; what is not named keeps its default. Raises ``BadInput``."""
+        return cls.of(dict(_split(pair) for pair in text.split(",") if pair.strip()))
+
+    @classmethod
+    def of(cls, given: dict[str, str | int]) -> Limits:
+        """Limits from a mapping of names to whole numbers above zero. Raises ``BadInput``."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        numbers: dict[str, int] = {}
+        for name, value in given.items():
+            digits = str(value).strip()
+            if name not in known:
+                raise BadInput(
+                    f"there is no limit named {printable(name)!r}", hint=f"the limits are {', '.join(known)}"
+                )
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= 18 and int(digits) > 0):
+                raise BadInput(f"the limit {name} is {printable(digits)!r}", hint="give a whole number above zero")
+            numbers[name] = int(digits)
+        return cls(**numbers)
+
+    def exceeded(self, name: str, met: int, member: Name = "") -> NoReturn:
+        """Raise the error that says that ``met`` is more than the limit ``name`` allows."""
+        allowed = getattr(self, name)
+        problem = f"the limit {name} is {allowed}, and the archive needs {met}"
+        error = refused(
+            problem, member, hint=f"no honest image should; if this one is, set the limit {name} above {met}"
+        )
+        error.details.update(limit=name, allowed=allowed, met=met)
+        raise error
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition("=")
+    return name.strip(), value
+
+
+class Deadline:
+    """The time by which a piece of work must be done, on the monotonic clock."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._until = time.monotonic() + limits.seconds
+
+    def check(self) -> None:
+        """Raise ``Untrusted`` when the time is up."""
+        late = time.monotonic() - self._until
+        if late > 0:
+            self._limits.exceeded("seconds", self._limits.seconds + int(late) + 1)

@@ -1,0 +1,49 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one gate through which names of an image go.
+
+Invariant: what comes out is a tuple of components none of which is empty, ``.``, ``..``, longer than 255 bytes or holds a NUL or
+a slash; the root is the empty tuple. Names are bytes: no encoding is assumed.
+"""
+
+from __future__ import annotations
+
+from .limits import Limits
+from .refusal import refused
+
+Path = tuple[bytes, ...]
+
+MAX_COMPONENT_BYTES = 255  # NAME_MAX of every Linux file system
+MAX_LINK_BYTES = 4095  # PATH_MAX less its NUL: symlink(2) fails with ENAMETOOLONG above
+
+
+def components(raw: bytes, limits: Limits) -> Path:
+    """The components of a member's name, or of a hard link's target; raises ``Untrusted``.
+
+    Leading slashes and ``./`` are dropped: a name is relative to the image's root whatever it looks like.
+    """
+    if not raw:
+        raise refused("a member without a name")
+    if len(raw) > limits.path_bytes:
+        limits.exceeded("path_bytes", len(raw), raw)
+    if b"\0" in raw:
+        raise refused("its name holds a NUL byte", raw)
+    parts = tuple([part for part in raw.split(b"/") if part not in (b"", b".")])
+    if b".." in parts:
+        raise refused("its name has a `..` component", raw)
+    if len(parts) > limits.depth:
+        limits.exceeded("depth", len(parts), raw)
+    if parts and max(map(len, parts)) > MAX_COMPONENT_BYTES:
+        raise refused(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
+    return parts
+
+
+def check_link_target(target: bytes, member: bytes) -> None:
+    """Refuse a symbolic link's target that symlink(2) could not store as it is."""
+    if not target:
+        raise refused("a symbolic link without a target", member)
+    if b"\0" in target:
+        raise refused("its target holds a NUL byte", member)
+    if len(target) > MAX_LINK_BYTES:
+        raise refused(f"its target is {len(target)} bytes long; Linux allows {MAX_LINK_BYTES}", member)

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to unpack, and what came of it.
+
+Invariant: both are plain values; they cross from process to process and into results as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .limits import Limits
+from .plan import DeviceNodes
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to unpack.
+
+    ``spool_directory`` must have room for what is decompressed. ``image_name`` selects one of several images, by tag or position;
+    ``platform`` is os/architecture[/variant], empty for this machine. ``expected_sha256`` is the archive's digest as stored, in
+    hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
+    """
+
+    limits: Limits
+    spool_directory: str
+    image_name: str = ""
+    platform: str = ""
+    device_nodes: DeviceNodes = DeviceNodes.CREATE
+    expected_sha256: str = ""
+    processes: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written, and what was changed on the way.
+
+    ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
+    ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``seconds`` is by phase.
+    """
+
+    layout: str
+    layers: int
+    entries: int
+    bytes: int
+    logical_bytes: int
+    inodes: int
+    directories: int
+    hard_links: int
+    devices: int
+    skipped_devices: int
+    whiteouts: int
+    left_out: int
+    dropped_xattrs: int
+    clamped_times: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What will be written: the merged tree, laid out for the writer and for whoever sizes the volume.
+
+Invariant: every path is in the plan once; a directory stands before what is below it; a name is only ever used together with
+the number of the directory it is in, so the writer has nothing to resolve.
+"""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .inodes import Directory, File, Inode, Special, Symlink
+from .refusal import refused
+from .tree import Tree
+
+BLOCK_BYTES = 4096
+_FAST_SYMLINK_BYTES = 59  # longer targets take a block: ext4 keeps these in the inode
+_INODE_XATTR_BYTES = 90  # what fits behind the fields of an ext4 inode of 256 bytes; more takes a block
+
+
+class DeviceNodes(enum.Enum):
+    """What to do with the character and block devices of an image; FIFOs are no devices."""
+
+    CREATE = "create"
+    SKIP = "skip"
+    REFUSE = "refuse"
+
+
+class HardLink(NamedTuple):
+    """One more name: (directory, name) of an inode that is written as (first_directory, first_name)."""
+
+    directory: int
+    name: bytes
+    first_directory: int
+    first_name: bytes
+
+
+@dataclass
+class Places:
+    """Inodes and where they go: three columns, since a million rows of objects would cost more than the tree."""
+
+    parents: array[int] = field(default_factory=lambda: array("I"))
+    names: list[bytes] = field(default_factory=list)
+    inodes: list[Inode] = field(default_factory=list)
+
+    def add(self, parent: int, name: bytes, inode: Inode) -> int:
+        """Append a row; returns its number."""
+        self.parents.append(parent)
+        self.names.append(name)
+        self.inodes.append(inode)
+        return len(self.names) - 1
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass
+class Plan:
+    """The merged tree.
+
+    ``directories`` are in preorder, row 0 the root (parent 0, no name); ``leaves`` all other inodes, each once, files in the
+    order of the archive. ``content_bytes`` is what files hold without their holes, ``logical_bytes`` with them.
+    ``volume_blocks`` are the blocks of 4096 bytes that contents, directories, long links and attributes take on ext4, without the
+    file system's own (inode tables, journal, bitmaps).
+    """
+
+    directories: Places = field(default_factory=Places)
+    leaves: Places = field(default_factory=Places)
+    hard_links: list[HardLink] = field(default_factory=list)
+    content_bytes: int = 0
+    logical_bytes: int = 0
+    volume_blocks: int = 0
+    devices: int = 0
+    skipped_devices: int = 0
+    depth: int = 0
+    longest_name_bytes: int = 0
+
+    @property
+    def inodes(self) -> int:
+        """Inodes to be made, the root among them."""
+        return len(self.directories) + len(self.leaves)
+
+    @property
+    def entries(self) -> int:
+        """Names to be made, without the root."""
+        return self.inodes + len(self.hard_links) - 1
+
+
+def make_plan(tree: Tree, device_nodes: DeviceNodes) -> Plan:
+    """The plan of ``tree``; raises ``Untrusted`` when it has devices that are to be refused."""
+    plan = Plan()
+    firsts: dict[Inode, tuple[int, bytes]] = {}
+    plan.directories.add(0, b"", tree.root)
+    waiting = [(0, 0, tree.root)]
+    while waiting:
+        number, depth, directory = waiting.pop()
+        plan.depth = max(plan.depth, depth)
+        _measure_directory(plan, directory)
+        below = []
+        for name, inode in directory.children.items():
+            if isinstance(inode, Directory):
+                below.append((plan.directories.add(number, name, inode), depth + 1, inode))
+            elif inode in firsts:
+                plan.hard_links.append(HardLink(number, name, *firsts[inode]))
+            elif _is_wanted(plan, name, inode, device_nodes):
+                if inode in tree.names_of:
+                    firsts[inode] = (number, name)
+                plan.leaves.add(number, name, inode)
+                _measure_leaf(plan, inode)
+        waiting += reversed(below)
+    _sort_leaves(plan)
+    return plan
+
+
+def _is_wanted(plan: Plan, name: bytes, inode: Inode, device_nodes: DeviceNodes) -> bool:
+    if not isinstance(inode, Special) or not inode.is_device:
+        return True
+    if device_nodes is DeviceNodes.REFUSE:
+        raise refused(
+            "a device, and device_nodes is refuse",
+            name,
+            hint="set device_nodes to skip or create if the image is meant to have devices",
+        )
+    if device_nodes is DeviceNodes.SKIP:
+        plan.skipped_devices += 1
+        return False
+    plan.devices += 1
+    return True
+
+
+def _measure_directory(plan: Plan, directory: Directory) -> None:
+    # struct ext4_dir_entry_2: 8 bytes and the name, in fours. A block of a large directory ends up about three quarters full.
+    entries_bytes = 24 + 12 * len(directory.children) + sum(map(len, directory.children))
+    plan.volume_blocks += 1 if entries_bytes <= BLOCK_BYTES - 12 else 2 + entries_bytes * 4 // (3 * BLOCK_BYTES)
+    plan.volume_blocks += _xattr_blocks(directory)
+    if directory.children:
+        plan.longest_name_bytes = max(plan.longest_name_bytes, max(map(len, directory.children)))
+
+
+def _measure_leaf(plan: Plan, inode: Inode) -> None:
+    if isinstance(inode, File):
+        stored = inode.stored_bytes
+        plan.content_bytes += stored
+        plan.logical_bytes += inode.size
+        pieces = 1 if inode.ranges is None else len(inode.ranges)
+        plan.volume_blocks += (stored + BLOCK_BYTES - 1) // BLOCK_BYTES + (pieces - 1) + _xattr_blocks(inode)
+    elif isinstance(inode, Symlink):
+        plan.volume_blocks += len(inode.target) > _FAST_SYMLINK_BYTES
+
+
+def _xattr_blocks(inode: Inode) -> int:
+    return bool(inode.xattrs) and sum(16 + len(name) + len(value) for name, value in inode.xattrs) > _INODE_XATTR_BYTES
+
+
+def _sort_leaves(plan: Plan) -> None:
+    """Put files into the order in which they stand in the archive, so that a cold disk reads forward."""
+    leaves = plan.leaves
+
+    def position(row: int) -> int:
+        inode = leaves.inodes[row]
+        # One number each: a million tuples to sort by would cost more than the tree.
+        return (inode.source.fd << 60) + inode.source.offset + inode.offset if isinstance(inode, File) else -1
+
+    order = sorted(range(len(leaves)), key=position)
+    plan.leaves = Places(
+        array("I", [leaves.parents[row] for row in order]),
+        [leaves.names[row] for row in order],
+        [leaves.inodes[row] for row in order],
+    )

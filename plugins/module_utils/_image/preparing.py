@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an open archive to the tars of an image's layers, uncompressed and ready to be read.
+
+Invariant: every layer that comes out of here was verified on its way through the spool, or has a ``Check`` that will verify it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+
+from .._errors import BadInput
+from .._names import Digest
+from . import archive, layouts
+from .census import Census
+from .compression import Compression, sniff
+from .config import ImageConfig
+from .extent import Extent
+from .image import Image, StoredLayer
+from .limits import Deadline
+from .options import Options
+from .platforms import Platform
+from .spool import Spool
+from .tar_header import BLOCK
+from .verify import Check
+
+
+@dataclass(frozen=True)
+class LayerTar:
+    """An uncompressed layer; ``is_covered`` says whether a digest covers all of it."""
+
+    name: str
+    extent: Extent
+    is_covered: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image whose layers can be read, lowest first, and what must still be verified."""
+
+    layout: str
+    config: ImageConfig
+    tars: tuple[LayerTar, ...]
+    checks: tuple[Check, ...]
+
+
+def whole_file(fd: int) -> Extent:
+    """The regular file ``fd``; raises ``BadInput`` for anything else."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise BadInput(
+            "the archive is not a regular file", hint="give the path of a file; a pipe or a device cannot be read twice"
+        )
+    return Extent.whole(fd)
+
+
+def check_of_archive(stored: Extent, expected_sha256: str) -> list[Check]:
+    """The check of the archive as it is stored, if its digest is known."""
+    if not expected_sha256:
+        return []
+    return [Check("the archive", stored, Digest.parse(f"sha256:{expected_sha256}", what="the archive's checksum"))]
+
+
+@dataclass
+class Preparation:
+    """Finds and decompresses; ``spool`` keeps what it makes."""
+
+    options: Options
+    spool: Spool
+    deadline: Deadline
+    census: Census
+    _checks: list[Check] = field(default_factory=list)
+    _done: dict[tuple[Extent, str], Extent] = field(default_factory=dict)
+
+    def image(self, stored: Extent) -> Image:
+        """The image in the archive ``stored``, which may be compressed as a whole."""
+        platform = Platform.parse(self.options.platform) if self.options.platform else None
+        compression = sniff(stored.read(0, BLOCK))
+        if compression is not Compression.NONE:
+            stored = self.spool.decompress(stored, compression, "the archive")
+        self._look(stored)
+        index = archive.index(stored, self.options.limits, self.deadline)
+        return layouts.find_image(index, stored, self.options.image_name, platform)
+
+    def prepare(self, image: Image) -> Prepared:
+        """The layers' tars; compressed ones are decompressed, and verified with it."""
+        if len(image.layers) > self.options.limits.layers:
+            self.options.limits.exceeded("layers", len(image.layers))
+        tars = [LayerTar(layer.name, self._tar(layer), layer.diff_id is not None) for layer in image.layers]
+        return Prepared(image.layout, image.config, tuple(tars), tuple(self._checks))
+
+    def _tar(self, layer: StoredLayer) -> Extent:
+        key = (layer.extent, str(layer.diff_id))
+        if key not in self._done:  # a layer may be listed twice
+            self._done[key] = self._new_tar(layer)
+        return self._done[key]
+
+    def _new_tar(self, layer: StoredLayer) -> Extent:
+        compression = sniff(layer.extent.read(0, BLOCK))
+        if compression is not Compression.NONE:
+            return self.spool.decompress(
+                layer.extent, compression, layer.name, stored=layer.blob, content=layer.diff_id
+            )
+        self._look(layer.extent)
+        # The tar as it is stored is the tar itself: where both digests are known they are mostly the same.
+        digests = {digest for digest in (layer.diff_id, layer.blob) if digest is not None}
+        self._checks += [Check(layer.name, layer.extent, digest) for digest in digests]
+        return layer.extent
+
+    def _look(self, tar: Extent) -> None:
+        self.census.next_tar()
+        self.census.look(tar)

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One tar header: 512 bytes, their checksum and their numbers.
+
+Invariant: a ``Header`` exists only for a block whose checksum is right. Numbers are what GNU tar makes of the same field, or the
+archive is refused. Layout: POSIX.1-2017 pax, "ustar Interchange Format", and the GNU tar manual, "Basic Tar Format".
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+from zlib import adler32
+
+from .refusal import Name, refused
+
+BLOCK = 512
+ZERO_BLOCK = bytes(BLOCK)
+
+_LAYOUT = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+_OCTAL = re.compile(rb" *([0-7]*)(?:[ \0].*)?", re.DOTALL)
+
+
+class Header(NamedTuple):
+    """The fields as they stand in the block; numbers are not decoded yet."""
+
+    name: bytes
+    mode: bytes
+    uid: bytes
+    gid: bytes
+    size: bytes
+    mtime: bytes
+    checksum: bytes
+    typeflag: bytes
+    link: bytes
+    magic: bytes
+    major: bytes
+    minor: bytes
+    prefix: bytes
+
+    @property
+    def full_name(self) -> bytes:
+        """The name with the prefix of ustar; GNU tar and v7 keep other things where ustar has the prefix."""
+        name = self.name.partition(b"\0")[0]
+        if self.magic[:6] == b"ustar\0" and self.prefix[0]:
+            return self.prefix.partition(b"\0")[0] + b"/" + name
+        return name
+
+
+def parse_header(block: bytes) -> Header | None:
+    """The header in ``block`` (512 bytes), or None when its checksum is wrong."""
+    header = Header._make(_LAYOUT.unpack(block))
+    match = _OCTAL.fullmatch(header.checksum)
+    if not match or not match[1]:
+        return None
+    stated = int(match[1], 8)
+    if stated == _unsigned_sum(block):
+        return header
+    # Some old tars summed signed bytes; GNU tar takes either.
+    return header if stated == _signed_sum(block) else None
+
+
+def _unsigned_sum(block: bytes) -> int:
+    # The low half of adler32 is 1 + the sum of the bytes modulo 65521, which 256 bytes (at most 65280) cannot reach: so this is
+    # the exact sum, ten times as fast as sum(). The checksum's own field counts as eight spaces.
+    halves = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    return halves - sum(block[148:156]) + 8 * 32
+
+
+def _signed_sum(block: bytes) -> int:
+    return sum(byte - 256 if byte > 127 else byte for byte in block[:148] + b" " * 8 + block[156:])
+
+
+def number(field: bytes, what: str, member: Name) -> int:
+    """The value of a numeric field: octal digits, or base 256 when its first bit is set (GNU tar); may be negative then."""
+    if field[0] & 0x80:
+        # The first bit is the marker, the second the sign of a two's complement number.
+        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+        sign = 1 << (8 * len(field) - 2)
+        return value - 2 * sign if value & sign else value
+    match = _OCTAL.fullmatch(field)
+    if not match:
+        raise refused(f"the {what} in its header is {field!r}, which is no number", member)
+    return int(match[1] or b"0", 8)
+
+
+def padded(size_bytes: int) -> int:
+    """``size_bytes`` rounded up to whole blocks."""
+    return (size_bytes + BLOCK - 1) & ~(BLOCK - 1)

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the members of a tar, and believes none of it.
+
+Invariant: the members are those that GNU tar lists, or the archive is refused. Every header's checksum is right, every member lies
+within the archive, and the archive ends where it says.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import pax, sparse
+from .extent import Extent
+from .limits import Limits
+from .refusal import Name, refused
+from .tar_blocks import Blocks
+from .tar_extensions import TYPES, Extensions, Overrides
+from .tar_header import BLOCK, ZERO_BLOCK, Header, number, parse_header
+
+_NS_PER_SECOND = 1_000_000_000
+_VOLUME_LABEL = b"V"
+_DUMP_DIRECTORY = b"D"
+_OLD_SPARSE = b"S"
+
+
+class Kind(enum.Enum):
+    """What a member is."""
+
+    FILE = "file"
+    HARD_LINK = "hard link"
+    SYMLINK = "symbolic link"
+    CHARACTER = "character device"
+    BLOCK = "block device"
+    DIRECTORY = "directory"
+    FIFO = "FIFO"
+
+
+_KINDS = {
+    b"0": Kind.FILE,
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,  # contiguous
+    _OLD_SPARSE: Kind.FILE,
+    b"1": Kind.HARD_LINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHARACTER,
+    b"4": Kind.BLOCK,
+    b"5": Kind.DIRECTORY,
+    _DUMP_DIRECTORY: Kind.DIRECTORY,
+    b"6": Kind.FIFO,
+}
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+
+
+class Member(NamedTuple):
+    """One member of an archive.
+
+    ``size`` is logical, in bytes; ``stored`` bytes stand in the archive from ``data`` on, and ``ranges`` says where in the file
+    they belong when it is sparse. ``device`` is (major, minor).
+    """
+
+    name: bytes
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    link: bytes
+    device: tuple[int, int]
+    records: pax.Records
+    size: int
+    data: int
+    stored: int
+    ranges: sparse.Ranges | None
+
+
+class _Content(NamedTuple):
+    name: bytes
+    kind: Kind
+    size: int = 0
+    data: int = 0
+    stored: int = 0
+    ranges: sparse.Ranges | None = None
+
+
+class TarReader:
+    """Iterates over the members of the tar in ``extent``; see ``Blocks.check_end`` for ``terminated``."""
+
+    def __init__(self, extent: Extent, limits: Limits, *, terminated: bool) -> None:
+        self._blocks = Blocks(extent)
+        self._limits = limits
+        self._terminated = terminated
+        self._at = 0
+        self._numbers: dict[bytes, int] = {}
+        self._extensions = Extensions()
+
+    def __iter__(self) -> Iterator[Member]:
+        while True:
+            block = self._blocks.at(self._at)
+            if len(block) < BLOCK or block == ZERO_BLOCK:
+                break
+            header = parse_header(block)
+            if header is None:
+                raise refused(f"the header at byte {self._at} has a wrong checksum", block[:100].partition(b"\0")[0])
+            self._at += BLOCK
+            if header.typeflag in TYPES:
+                self._extend(header)
+            elif header.typeflag == _VOLUME_LABEL:
+                self._at = self._blocks.behind(self._at, self._size(header, header.name), header.name)
+                self._extensions.take(header.name)
+            else:
+                yield self._member(header, block)
+        if self._extensions.waiting:
+            raise refused("the archive ends behind an extension header, without the member it is for")
+        self._blocks.check_end(self._at, terminated=self._terminated)
+
+    def _extend(self, header: Header) -> None:
+        name = header.full_name
+        size = self._size(header, name)
+        if size > self._limits.header_bytes:
+            self._limits.exceeded("header_bytes", size, name)
+        begin, self._at = self._at, self._blocks.behind(self._at, size, name)
+        self._extensions.add(header.typeflag, self._blocks.extent.read(begin, size), name)
+
+    def _member(self, header: Header, block: bytes) -> Member:
+        over = self._extensions.take(header.name)
+        name = over.name if over.name is not None else header.full_name
+        content = self._content(header, block, over, name)
+        device = (0, 0)
+        if content.kind in _DEVICES:
+            device = number(header.major, "major number", name), number(header.minor, "minor number", name)
+        mtime_ns = over.mtime_ns
+        return Member(
+            content.name,
+            content.kind,
+            self._number(header.mode, "mode", name) & 0o7777,
+            self._number(header.uid, "uid", name) if over.uid is None else over.uid,
+            self._number(header.gid, "gid", name) if over.gid is None else over.gid,
+            self._number(header.mtime, "time", name) * _NS_PER_SECOND if mtime_ns is None else mtime_ns,
+            over.link if over.link is not None else header.link.partition(b"\0")[0],
+            device,
+            over.records,
+            *content[2:],
+        )
+
+    def _number(self, field: bytes, what: str, member: Name) -> int:
+        # Modes, owners and times repeat from member to member: decode each spelling once.
+        value = self._numbers.get(field)
+        if value is None:
+            if len(self._numbers) > 4096:
+                self._numbers.clear()
+            value = self._numbers[field] = number(field, what, member)
+        return value
+
+    def _size(self, header: Header, member: Name) -> int:
+        size = number(header.size, "size", member)
+        if size < 0:
+            raise refused(f"its size is {size}", member)
+        return size
+
+    def _content(self, header: Header, block: bytes, over: Overrides, name: bytes) -> _Content:
+        """What the member is and where its data is; afterwards the next header is at hand."""
+        kind = _KINDS.get(header.typeflag)
+        if kind is None:
+            raise refused(f"a member of the unknown type {header.typeflag!r}", name)
+        size = self._size(header, name) if over.size is None else over.size
+        if kind is Kind.FILE:
+            found = self._sparse(header, block, over, size, name)
+            if found is not None:
+                return self._sparse_content(found, size, name)
+            data, self._at = self._at, self._blocks.behind(self._at, size, name)
+            if not name.endswith(b"/"):
+                return _Content(name, kind, size, data, size)
+            kind = Kind.DIRECTORY  # v7 had no type for directories
+            if size:
+                raise refused("a directory with content", name)
+        elif size:
+            self._skip_unwanted(header.typeflag, size, name)
+        return _Content(name, kind)
+
+    def _skip_unwanted(self, typeflag: bytes, size: int, name: bytes) -> None:
+        """Skip the data of a hard link (POSIX allows it) and of a dump directory; nothing else may have any."""
+        if typeflag not in (b"1", _DUMP_DIRECTORY):
+            raise refused(f"a {_KINDS[typeflag].value} with {size} bytes of content", name)
+        # Some writers put the file's size into a link's header and no data behind it. GNU tar reads the next block as a header
+        # then: where that would work, two readers would see two different archives.
+        following = self._blocks.at(self._at)
+        if typeflag == b"1" and (len(following) < BLOCK or following == ZERO_BLOCK or parse_header(following)):
+            raise refused(f"a hard link with a size of {size} bytes, and no content behind it", name)
+        self._at = self._blocks.behind(self._at, size, name)
+
+    def _sparse(
+        self, header: Header, block: bytes, over: Overrides, size: int, name: bytes
+    ) -> sparse.SparseFile | None:
+        begin = self._at
+        if header.typeflag == _OLD_SPARSE:
+            found = sparse.old_gnu(block, lambda at: self._blocks.whole(begin + at, name), self._limits, name)
+            self._at += found.map_bytes
+            return found._replace(map_bytes=0)
+        if not over.records:
+            return None
+
+        def read_map(at: int) -> bytes:
+            if at >= size:
+                raise refused("its sparse map does not end within it", name)
+            return self._blocks.whole(begin + at, name)
+
+        return sparse.from_pax(over.records, read_map, self._limits, name)
+
+    def _sparse_content(self, found: sparse.SparseFile, size: int, name: bytes) -> _Content:
+        stored = size - found.map_bytes
+        ranges = sparse.check_ranges(found, stored, name)
+        data, self._at = self._at + found.map_bytes, self._blocks.behind(self._at, size, name)
+        return _Content(found.name or name, Kind.FILE, found.size, data, stored, ranges)

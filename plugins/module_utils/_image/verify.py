@@ -1,0 +1,131 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Digests of what is written straight from the archive, computed beside the writing.
+
+Invariant: whoever asks for the verdict gets it from a process that read every byte of every range; no answer is an error. The helper
+has no threads to fork with, dies with its parent, and keeps no descriptor but those that it reads from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from .._host.command import die_with_parent
+from .._names import Digest
+from .digests import check_digest
+from .extent import Extent
+from .refusal import refused
+
+_CHUNK_BYTES = 1 << 20
+_MAX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """``what`` stands in ``extent`` and must have the digest ``expected``."""
+
+    what: str
+    extent: Extent
+    expected: Digest
+
+
+class Verification:
+    """Checks run by a helper process from the moment this is made until ``join``, which any descendant may call, once."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self._pid = 0
+        self._maker = os.getpid()
+        self._answer: int | None = None
+        self._bytes = sum(check.extent.size for check in checks)
+        if not checks:
+            return
+        set_death_signal = die_with_parent()
+        read_end, write_end = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            set_death_signal()
+            _answer(checks, write_end)
+        os.close(write_end)
+        self._answer = read_end
+
+    def join(self) -> None:
+        """Wait for the verdict; raises ``Untrusted`` when a digest is wrong."""
+        if self._answer is None:
+            return
+        with os.fdopen(self._answer, "rb") as pipe:
+            self._answer = None
+            answer = pipe.read()
+        if not answer:
+            raise CommandFailed(
+                "the process that computes the layers' digests ended without an answer",
+                hint="look for the out-of-memory killer in `dmesg`; then run again",
+                retryable=True,
+            )
+        message = json.loads(answer)
+        if message is not None:
+            raise error_from_json(message)
+
+    def close(self) -> None:
+        """End the helper, if it still runs, and reap it."""
+        if self._answer is not None:
+            os.close(self._answer)
+            self._answer = None
+        if self._pid and os.getpid() == self._maker:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def _answer(checks: Sequence[Check], write_end: int) -> None:
+    """What the helper does; it never returns."""
+    try:
+        _close_all_but({write_end, *(check.extent.fd for check in checks)})
+        message = None
+        try:
+            _run(checks)
+        except FlydError as error:
+            message = error_to_json(error)
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(json.dumps(message).encode())
+        os._exit(0)
+    finally:  # whatever happened, this process must never return into its parent's code
+        os._exit(70)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:  # the one that listed the directory
+                pass
+
+
+def _run(checks: Sequence[Check]) -> None:
+    # hashlib lets go of the interpreter's lock while it hashes.
+    largest_first = sorted(checks, key=lambda check: -check.extent.size)
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(_check, largest_first):
+            pass
+
+
+def _check(check: Check) -> None:
+    hasher = hashlib.new(check.expected.algorithm)
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    at, end = check.extent.offset, check.extent.offset + check.extent.size
+    while at < end:
+        count = os.preadv(check.extent.fd, [buffer[: min(_CHUNK_BYTES, end - at)]], at)
+        if count == 0:
+            raise refused(f"{check.what} ends at byte {at}: the file was cut while it was read")
+        hasher.update(buffer[:count])
+        at += count
+    check_digest(check.expected, hasher.hexdigest(), check.what)
