@@ -1,0 +1,151 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the bytes of an object must be, and on whose word.
+
+Invariant: a digest that was asked for is never weakened: when the operator names one, nothing else is looked at, and when the
+policy is ``require``, there is one or there is no download. An ETag is never a hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .._errors import BadInput, Untrusted
+from .._names import Digest, ObjectKey, printable
+from .faults import Where, from_answer
+from .line import from_exception
+from .options import S3Options
+from .s3 import Bucket, ObjectInfo
+from .sidecar import MAX_SIDECAR_BYTES, find_digest
+
+
+class ChecksumPolicy(str, enum.Enum):
+    """What to do without any digest: ``first_use`` (the default) records the first one seen, ``require`` refuses."""
+
+    REQUIRE = "require"
+    FIRST_USE = "first_use"
+
+
+class Trust(str, enum.Enum):
+    """On whose word the bytes are right; part of the result.
+
+    ``pinned``: the operator's, in ``checksum``. ``sidecar``: a checksum file's. ``object``: S3's own SHA-256 of the full object, which
+    whoever uploads it sets. ``first_use``: nobody's; the digest of the first download is recorded.
+    """
+
+    PINNED = "pinned"
+    SIDECAR = "sidecar"
+    OBJECT = "object"
+    FIRST_USE = "first_use"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The digest that the bytes must have; ``None`` only when ``trust`` is ``first_use`` and nothing was recorded yet."""
+
+    digest: Digest | None
+    trust: Trust
+
+
+def is_pinned(checksum_option: str) -> bool:
+    """Whether the option is a digest itself, so that nobody must be asked what it is."""
+    return checksum_option.strip().lower().startswith(("sha256:", "sha512:"))
+
+
+def resolve(
+    bucket: Bucket,
+    info: ObjectInfo,
+    key: ObjectKey,
+    checksum_option: str,
+    policy: ChecksumPolicy,
+    *,
+    recorded_sha256: str = "",
+) -> Expected:
+    """What ``info`` must hash to.
+
+    ``checksum_option`` is empty, ``sha256:…``, or names a checksum file: a key of the same bucket, ``s3://bucket/key``, ``https://…``
+    or ``http://…``. ``recorded_sha256`` is the digest (hex, or empty) of an earlier download of this very object (same ETag).
+    Raises ``Untrusted`` when the digest asked for contradicts the object's own, or when there is none and ``policy`` requires one.
+    """
+    option = checksum_option.strip()
+    if option:
+        trust = Trust.PINNED if is_pinned(option) else Trust.SIDECAR
+        digest = Digest.parse(option, what="checksum") if trust is Trust.PINNED else _from_sidecar(bucket, key, option)
+        _refuse_contradiction(info, digest, trust)
+        return Expected(digest, trust)
+    if info.sha256:
+        return Expected(Digest("sha256", info.sha256), Trust.OBJECT)
+    if policy is ChecksumPolicy.REQUIRE:
+        raise Untrusted(
+            f"no digest is known for {printable(key.value)}, and checksum_policy is require",
+            hint="give checksum (sha256:… or the key of a checksum file), or upload the object with `--checksum-algorithm SHA256` in one part",
+        )
+    return Expected(Digest.parse("sha256:" + recorded_sha256) if recorded_sha256 else None, Trust.FIRST_USE)
+
+
+def _refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> None:
+    """Say before the download what would be found after it."""
+    if info.sha256 and digest.algorithm == "sha256" and info.sha256 != digest.hex:
+        raise Untrusted(
+            f"S3 says that {printable(info.key)} has sha256:{info.sha256}, but {trust.value} is {digest}",
+            hint="the object was replaced, or the checksum belongs to another one: find out which before changing either",
+            expected=str(digest),
+            found="sha256:" + info.sha256,
+        )
+
+
+def _from_sidecar(bucket: Bucket, key: ObjectKey, option: str) -> Digest:
+    if "://" not in option:
+        content = bucket.read_small(ObjectKey(option), MAX_SIDECAR_BYTES)
+    else:
+        content = _from_url(bucket.options, option)
+    return find_digest(content, key.value, where=f"the checksum file {_without_query(option)}")
+
+
+def _from_url(options: S3Options, url: str) -> bytes:
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        other = Bucket(dataclasses.replace(options, bucket=parts.netloc))
+        return other.read_small(ObjectKey(parts.path.lstrip("/")), MAX_SIDECAR_BYTES)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise BadInput(
+            f"checksum {_without_query(url)!r} is neither a digest nor a place where one is",
+            hint="write sha256:<64 hex digits>, the key of a checksum file, or an s3://, https:// or http:// URL of one without a password",
+        )
+    return _download(options, url)
+
+
+def _download(options: S3Options, url: str) -> bytes:
+    where = Where(_without_query(url), "", "the checksum file")
+    context = ssl.create_default_context(cafile=options.ca_bundle or None)
+    if not options.validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(url, timeout=options.read_timeout_seconds, context=context) as answer:  # noqa: S310 - http and https only
+            content: bytes = answer.read(MAX_SIDECAR_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        headers = {name.lower(): value for name, value in error.headers.items()}
+        raise from_answer(error.code, "", "", headers, where) from None
+    except Exception as error:
+        raise from_exception(error, where) from error
+    if len(content) > MAX_SIDECAR_BYTES:
+        raise BadInput(
+            f"{where} has more than {MAX_SIDECAR_BYTES} bytes", hint="check that the URL is the one you mean"
+        )
+    return content
+
+
+def _without_query(url: str) -> str:
+    """``url`` for messages: a query may be a signature, and a user's name may have a password behind it."""
+    head, _, rest = url.partition("://")
+    if not rest:
+        return printable(head)
+    return printable(f"{head}://{rest.partition('?')[0].partition('#')[0].rpartition('@')[2]}")

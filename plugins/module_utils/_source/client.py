@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that knows boto3.
+
+Invariant: botocore signs and sends each request once. Trying again is ours (``_host.retry``), so that every wait is counted
+and bounded; checksums are ours too, because botocore's validation would hash a second time what is already hashed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._errors import BadInput, FlydError, MissingLibrary
+from .faults import no_credentials
+from .options import S3Options
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client of S3, and the words that must never be repeated in a message."""
+
+    s3: S3Client
+    secrets: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "Connection()"
+
+
+def connect(options: S3Options) -> Connection:
+    """A client for ``options``; nothing is sent yet, but an instance's role may be asked for credentials.
+
+    Raises ``MissingLibrary`` without boto3, and ``BadInput`` when no credentials are found or a profile does not exist.
+    """
+    try:
+        import boto3.session
+        import botocore
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise MissingLibrary("boto3", "boto3") from None
+    try:
+        session = boto3.session.Session(
+            aws_access_key_id=options.access_key or None,
+            aws_secret_access_key=options.secret_key or None,
+            aws_session_token=options.session_token or None,
+            region_name=options.region or None,
+            profile_name=options.profile or None,
+        )
+        config = Config(
+            signature_version=botocore.UNSIGNED if options.anonymous else "s3v4",
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=options.connect_timeout_seconds,
+            read_timeout=options.read_timeout_seconds,
+            max_pool_connections=options.max_connections,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": options.addressing},  # type: ignore[arg-type]  # S3Options has checked it
+        )
+        # None, not True: botocore then honours AWS_CA_BUNDLE.
+        verify = options.ca_bundle or (None if options.validate_certs else False)
+        client = session.client("s3", endpoint_url=options.endpoint_url or None, verify=verify, config=config)
+        found = None if options.anonymous else session.get_credentials()
+        if found is None and not options.anonymous:
+            raise no_credentials()
+        keys = found.get_frozen_credentials() if found else None
+    except BotoCoreError as error:
+        raise _refused(error) from None
+    except ValueError:  # botocore says so of an endpoint that it cannot parse
+        raise BadInput(
+            "endpoint_url is not a URL that can be used", hint="write it like https://s3.example.net:9000"
+        ) from None
+    return Connection(client, tuple(word for word in (keys or ()) if word))
+
+
+def _refused(error: Exception) -> FlydError:
+    name = type(error).__name__
+    if name == "ProfileNotFound":
+        return BadInput(
+            "the profile does not exist on this host",
+            hint="see ~/.aws/config of the user that runs the module",
+            code=name,
+        )
+    return BadInput(
+        f"the credentials for S3 cannot be used ({name})",
+        hint="see the profile or the role of the instance that they come from: `aws sts get-caller-identity` as the same user shows more",
+        code=name,
+    )

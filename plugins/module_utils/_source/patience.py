@@ -1,0 +1,115 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long a download bears faults: failures in a row, the time that they take, silence, trickles, and all of it together.
+
+Invariant: everything here ends. Progress resets the count of failures, so a long download over a bad line is not punished for
+its length; the deadline of the whole does not move.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from .._errors import FlydError, Transient
+from .._host.retry import Retry
+
+WORTH_BYTES = 64 << 10  # what must have come between two failures for the second to be a new first one
+_SLICE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How to download.
+
+    ``streams`` ranges of ``segment_bytes`` at a time; an object of one segment comes in one stream. What is received is recorded every
+    ``checkpoint_bytes`` or ``checkpoint_seconds``. ``deadline_seconds`` is for the whole download; less than
+    ``stall_bytes_per_second`` over ``stall_seconds`` on one connection breaks it off and asks for the rest anew.
+    """
+
+    streams: int = 4
+    segment_bytes: int = 16 << 20
+    chunk_bytes: int = 256 << 10
+    checkpoint_bytes: int = 16 << 20
+    checkpoint_seconds: float = 1.0
+    deadline_seconds: float = 3600.0
+    stall_seconds: float = 30.0
+    stall_bytes_per_second: int = 1024
+
+
+class Stopped(Exception):
+    """Another worker has failed for good: nothing of this one's is wanted any more."""
+
+
+class Patience:
+    """Shared by all workers of one download; counts into ``retry`` what it repeats and waits."""
+
+    def __init__(self, retry: Retry, deadline_seconds: float) -> None:
+        self._retry = retry
+        self._lock = threading.Lock()
+        self._until = time.monotonic() + deadline_seconds
+        self._deadline_seconds = deadline_seconds
+        self.repeated = 0
+        self.waited_seconds = 0.0
+
+    def check(self, stop: threading.Event) -> None:
+        """Raise ``Stopped`` when ``stop`` is set, or ``Transient`` when the download's time is up."""
+        if stop.is_set():
+            raise Stopped
+        if time.monotonic() > self._until:
+            raise self.out_of_time()
+
+    def out_of_time(self) -> Transient:
+        """The error for a download that took too long."""
+        return Transient(
+            f"the download did not end within its {self._deadline_seconds:g} s",
+            hint="run again: it goes on from what was received; raise the deadline when the line is just slow",
+        )
+
+    def bear(self, error: FlydError, failures: int, first_failure: float, stop: threading.Event) -> None:
+        """Wait before the next try after ``failures`` in a row, or raise ``error`` when no more are due.
+
+        ``first_failure`` is the monotonic time of the first of them.
+        """
+        pause = self._retry.pause_seconds(failures, error)
+        until = min(self._until, first_failure + self._retry.deadline_seconds)
+        if not error.retryable or failures >= self._retry.attempts or time.monotonic() + pause > until:
+            error.details.setdefault("attempts", failures)
+            raise error
+        with self._lock:
+            self.repeated += 1
+            self._retry.tried += 1
+            self.waited_seconds += pause
+            self._retry.waited_seconds += pause
+        self._wait(pause, stop)
+
+    def _wait(self, seconds: float, stop: threading.Event) -> None:
+        while seconds > 0:
+            self.check(stop)
+            self._retry.sleep(min(seconds, _SLICE_SECONDS))
+            seconds -= _SLICE_SECONDS
+
+
+class Pace:
+    """Tells a trickle from a slow line: less than ``least_bytes_per_second`` over a whole ``window_seconds``."""
+
+    def __init__(self, least_bytes_per_second: int, window_seconds: float) -> None:
+        self._least = least_bytes_per_second
+        self._window_seconds = window_seconds
+        self._since = time.monotonic()
+        self._came = 0
+
+    def came(self, count: int) -> None:
+        """Note that ``count`` bytes came; raises ``Transient`` when the window that ends now had too few."""
+        self._came += count
+        spent = time.monotonic() - self._since
+        if spent < self._window_seconds:
+            return
+        if self._came < self._least * spent:
+            raise Transient(
+                f"only {self._came} bytes came in {spent:.0f} s",
+                hint="the line or the server trickles: run again later, or look at what stands between",
+            )
+        self._since, self._came = time.monotonic(), 0
