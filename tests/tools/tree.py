@@ -81,13 +81,20 @@ def _row(root: bytes, path: bytes, first_names: dict[tuple[int, int], str], exac
 
 def _content(full: bytes, kind: str, found: os.stat_result) -> str:
     if kind == "f":
-        with open(full, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _sha256(full)
     if kind == "l":
         return escaped(os.readlink(full))
     if kind in ("c", "b"):
         return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
     return "-"
+
+
+def _sha256(full: bytes) -> str:
+    hasher = hashlib.sha256()
+    with open(full, "rb") as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _attributes(full: bytes, exact: bool) -> str:

@@ -11,8 +11,10 @@ configuration. Exit 1: ``error_kind``, ``msg``, ``hint``, ``member``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -22,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from module_utils._errors import BadInput, FlydError
 from module_utils._host.files import from_os_error
-from module_utils._image.unpacking import DeviceNodes, Limits, Options, open_image
+from module_utils._image.unpacking import DeviceNodes, Limits, Options, open_family, open_image
+
+_READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="unpack.py", description="Unpack the image in ARCHIVE into the empty directory DIR.")
-    parser.add_argument("archive", metavar="ARCHIVE")
+    parser.add_argument("archive", metavar="ARCHIVE", help="an image archive, or a directory of layers")
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("--limits", default="", metavar="NAME=VALUE,...", help="bounds, such as entries=1000,depth=20")
     parser.add_argument("--image-name", default="", help="which of several images: a tag, or a position from 0")
@@ -56,22 +60,30 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         expected_sha256=given.sha256,
         processes=given.processes,
     )
-    archive_fd = _opened(given.archive, os.O_RDONLY | os.O_NONBLOCK, "the archive")
-    root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory")
-    try:
-        with open_image(archive_fd, options) as unpacking:
-            summary = unpacking.write_into(root_fd)
-            return {**summary.to_json(), "config": unpacking.config.to_json()}
-    finally:
-        os.close(archive_fd)
-        os.close(root_fd)
+    with contextlib.ExitStack() as stack:
+        root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)
+        if os.path.isdir(given.archive):
+            names = sorted(os.listdir(given.archive), key=_natural)
+            layers = [_opened(os.path.join(given.archive, name), _READ, "the layer", stack) for name in names]
+            unpacking = stack.enter_context(open_family(layers, options))
+        else:
+            unpacking = stack.enter_context(open_image(_opened(given.archive, _READ, "the archive", stack), options))
+        summary = unpacking.write_into(root_fd)
+        return {**summary.to_json(), "config": unpacking.config.to_json()}
 
 
-def _opened(path: str, flags: int, what: str) -> int:
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts 2.tar before 10.tar."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+
+
+def _opened(path: str, flags: int, what: str, stack: contextlib.ExitStack) -> int:
     try:
-        return os.open(path, flags | os.O_CLOEXEC)
+        fd = os.open(path, flags | os.O_CLOEXEC)
     except OSError as error:
         raise BadInput(f"{what} {path!r} cannot be opened: {error.strerror}", hint="check the path") from None
+    stack.callback(os.close, fd)
+    return fd
 
 
 def _failure(error: FlydError) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .._errors import BadInput
@@ -61,6 +62,12 @@ def check_of_archive(stored: Extent, expected_sha256: str) -> list[Check]:
     if not expected_sha256:
         return []
     return [Check("the archive", stored, Digest.parse(f"sha256:{expected_sha256}", what="the archive's checksum"))]
+
+
+def family(layers: Sequence[Extent]) -> Image:
+    """The image whose layers are ``layers``, lowest first: no document says anything about them."""
+    stored = [StoredLayer(f"layer {at}", extent) for at, extent in enumerate(layers, 1)]
+    return Image("family", ImageConfig(), tuple(stored))
 
 
 @dataclass

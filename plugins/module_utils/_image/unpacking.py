@@ -22,17 +22,28 @@ from .._errors import BadInput, doing
 from .._host.isolation import in_child
 from .census import Census
 from .config import ImageConfig
+from .image import Image
 from .layer import Layers, Tally
 from .limits import Deadline, Limits
 from .options import Options, Summary
 from .phases import Phases
 from .plan import DeviceNodes, Plan, make_plan
-from .preparing import Preparation, Prepared, check_of_archive, whole_file
+from .preparing import Preparation, Prepared, check_of_archive, family, whole_file
 from .spool import Spool
 from .tree_writer import write_tree
 from .verify import Check, Verification
 
-__all__ = ["DeviceNodes", "ImageConfig", "Limits", "Options", "Plan", "Summary", "Unpacking", "open_image"]
+__all__ = [
+    "DeviceNodes",
+    "ImageConfig",
+    "Limits",
+    "Options",
+    "Plan",
+    "Summary",
+    "Unpacking",
+    "open_family",
+    "open_image",
+]
 
 
 @dataclass(frozen=True)
@@ -94,40 +105,78 @@ def open_image(archive_fd: int, options: Options) -> Iterator[Unpacking]:
     The descriptor must stay open until the context ends. Raises ``Untrusted`` for what is malformed, hostile or has a wrong digest,
     ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a full spool.
     """
-    with contextlib.ExitStack() as stack:
-        phases = Phases()
-        deadline = Deadline(options.limits)
-        census = Census(options.limits)
+    with _reader(options) as reader:
         stored = whole_file(archive_fd)
-        verifications = [_verify(check_of_archive(stored, options.expected_sha256), stack)]
-        spool = Spool(options.spool_directory, options.limits, deadline, census)
+        reader.verify(check_of_archive(stored, options.expected_sha256))
+        with reader.phases.phase("index"), doing("reading the archive"):
+            image = reader.preparation.image(stored)
+        yield reader.unpacking(image)
+
+
+@contextlib.contextmanager
+def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = ()) -> Iterator[Unpacking]:
+    """Like ``open_image`` for layers that are files of their own, lowest first; ``expected_sha256`` are their digests as stored.
+
+    A family has no configuration. ``options.expected_sha256`` is not looked at.
+    """
+    with _reader(options) as reader:
+        stored = [whole_file(fd) for fd in layer_fds]
+        for extent, expected in zip(stored, expected_sha256):
+            reader.verify(check_of_archive(extent, expected))
+        yield reader.unpacking(family(stored))
+
+
+@contextlib.contextmanager
+def _reader(options: Options) -> Iterator[_Reader]:
+    with contextlib.ExitStack() as stack:
+        yield _Reader(options, stack)
+
+
+class _Reader:
+    """What reading an image takes; what it opens is closed with ``stack``."""
+
+    def __init__(self, options: Options, stack: contextlib.ExitStack) -> None:
+        self.phases = Phases()
+        self._options = options
+        self._stack = stack
+        self._deadline = Deadline(options.limits)
+        census = Census(options.limits)
+        spool = Spool(options.spool_directory, options.limits, self._deadline, census)
         stack.callback(spool.close)
-        preparation = Preparation(options, spool, deadline, census)
-        with phases.phase("index"), doing("reading the archive"):
-            image = preparation.image(stored)
-        with phases.phase("decompress"):
-            prepared = preparation.prepare(image)
-        verifications.append(_verify(prepared.checks, stack))
-        with phases.phase("plan"), _collector_paused():
-            layers = _merged(prepared, options.limits, deadline)
-            plan = make_plan(layers.tree, options.device_nodes)
-        yield Unpacking(
-            plan, prepared.config, prepared.layout, len(prepared.tars), layers.tally, options, phases, verifications
+        self.preparation = Preparation(options, spool, self._deadline, census)
+        self._verifications: list[Verification] = []
+
+    def verify(self, checks: Sequence[Check]) -> None:
+        """Start computing digests beside all that follows."""
+        verification = Verification(checks)
+        self._stack.callback(verification.close)
+        self._verifications.append(verification)
+
+    def unpacking(self, image: Image) -> Unpacking:
+        """Decompress, merge and plan ``image``."""
+        with self.phases.phase("decompress"):
+            prepared = self.preparation.prepare(image)
+        self.verify(prepared.checks)
+        with self.phases.phase("plan"), _collector_paused():
+            layers = self._merged(prepared)
+            plan = make_plan(layers.tree, self._options.device_nodes)
+        return Unpacking(
+            plan,
+            prepared.config,
+            prepared.layout,
+            len(prepared.tars),
+            layers.tally,
+            self._options,
+            self.phases,
+            self._verifications,
         )
 
-
-def _verify(checks: Sequence[Check], stack: contextlib.ExitStack) -> Verification:
-    verification = Verification(checks)
-    stack.callback(verification.close)
-    return verification
-
-
-def _merged(prepared: Prepared, limits: Limits, deadline: Deadline) -> Layers:
-    layers = Layers(limits, deadline)
-    for at, tar in enumerate(prepared.tars, 1):
-        with doing(f"reading layer {at} of {len(prepared.tars)}"):
-            layers.apply(tar.extent, terminated=not tar.is_covered)
-    return layers
+    def _merged(self, prepared: Prepared) -> Layers:
+        layers = Layers(self._options.limits, self._deadline)
+        for at, tar in enumerate(prepared.tars, 1):
+            with doing(f"reading layer {at} of {len(prepared.tars)}"):
+                layers.apply(tar.extent, terminated=not tar.is_covered)
+        return layers
 
 
 @contextlib.contextmanager
