@@ -83,7 +83,7 @@ class Unpack:
 
     def _volume_bytes(self, pool: PoolRecord, unpacking: Unpacking) -> int:
         plan = unpacking.plan
-        wanted = self._options.size_bytes or volume_bytes_for(plan.content_bytes, plan.inodes, plan.directories)
+        wanted = self._options.size_bytes or volume_bytes_for(plan.content_bytes, plan.inodes, len(plan.directories))
         block_bytes = pool.block_sectors * SECTOR_BYTES
         return -(-wanted // block_bytes) * block_bytes
 
