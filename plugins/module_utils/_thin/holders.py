@@ -35,16 +35,18 @@ def _devices_on_top(major: int, minor: int, sysfs: str) -> Iterator[str]:
 
 
 def _mounts(major: int, minor: int, proc: str) -> Iterator[str]:
-    """A mount is seen by every process of its namespace: one of them is named for each."""
-    seen: set[str] = set()
+    """Each place it is mounted on, with the first process that sees it there; one process for each mount namespace is asked."""
+    namespaces: set[str] = set()
+    places: set[str] = set()
     for pid in _pids(proc):
         namespace = _link(os.path.join(proc, pid, "ns", "mnt")) or pid
-        if namespace in seen:
+        if namespace in namespaces:
             continue
-        seen.add(namespace)
+        namespaces.add(namespace)
         for line in _read(os.path.join(proc, pid, "mountinfo")).splitlines():
             fields = line.split(" ")
-            if len(fields) > 4 and fields[2] == f"{major}:{minor}":
+            if len(fields) > 4 and fields[2] == f"{major}:{minor}" and fields[4] not in places:
+                places.add(fields[4])
                 yield f"a mount on {printable(fields[4])} (seen by {_process(pid)})"
 
 

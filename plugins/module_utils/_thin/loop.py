@@ -9,13 +9,15 @@ reboot another file may have it. Two loops over one file would show two page cac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .._errors import BadInput, Busy, CorruptStore
+from .._errors import BadInput, Busy, CorruptStore, FlydError
 from .._host.command import Program, Runner
 from .._host.files import file_errors
 from .._names import printable
@@ -40,54 +42,70 @@ class LoopDevice:
 
 def find(runner: Runner, path: str, *, sysfs: str = "/sys") -> LoopDevice | None:
     """The loop device over the file ``path``; ``CorruptStore`` when there are two or it shows only a part of the file."""
-    try:
-        wanted = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if not _any_attached(sysfs):
-        return None
-    rows = [row for row in _rows(runner) if _backing(row) == (wanted.st_dev, wanted.st_ino)]
-    if len(rows) > 1 or any(_is_partial(row) for row in rows):
-        names = ", ".join(str(row["name"]) for row in rows)
-        raise CorruptStore(
-            f"{printable(path)} is behind {names}: more than one loop device, or one that shows a part of it only",
-            hint="see `losetup --list`; detach those that are not ours with `losetup --detach` once nothing uses them",
-            path=printable(path),
-        )
-    return LoopDevice(str(rows[0]["name"]), wanted.st_dev, wanted.st_ino) if rows else None
+    return find_all(runner, [path], sysfs=sysfs).get(path)
+
+
+def find_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> dict[str, LoopDevice]:
+    """The loop devices over those of ``paths`` that have one; one program is started for all, and none on a host without loops."""
+    rows = _rows(runner) if _attached(sysfs) else []
+    found = {path: _over(path, rows) for path in paths}
+    return {path: loop for path, loop in found.items() if loop is not None}
 
 
 def attach(runner: Runner, path: str, *, expected_bytes: int | None = None, sysfs: str = "/sys") -> LoopDevice:
     """A loop device over ``path``: the one that is there, or a new one. The file is checked first (see ``check_backing_file``)."""
     check_backing_file(path, expected_bytes)
-    there = find(runner, path, sysfs=sysfs)
-    if there is not None:
+    return attach_all(runner, [path], there=find_all(runner, [path], sysfs=sysfs), sysfs=sysfs)[path]
+
+
+def attach_all(
+    runner: Runner, paths: Sequence[str], *, there: dict[str, LoopDevice], sysfs: str = "/sys"
+) -> dict[str, LoopDevice]:
+    """A loop device over each of ``paths``, whose files were checked: those that were found ``there``, and new ones.
+
+    What was attached here is detached again on failure.
+    """
+    missing = [path for path in paths if path not in there]
+    if not missing:
         return there
-    # --nooverlap: should another process have been quicker, its device is taken instead of making a second one.
-    runner.run(Program.LOSETUP, "--find", "--show", "--nooverlap", path)
-    made = find(runner, path, sysfs=sysfs)
-    if made is None:
-        raise CorruptStore(
-            f"losetup attached {printable(path)}, but no loop device shows it",
-            hint="see `losetup --list`; the file may have been exchanged",
-        )
-    return made
+    try:
+        for path in missing:
+            # --nooverlap: should another process have been quicker, its device is taken instead of making a second one.
+            runner.run(Program.LOSETUP, "--find", "--show", "--nooverlap", path)
+        found = find_all(runner, paths, sysfs=sysfs)
+        lost = [path for path in paths if path not in found]
+        if lost:
+            raise CorruptStore(
+                f"losetup attached {printable(lost[0])}, but no loop device shows it",
+                hint="see `losetup --list`; the file may have been exchanged",
+            )
+        return found
+    except BaseException:
+        with contextlib.suppress(FlydError):  # the first error is the one to tell
+            detach_all(runner, missing, sysfs=sysfs)
+        raise
 
 
 def detach(runner: Runner, path: str, *, sysfs: str = "/sys") -> bool:
-    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while somebody holds it.
+    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while somebody holds it."""
+    return detach_all(runner, [path], sysfs=sysfs)
+
+
+def detach_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> bool:
+    """Detach the loop devices over ``paths``; says whether there were any.
 
     The kernel answers a detach of a loop in use with success and does it later (loop.c, LO_FLAGS_AUTOCLEAR): hence the look.
     """
-    loop = find(runner, path, sysfs=sysfs)
-    if loop is None:
+    loops = list(find_all(runner, paths, sysfs=sysfs).values())
+    if not loops:
         return False
-    runner.run(Program.LOSETUP, "--detach", loop.path)
+    runner.run(Program.LOSETUP, "--detach", *(loop.path for loop in loops))
     until = time.monotonic() + _DETACH_SECONDS
-    while find(runner, path, sysfs=sysfs) is not None:
-        if time.monotonic() > until:
-            raise _still_held(loop, sysfs)
-        time.sleep(_POLL_SECONDS)
+    for loop in loops:
+        while os.path.basename(loop.path) in _attached(sysfs):
+            if time.monotonic() > until:
+                raise _still_held(loop, sysfs)
+            time.sleep(_POLL_SECONDS)
     return True
 
 
@@ -120,12 +138,27 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
         )
 
 
-def _any_attached(sysfs: str) -> bool:
-    """Whether any loop device has a file: spares starting losetup on every run of a host without loops."""
+def _attached(sysfs: str) -> list[str]:
+    """Names of the loop devices that have a file."""
     block = os.path.join(sysfs, "block")
-    return any(
-        entry.startswith("loop") and os.path.isdir(os.path.join(block, entry, "loop")) for entry in os.listdir(block)
-    )
+    loops = (entry for entry in os.listdir(block) if entry.startswith("loop"))
+    return [entry for entry in loops if os.path.isdir(os.path.join(block, entry, "loop"))]
+
+
+def _over(path: str, rows: list[dict[str, object]]) -> LoopDevice | None:
+    try:
+        wanted = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    rows = [row for row in rows if _backing(row) == (wanted.st_dev, wanted.st_ino)]
+    if len(rows) > 1 or any(_is_partial(row) for row in rows):
+        names = ", ".join(str(row["name"]) for row in rows)
+        raise CorruptStore(
+            f"{printable(path)} is behind {names}: more than one loop device, or one that shows a part of it only",
+            hint="see `losetup --list`; detach those that are not ours with `losetup --detach` once nothing uses them",
+            path=printable(path),
+        )
+    return LoopDevice(str(rows[0]["name"]), wanted.st_dev, wanted.st_ino) if rows else None
 
 
 def _rows(runner: Runner) -> list[dict[str, object]]:

@@ -58,8 +58,7 @@ class PoolSpec:
 
 def allocate_files(runner: Runner, spec: PoolSpec) -> tuple[str, ...]:
     """Make the backing files that are missing; returns their paths. Right ones that exist are kept, others refused."""
-    sizes = ((spec.backing.metadata, spec.geometry.metadata_bytes), (spec.backing.data, spec.geometry.data_bytes))
-    return tuple(path for path, size_bytes in sizes if make_backing_file(runner, path, size_bytes))
+    return tuple(path for path, size_bytes in _sizes(spec) if make_backing_file(runner, path, size_bytes))
 
 
 def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bool) -> Device:
@@ -72,8 +71,8 @@ def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bo
     if there is not None and there.sectors:
         return _resumed(dm, there, spec)
     dm.require_target("thin-pool")
-    with _backing_devices(runner, spec, dm.sysfs, may_format=may_format) as (metadata, data):
-        check_metadata(spec.backing.metadata, may_format=may_format)
+    _check_backing(runner, spec, may_format=may_format)
+    with _backing_devices(runner, spec, dm.sysfs) as (metadata, data):
         table = PoolTable(
             metadata_device=metadata,
             data_device=data,
@@ -90,8 +89,7 @@ def deactivate(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> bool:
     there = dm.find(spec.uuid)
     changed = dm.remove(there.name) if there is not None else False
     if spec.backing.is_loop:
-        for path in (spec.backing.data, spec.backing.metadata):
-            changed = loop.detach(runner, path, sysfs=dm.sysfs) or changed
+        changed = loop.detach_all(runner, [spec.backing.data, spec.backing.metadata], sysfs=dm.sysfs) or changed
     return changed
 
 
@@ -109,45 +107,50 @@ def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:
     return dm.running(device)
 
 
+def _check_backing(runner: Runner, spec: PoolSpec, *, may_format: bool) -> None:
+    """Refuse files and devices that cannot be this pool's, before anything is attached."""
+    for path, size_bytes in _sizes(spec):
+        if spec.backing.is_loop:
+            loop.check_backing_file(path, size_bytes)
+        else:
+            _check_device(runner, path, size_bytes, is_new=may_format)
+    check_metadata(spec.backing.metadata, may_format=may_format)
+
+
+def _check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) -> None:
+    if is_new:
+        refuse_used_device(runner, path)
+    found = device_bytes(path)
+    if found < size_bytes:
+        raise CorruptStore(
+            f"the device {path} has {found} bytes, the pool needs {size_bytes}",
+            hint="give the device back that the pool was made on",
+        )
+
+
 @contextlib.contextmanager
-def _backing_devices(runner: Runner, spec: PoolSpec, sysfs: str, *, may_format: bool) -> Iterator[tuple[str, str]]:
+def _backing_devices(runner: Runner, spec: PoolSpec, sysfs: str) -> Iterator[tuple[str, str]]:
     """Metadata and data device. Loops that were attached for it are detached again when the block fails."""
+    paths = [spec.backing.metadata, spec.backing.data]
     if not spec.backing.is_loop:
-        yield _given_devices(runner, spec, may_format=may_format)
-        return
-    sizes = ((spec.backing.metadata, spec.geometry.metadata_bytes), (spec.backing.data, spec.geometry.data_bytes))
-    attached: list[str] = []
-    try:
-        paths = []
-        for path, size_bytes in sizes:
-            was_there = loop.find(runner, path, sysfs=sysfs) is not None
-            paths.append(loop.attach(runner, path, expected_bytes=size_bytes, sysfs=sysfs).path)
-            if not was_there:
-                attached.append(path)
         yield paths[0], paths[1]
+        return
+    before = loop.find_all(runner, paths, sysfs=sysfs)
+    loops = loop.attach_all(runner, paths, there=before, sysfs=sysfs)
+    try:
+        yield loops[paths[0]].path, loops[paths[1]].path
     except BaseException:
-        for path in attached:
-            with contextlib.suppress(FlydError):  # the first error is the one to tell
-                loop.detach(runner, path, sysfs=sysfs)
+        with contextlib.suppress(FlydError):  # the first error is the one to tell
+            loop.detach_all(runner, [path for path in paths if path not in before], sysfs=sysfs)
         raise
 
 
-def _given_devices(runner: Runner, spec: PoolSpec, *, may_format: bool) -> tuple[str, str]:
-    backing = spec.backing
-    if may_format:
-        refuse_used_device(runner, backing.metadata)
-        refuse_used_device(runner, backing.data)
-    for path, size_bytes in (
-        (backing.metadata, spec.geometry.metadata_bytes),
-        (backing.data, spec.geometry.data_bytes),
-    ):
-        found = device_bytes(path)
-        if found < size_bytes:
-            raise CorruptStore(
-                f"the device {path} has {found} bytes, the pool needs {size_bytes}",
-                hint="give the device back that the pool was made on",
-            )
-    return backing.metadata, backing.data
+def _sizes(spec: PoolSpec) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Paths and their sizes in bytes, the metadata first."""
+    return (
+        (spec.backing.metadata, spec.geometry.metadata_bytes),
+        (spec.backing.data, spec.geometry.data_bytes),
+    )
 
 
 class ThinPool:

@@ -60,6 +60,7 @@ def run(root: str, _: str, arguments: list[str]) -> None:
         if "--list" in arguments:
             print(listing(kernel))
         elif "--detach" in arguments:
-            detach(kernel, arguments[-1])
+            for device in arguments[arguments.index("--detach") + 1 :]:
+                detach(kernel, device)
         else:
             print(f"{root}/dev/loop{attach(kernel, arguments[-1])}")
