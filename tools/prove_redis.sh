@@ -8,7 +8,8 @@ if [[ ${2:-} != inside ]]; then
 fi
 
 root=/mnt
-in_image() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot --userspec=65534:65534 "$root" "$@"; }
+# exec: called in a subshell each time, so that $! is the server itself and not a shell around it.
+in_image() { exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot --userspec=65534:65534 "$root" "$@"; }
 
 mount -o nodev,nosuid "$1" "$root"
 in_image redis-server --port 0 --unixsocket /tmp/proof.sock --dir /tmp --save '' --appendonly no >/dev/null &
