@@ -28,15 +28,6 @@ stop_lab() {
     if [[ -n $started_s3 ]]; then lab s3 down; fi
 }
 
-# Wheels for the VM's Python, which is Debian 12's; kept for the next run while the requirements are the same.
-download_wheels() {
-    [[ -e $1/requirements.txt ]] && cmp --quiet requirements.txt "$1/requirements.txt" && return
-    rm -rf "$1"
-    "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --only-binary :all: --python-version 3.11 \
-        --dest "$1" --requirement requirements.txt
-    cp requirements.txt "$1/"
-}
-
 start_lab() {
     say "A VM"
     vm=demo1 started_s3=
@@ -59,7 +50,7 @@ start_lab() {
 
     say "Wheels for a host with no way out"
     wheels=$PWD/build/wheels
-    download_wheels "$wheels"
+    tools/wheels.sh "$venv" "$wheels"
     play_options=(--inventory "$inventory" --limit "$vm" --extra-vars "prepare_wheels=$wheels")
 }
 

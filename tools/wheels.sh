@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Wheels of what the modules need, for hosts with no way out: wheels.sh VENV DIRECTORY
+# They are for the Python of Debian 12, and are kept for the next run while the requirements are the same.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$1/bin/python
+directory=$2
+
+[[ -e $directory/requirements.txt ]] && cmp --quiet requirements.txt "$directory/requirements.txt" && exit
+rm -rf "$directory"
+"$python" -m pip download --quiet --disable-pip-version-check --only-binary :all: --python-version 3.11 \
+    --dest "$directory" --requirement requirements.txt pip
+cp requirements.txt "$directory/"
