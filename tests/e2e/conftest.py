@@ -1,0 +1,67 @@
+"""One virtual machine, one S3 server and one redis image for all end-to-end tests.
+
+The tests run in the order of their files' names: the machine is virgin at first, and each file finds it as the one before left it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machine import LAB, ROOT, Machine, Play, lab
+
+PREFIX = "e2e"
+REDIS_KEY = "images/redis_latest.tar"
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A pristine VM with the redis image within reach; stopped again at the end, unless FLYD_E2E_KEEP is set."""
+    lab("build")
+    s3_was_up = subprocess.run([*LAB, "s3", "url"], capture_output=True, check=False).returncode == 0
+    lab("s3", "up")
+    lab("up", "1", "--name", PREFIX)
+    name = f"{PREFIX}1"
+    try:
+        lab("reset", name)
+        inventory = tmp_path_factory.mktemp("lab") / "inventory.yml"
+        lab("inventory", "--output", str(inventory))
+        environment = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
+        environment["AWS_ENDPOINT_URL"] = environment["FLYD_S3_ENDPOINT_FROM_VM"]
+        lab("s3", "put", lab("image", "redis").strip(), REDIS_KEY)
+        yield Machine(name, inventory, environment)
+    finally:
+        if not os.environ.get("FLYD_E2E_KEEP"):
+            lab("down", name)
+            if not s3_was_up:
+                lab("s3", "down")
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """A directory of wheels for the VM, which has no package index within reach."""
+    directory = ROOT / "build/wheels"
+    venv = Path(sys.executable).parents[1]
+    subprocess.run([ROOT / "tools/wheels.sh", venv, directory], check=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def prepared(machine: Machine, wheels: Path) -> Machine:
+    """The VM after the prepare role."""
+    play = machine.play("playbooks/prepare.yml", prepare_wheels=str(wheels))
+    assert play.returncode == 0, play.output
+    return machine
+
+
+@pytest.fixture(scope="session")
+def activation(prepared: Machine) -> Play:
+    """The first run of activate.yml for the redis image."""
+    play = prepared.play("playbooks/activate.yml", "tools/prove_redis.yml", key=REDIS_KEY)
+    assert play.returncode == 0, play.output
+    return play

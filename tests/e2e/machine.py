@@ -1,0 +1,141 @@
+"""A virtual machine of the lab, and Ansible run against it: what the end-to-end tests talk to.
+
+Invariant: nothing here knows what is right; it runs things and returns what came of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LAB = [sys.executable, str(ROOT / "tests/vm/lab.py")]
+PLAY_SECONDS = 1500
+_RECAP = re.compile(
+    r"^\S+ +: ok=(?P<ok>\d+) +changed=(?P<changed>\d+) +unreachable=(?P<unreachable>\d+) +failed=(?P<failed>\d+)", re.M
+)
+
+
+def lab(*args: str, stdin: bytes | None = None) -> str:
+    """The output of a verb of the lab; raises ``AssertionError`` with what it said when it fails."""
+    done = subprocess.run([*LAB, *args], input=stdin, capture_output=True, timeout=PLAY_SECONDS, check=False)
+    assert done.returncode == 0, f"lab.py {' '.join(args)}: {done.stderr.decode()}{done.stdout.decode()}"
+    return done.stdout.decode()
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a run of ansible-playbook came to."""
+
+    returncode: int
+    output: str
+    changed: int
+    failed: int
+
+    @property
+    def device(self) -> str:
+        """The device that the play named at its end."""
+        found = re.search(r"Image activated at device (/dev/mapper/snap-[0-9A-Z]{26})", self.output)
+        assert found, self.output
+        return found[1]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The VM ``name``; ``environment`` has the credentials of the S3 server as the VM reaches it."""
+
+    name: str
+    inventory: Path
+    environment: dict[str, str] = field(repr=False)
+
+    def ssh(self, command: str, *, stdin: bytes | None = None) -> str:
+        """The output of a shell command in the VM; it must succeed."""
+        return lab("ssh", self.name, "--", command, stdin=stdin)
+
+    def put(self, local: Path, remote: str) -> None:
+        """Copy a file into the VM."""
+        self.ssh(f"cat > {remote}", stdin=local.read_bytes())
+
+    def play(self, *playbooks: str | Path, check: bool = False, **variables: str) -> Play:
+        """Run playbooks of the collection (by path from the root of the checkout)."""
+        argv = [
+            "ansible-playbook",
+            "-i",
+            str(self.inventory),
+            "--limit",
+            self.name,
+            *(str(ROOT / book) for book in playbooks),
+        ]
+        argv += ["--check", "--diff"] if check else []
+        argv += ["--extra-vars", json.dumps(variables)]
+        done = self._ansible(argv)
+        recap = _RECAP.search(done.stdout)
+        numbers = (
+            {key: int(value) for key, value in recap.groupdict().items()} if recap else {"changed": -1, "failed": -1}
+        )
+        return Play(done.returncode, done.stdout + done.stderr, numbers["changed"], numbers["failed"])
+
+    def module(self, name: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
+        """The result of one module, whether it succeeded or not; ``key`` and the like are its options."""
+        if name == "flyd_fetch":
+            options = {"endpoint_url": self.environment["AWS_ENDPOINT_URL"], **self._credentials(), **options}
+        argv = [
+            "ansible",
+            "-i",
+            str(self.inventory),
+            self.name,
+            "-o",
+            "-b",
+            "-m",
+            f"flyd.lite.{name}",
+            "-a",
+            json.dumps(options),
+        ]
+        done = self._ansible(argv + (["--check", "--diff"] if check else []))
+        line = next((line for line in done.stdout.splitlines() if line.startswith(f"{self.name} | ")), "")
+        assert "=> {" in line, f"{name} gave no result: {done.stdout}{done.stderr}"
+        result: dict[str, Any] = json.loads(line[line.index("=> {") + 3 :])
+        return result
+
+    def _credentials(self) -> dict[str, str]:
+        return {
+            "access_key": self.environment["AWS_ACCESS_KEY_ID"],
+            "secret_key": self.environment["AWS_SECRET_ACCESS_KEY"],
+        }
+
+    def _ansible(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            **self.environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ROOT / "playbooks/ansible.cfg"),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        return subprocess.run(
+            argv,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PLAY_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def traces(self) -> dict[str, str]:
+        """All that the collection could leave behind: devices, loops, mounts, files of the state directory, open intents."""
+        commands = {
+            "devices": "dmsetup ls 2>/dev/null | sort",
+            "loops": "losetup --list --noheadings --output BACK-FILE | sort",
+            "mounts": "cut -d' ' -f5 /proc/self/mountinfo | sort",
+            "files": "find /var/lib/flyd -path /var/lib/flyd/log -prune -o -print 2>/dev/null | sort",
+            "thin ids": "dmsetup table 2>/dev/null | awk '$4 == \"thin\" { print $6 }' | sort",
+            "intents": "sqlite3 -readonly /var/lib/flyd/flyd.db 'SELECT * FROM operations; SELECT * FROM _busy; SELECT * FROM volumes' 2>/dev/null; true",
+        }
+        return {what: self.ssh(command) for what, command in commands.items()}

@@ -1,0 +1,106 @@
+"""The main job: from an archive in S3 to a snapshot that runs redis, and what holds afterwards."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import REDIS_KEY
+from tests.e2e.machine import ROOT, Machine, Play, lab
+from tests.e2e.oracle import tree_by_gnu_tar
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def test_activation_ends_with_the_device_and_redis_answers_from_it(activation: Play) -> None:
+    assert activation.device.startswith("/dev/mapper/snap-")
+    assert "PONG" in activation.output
+
+
+def test_a_second_run_changes_nothing_and_writes_nothing(prepared: Machine, activation: Play) -> None:
+    fingerprint = "sha256sum /var/lib/flyd/flyd.db /var/lib/flyd/log/flyd.jsonl; stat -c %y /var/lib/flyd/flyd.db; dmsetup status pool"
+    before = prepared.ssh(fingerprint)
+    again = prepared.play("playbooks/activate.yml", key=REDIS_KEY)
+    assert (again.returncode, again.changed, again.device) == (0, 0, activation.device), again.output
+    assert prepared.ssh(fingerprint) == before
+
+
+def test_a_pattern_in_one_snapshot_is_in_no_other(prepared: Machine, activation: Play) -> None:
+    def first_bytes(device: str) -> str:
+        # The block group descriptors leave room behind the boot sector: the first 1024 bytes of ext4 are nobody's.
+        return prepared.ssh(f"head -c 1024 {device} | sha256sum")
+
+    second = prepared.module("flyd_snapshot", key=REDIS_KEY, name="second")
+    assert second["changed"] is True
+    clean = first_bytes(second["device"])
+    prepared.ssh(f"yes pattern | head -c 1024 | dd of={activation.device} conv=fsync status=none")
+    assert first_bytes(activation.device) != clean
+    assert first_bytes(second["device"]) == clean
+    third = prepared.module("flyd_snapshot", key=REDIS_KEY, name="third")
+    assert first_bytes(third["device"]) == clean
+
+
+def test_the_tree_is_what_gnu_tar_makes_of_the_layers(
+    prepared: Machine, activation: Play, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    expected = tree_by_gnu_tar(lab("image", "redis").strip(), tmp_path_factory.mktemp("oracle"))
+    snapshot = prepared.module("flyd_snapshot", key=REDIS_KEY, name="tree", read_only=True)
+    prepared.put(ROOT / "tests/tools/tree.py", "/root/tree.py")
+    found = prepared.ssh(
+        f"mkdir -p /mnt/tree && mount -o ro,noload,nodev,nosuid {snapshot['device']} /mnt/tree && python3 /root/tree.py /mnt/tree --exact; umount /mnt/tree"
+    )
+    expected_rows = {line.split("\t")[0]: line for line in expected.splitlines()}
+    found_rows = {line.split("\t")[0]: line for line in found.splitlines()}
+    differing = [
+        f"{expected_rows.get(path)}\n{found_rows.get(path)}"
+        for path in expected_rows | found_rows
+        if expected_rows.get(path) != found_rows.get(path)
+    ]
+    assert len(found_rows) > 5000
+    assert not differing, "\n".join(differing[:20])
+
+
+def test_the_schema_keeps_the_two_tables_that_others_read(prepared: Machine, activation: Play) -> None:
+    columns = prepared.ssh(
+        'sqlite3 -readonly /var/lib/flyd/flyd.db \'SELECT name FROM pragma_table_info("images"); SELECT name FROM pragma_table_info("_busy")\''
+    )
+    names = columns.split()
+    assert names[:8] == [
+        "id",
+        "object_key",
+        "sha256",
+        "state",
+        "pool_device",
+        "snap_device",
+        "created_at",
+        "updated_at",
+    ]
+    assert "name" in names
+    row = prepared.ssh(
+        "sqlite3 -readonly /var/lib/flyd/flyd.db 'SELECT object_key, state, snap_device FROM images'"
+    ).strip()
+    assert row == f"{REDIS_KEY}|activated|{activation.device}"
+
+
+def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activation: Play) -> None:
+    text = prepared.ssh("cat /var/lib/flyd/log/flyd.jsonl")
+    ended = {
+        line["transition"]: line
+        for line in map(json.loads, text.splitlines())
+        if line["event"] == "end" and line["outcome"] == "ok"
+    }
+    assert {"pool", "fetch", "unpack", "snapshot"} <= set(ended)
+    for name, line in ended.items():
+        assert len(line["run"]) == 26 and line["attempt"] >= 1 and line["seconds"] > 0, name
+    assert ended["fetch"]["bytes"] > 100 << 20
+    assert ended["unpack"]["bytes"] > 100 << 20
+    for secret in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert prepared.environment[secret] not in text
+
+
+def test_info_reports_the_image_and_no_drift(prepared: Machine, activation: Play) -> None:
+    report = prepared.module("flyd_info")
+    assert [(image["object_key"], image["state"]) for image in report["images"]] == [(REDIS_KEY, "activated")]
+    assert report["drift"] == [] and report["transitions"] == []
+    assert activation.device in [snapshot["device"] for snapshot in report["snapshots"]]
