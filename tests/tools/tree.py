@@ -22,6 +22,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 Row = tuple[str, ...]
@@ -39,71 +40,88 @@ _TYPES = {
 _NS_PER_SECOND = 1_000_000_000
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A name in an open directory: paths may be longer than any system call takes."""
+
+    directory_fd: int
+    name: bytes
+    path: bytes
+
+    @property
+    def proc_path(self) -> bytes:
+        """For the calls that take no directory."""
+        return b"/proc/self/fd/%d/%s" % (self.directory_fd, self.name)
+
+
 def rows_of_directory(root: Path, *, exact: bool = False) -> Rows:
     """The rows of all that is below ``root``, and of ``root`` itself as ``/``, by path."""
-    first_names: dict[tuple[int, int], str] = {}
-    paths = sorted(_walk(os.fsencode(root), b""))
-    rows = [_row(os.fsencode(root), path, first_names, exact) for path in paths]
-    return {row[0]: row for row in rows}
+    root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        rows = [_row(_Place(root_fd, b".", b"/"), exact), *_rows_below(root_fd, b"", exact)]
+    finally:
+        os.close(root_fd)
+    firsts: dict[str, str] = {}
+    for row in sorted(rows):  # what stood for the inode until now becomes the first of its names
+        firsts.setdefault(row[8], row[0])
+    return {row[0]: (*row[:8], "-" if firsts[row[8]] == row[0] else firsts[row[8]], row[9]) for row in sorted(rows)}
 
 
-def _walk(root: bytes, below: bytes) -> Iterator[bytes]:
-    yield below or b"/"
-    with os.scandir(root + below) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in found:
-        path = below + b"/" + name
-        if is_directory:
-            yield from _walk(root, path)
-        else:
-            yield path
+def _rows_below(directory_fd: int, path: bytes, exact: bool) -> Iterator[Row]:
+    for name in map(os.fsencode, os.listdir(directory_fd)):
+        place = _Place(directory_fd, name, path + b"/" + name)
+        row = _row(place, exact)
+        yield row
+        if row[1] == "d":
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory_fd)
+            try:
+                yield from _rows_below(fd, place.path, exact)
+            finally:
+                os.close(fd)
 
 
-def _row(root: bytes, path: bytes, first_names: dict[tuple[int, int], str], exact: bool) -> Row:
-    full = root + (b"" if path == b"/" else path)
-    found = os.lstat(full)
+def _row(place: _Place, exact: bool) -> Row:
+    found = os.stat(place.name, dir_fd=place.directory_fd, follow_symlinks=False)
     kind = _TYPES[stat.S_IFMT(found.st_mode)]
-    shown = escaped(path)
-    first = first_names.setdefault((found.st_dev, found.st_ino), shown)
     return (
-        shown,
+        escaped(place.path),
         kind,
         f"{stat.S_IMODE(found.st_mode):04o}",
         str(found.st_uid),
         str(found.st_gid),
         str(found.st_size) if kind == "f" else "-",
-        _content(full, kind, found),
+        _content(place, kind, found),
         str(found.st_mtime_ns if exact else found.st_mtime_ns // _NS_PER_SECOND),
-        first if first != shown else "-",
-        _attributes(full, exact),
+        f"{found.st_dev}:{found.st_ino}",
+        _attributes(place, exact),
     )
 
 
-def _content(full: bytes, kind: str, found: os.stat_result) -> str:
+def _content(place: _Place, kind: str, found: os.stat_result) -> str:
     if kind == "f":
-        return _sha256(full)
+        return _sha256(os.open(place.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=place.directory_fd))
     if kind == "l":
-        return escaped(os.readlink(full))
+        return escaped(os.fsencode(os.readlink(place.name, dir_fd=place.directory_fd)))
     if kind in ("c", "b"):
         return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
     return "-"
 
 
-def _sha256(full: bytes) -> str:
+def _sha256(fd: int) -> str:
     hasher = hashlib.sha256()
-    with open(full, "rb") as file:
+    with open(fd, "rb") as file:
         while chunk := file.read(1 << 20):
             hasher.update(chunk)
     return hasher.hexdigest()
 
 
-def _attributes(full: bytes, exact: bool) -> str:
-    names = sorted(os.listxattr(full, follow_symlinks=False))
+def _attributes(place: _Place, exact: bool) -> str:
+    names = sorted(os.listxattr(place.proc_path, follow_symlinks=False))
     if not names:
         return "-"
     if not exact:
         return ",".join(names)
-    return ",".join(f"{name}={os.getxattr(full, name, follow_symlinks=False).hex()}" for name in names)
+    return ",".join(f"{name}={os.getxattr(place.proc_path, name, follow_symlinks=False).hex()}" for name in names)
 
 
 def escaped(raw: bytes) -> str:

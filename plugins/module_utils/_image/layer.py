@@ -83,7 +83,7 @@ class Layers:
     deadline: Deadline
     tree: Tree = field(init=False)
     tally: Tally = field(default_factory=Tally)
-    _access: dict[Access, Access] = field(default_factory=dict)
+    _access: dict[tuple[int, int, int], Access] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tree = Tree(self.limits)
@@ -93,9 +93,10 @@ class Layers:
         additions: deque[Addition] = deque()
         removals: list[Place] = []
         emptied: list[Directory] = []
-        for member in TarReader(layer, self.limits, terminated=terminated):
+        for at, member in enumerate(TarReader(layer, self.limits, terminated=terminated)):
             self.tally.add(member, self.limits)
-            self.deadline.check()
+            if not at & 255:
+                self.deadline.check()
             if whiteouts.MARKER in member.name and not self._is_addition(member, removals, emptied):
                 continue
             additions.append((member.name, self._inode(member, layer)))
@@ -139,7 +140,8 @@ class Layers:
                     waiting[path] = target
             else:
                 self.tree.put(path, inode)
-            self.deadline.check()
+            if not len(additions) & 255:
+                self.deadline.check()
         self._link_waiting(waiting)
 
     def _put_root(self, inode: Inode | HardLink, name: bytes) -> None:
@@ -178,10 +180,13 @@ class Layers:
         return Special(access, mtime_ns, _FILE_TYPES[member.kind], _device(member))
 
     def _shared_access(self, member: Member) -> Access:
-        access = Access(member.mode, member.uid, member.gid)
-        if not (0 <= member.uid <= MAX_ID and 0 <= member.gid <= MAX_ID):
-            raise refused(f"it belongs to {member.uid}:{member.gid}, which Linux cannot store", member.name)
-        return self._access.setdefault(access, access)
+        key = (member.mode, member.uid, member.gid)
+        access = self._access.get(key)
+        if access is None:
+            if not (0 <= member.uid <= MAX_ID and 0 <= member.gid <= MAX_ID):
+                raise refused(f"it belongs to {member.uid}:{member.gid}, which Linux cannot store", member.name)
+            access = self._access[key] = Access(*key)
+        return access
 
     def _clamped(self, mtime_ns: int) -> int:
         if MIN_TIME_NS <= mtime_ns <= MAX_TIME_NS:

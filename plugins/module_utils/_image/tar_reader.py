@@ -52,7 +52,8 @@ _KINDS = {
     _DUMP_DIRECTORY: Kind.DIRECTORY,
     b"6": Kind.FIFO,
 }
-_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_FILE, _DEVICES = Kind.FILE, (Kind.CHARACTER, Kind.BLOCK)
+_NO_DEVICE = (0, 0)
 
 
 class Member(NamedTuple):
@@ -86,6 +87,18 @@ class _Content(NamedTuple):
     ranges: sparse.Ranges | None = None
 
 
+class _Numbers(dict[bytes, int]):
+    """Numeric fields decoded before: modes, owners and times repeat from member to member."""
+
+    _MAX = 4096
+
+    def __missing__(self, field: bytes) -> int:
+        if len(self) > self._MAX:
+            self.clear()
+        value = self[field] = number(field, "number", "")
+        return value
+
+
 class TarReader:
     """Iterates over the members of the tar in ``extent``; see ``Blocks.check_end`` for ``terminated``."""
 
@@ -94,7 +107,7 @@ class TarReader:
         self._limits = limits
         self._terminated = terminated
         self._at = 0
-        self._numbers: dict[bytes, int] = {}
+        self._numbers = _Numbers()
         self._extensions = Extensions()
 
     def __iter__(self) -> Iterator[Member]:
@@ -127,33 +140,24 @@ class TarReader:
 
     def _member(self, header: Header, block: bytes) -> Member:
         over = self._extensions.take(header.name)
-        name = over.name if over.name is not None else header.full_name
+        name = header.full_name if over.name is None else over.name
         content = self._content(header, block, over, name)
-        device = (0, 0)
+        device = _NO_DEVICE
         if content.kind in _DEVICES:
             device = number(header.major, "major number", name), number(header.minor, "minor number", name)
-        mtime_ns = over.mtime_ns
+        numbers = self._numbers
         return Member(
             content.name,
             content.kind,
-            self._number(header.mode, "mode", name) & 0o7777,
-            self._number(header.uid, "uid", name) if over.uid is None else over.uid,
-            self._number(header.gid, "gid", name) if over.gid is None else over.gid,
-            self._number(header.mtime, "time", name) * _NS_PER_SECOND if mtime_ns is None else mtime_ns,
-            over.link if over.link is not None else header.link.partition(b"\0")[0],
+            numbers[header.mode] & 0o7777,
+            numbers[header.uid] if over.uid is None else over.uid,
+            numbers[header.gid] if over.gid is None else over.gid,
+            numbers[header.mtime] * _NS_PER_SECOND if over.mtime_ns is None else over.mtime_ns,
+            header.link.partition(b"\0")[0] if over.link is None else over.link,
             device,
             over.records,
             *content[2:],
         )
-
-    def _number(self, field: bytes, what: str, member: Name) -> int:
-        # Modes, owners and times repeat from member to member: decode each spelling once.
-        value = self._numbers.get(field)
-        if value is None:
-            if len(self._numbers) > 4096:
-                self._numbers.clear()
-            value = self._numbers[field] = number(field, what, member)
-        return value
 
     def _size(self, header: Header, member: Name) -> int:
         size = number(header.size, "size", member)
@@ -167,10 +171,11 @@ class TarReader:
         if kind is None:
             raise refused(f"a member of the unknown type {header.typeflag!r}", name)
         size = self._size(header, name) if over.size is None else over.size
-        if kind is Kind.FILE:
-            found = self._sparse(header, block, over, size, name)
-            if found is not None:
-                return self._sparse_content(found, size, name)
+        if kind is _FILE:
+            if over.records or header.typeflag == _OLD_SPARSE:
+                found = self._sparse(header, block, over, size, name)
+                if found is not None:
+                    return self._sparse_content(found, size, name)
             data, self._at = self._at, self._blocks.behind(self._at, size, name)
             if not name.endswith(b"/"):
                 return _Content(name, kind, size, data, size)
@@ -200,8 +205,6 @@ class TarReader:
             found = sparse.old_gnu(block, lambda at: self._blocks.whole(begin + at, name), self._limits, name)
             self._at += found.map_bytes
             return found._replace(map_bytes=0)
-        if not over.records:
-            return None
 
         def read_map(at: int) -> bytes:
             if at >= size:

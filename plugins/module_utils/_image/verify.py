@@ -25,7 +25,7 @@ from .extent import Extent
 from .refusal import refused
 
 _CHUNK_BYTES = 1 << 20
-_MAX_THREADS = 4
+_WORTH_A_PROCESS_BYTES = 1 << 20  # hashed in the time that a fork takes
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Verification:
         self._pid = 0
         self._maker = os.getpid()
         self._answer: int | None = None
-        self._bytes = sum(check.extent.size for check in checks)
-        if not checks:
+        if sum(check.extent.size for check in checks) <= _WORTH_A_PROCESS_BYTES:
+            for check in checks:
+                _check(check)
             return
         set_death_signal = die_with_parent()
         read_end, write_end = os.pipe()
@@ -111,9 +112,9 @@ def _close_all_but(kept: set[int]) -> None:
 
 
 def _run(checks: Sequence[Check]) -> None:
-    # hashlib lets go of the interpreter's lock while it hashes.
+    # hashlib lets go of the interpreter's lock while it hashes. One CPU is left to those who wait for what we find.
     largest_first = sorted(checks, key=lambda check: -check.extent.size)
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) - 1)) as pool:
         for _ in pool.map(_check, largest_first):
             pass
 
