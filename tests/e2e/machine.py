@@ -81,7 +81,7 @@ class Machine:
         )
         return Play(done.returncode, done.stdout + done.stderr, numbers["changed"], numbers["failed"])
 
-    def module(self, name: str, *, check: bool = False, **options: Any) -> dict[str, Any]:
+    def module(self, name: str, /, *, check: bool = False, **options: Any) -> dict[str, Any]:
         """The result of one module, whether it succeeded or not; ``key`` and the like are its options."""
         if name == "flyd_fetch":
             options = {"endpoint_url": self.environment["AWS_ENDPOINT_URL"], **self._credentials(), **options}

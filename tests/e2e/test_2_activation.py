@@ -48,7 +48,8 @@ def test_the_tree_is_what_gnu_tar_makes_of_the_layers(
     snapshot = prepared.module("flyd_snapshot", key=REDIS_KEY, name="tree", read_only=True)
     prepared.put(ROOT / "tests/tools/tree.py", "/root/tree.py")
     found = prepared.ssh(
-        f"mkdir -p /mnt/tree && mount -o ro,noload,nodev,nosuid {snapshot['device']} /mnt/tree && python3 /root/tree.py /mnt/tree --exact; umount /mnt/tree"
+        f"mkdir -p /mnt/tree && mount -o ro,noload,nodev,nosuid {snapshot['device']} /mnt/tree"
+        " && python3 /root/tree.py /mnt/tree --exact; umount /mnt/tree"
     )
     expected_rows = {line.split("\t")[0]: line for line in expected.splitlines()}
     found_rows = {line.split("\t")[0]: line for line in found.splitlines()}
@@ -102,5 +103,6 @@ def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activ
 def test_info_reports_the_image_and_no_drift(prepared: Machine, activation: Play) -> None:
     report = prepared.module("flyd_info")
     assert [(image["object_key"], image["state"]) for image in report["images"]] == [(REDIS_KEY, "activated")]
-    assert report["drift"] == [] and report["transitions"] == []
+    assert report["drift"] == []
+    assert report["transitions"] == []
     assert activation.device in [snapshot["device"] for snapshot in report["snapshots"]]

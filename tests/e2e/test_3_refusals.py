@@ -39,7 +39,8 @@ def small(activation: Play, upload: Callable[[str, bytes], None]) -> str:
 def test_a_wrong_checksum_is_untrusted_and_the_right_one_succeeds(prepared: Machine, small: str) -> None:
     before = prepared.traces()
     result = prepared.module("flyd_fetch", key=small, checksum="sha256:" + "0" * 64)
-    assert result["error_kind"] == "untrusted" and result["hint"]
+    assert result["error_kind"] == "untrusted"
+    assert result["hint"]
     assert "0" * 64 in result["msg"]
     assert prepared.traces() == before
     assert prepared.module("flyd_fetch", key=small)["changed"] is True
@@ -49,7 +50,8 @@ def test_a_missing_object_is_named(prepared: Machine, activation: Play) -> None:
     before = prepared.traces()
     result = prepared.module("flyd_fetch", key="images/nowhere.tar")
     assert (result["error_kind"], result["retryable"]) == ("bad_input", False)
-    assert "images/nowhere.tar" in result["msg"] and result["hint"]
+    assert "images/nowhere.tar" in result["msg"]
+    assert result["hint"]
     assert prepared.traces() == before
 
 
@@ -63,7 +65,8 @@ def test_an_archive_with_a_layer_missing_gives_its_volume_back(
     assert prepared.module("flyd_fetch", key=key)["changed"] is True
     before = prepared.traces()
     result = prepared.module("flyd_unpack", key=key)
-    assert result["error_kind"] == "untrusted" and result["hint"]
+    assert result["error_kind"] == "untrusted"
+    assert result["hint"]
     assert "layer0/layer.tar" in json.dumps(result)
     assert prepared.traces() == before
     upload(key, images.docker_archive([LAYER]))

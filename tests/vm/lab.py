@@ -50,11 +50,12 @@ def boot(cache: Cache, options: argparse.Namespace) -> None:
     _timed(Vm(cache, options.name).boot, f"{options.name}: booted")
 
 
-def down(cache: Cache, _: argparse.Namespace) -> None:
-    for vm in known_vms(cache):
+def down(cache: Cache, options: argparse.Namespace) -> None:
+    for vm in _chosen(cache, options.names):
         vm.remove()
-    S3(cache).down()
-    discard(cache.inventory)
+    if not options.names:
+        S3(cache).down()
+        discard(cache.inventory)
 
 
 def ssh(cache: Cache, options: argparse.Namespace) -> None:
@@ -143,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     cutting.add_argument("name")
     cutting.add_argument("--no-boot", action="store_true", help="leave it off")
     verb("boot", boot, "boot a machine that is off from its own disk").add_argument("name")
-    verb("down", down, "end all machines and S3, and remove the machines' files")
+    verb("down", down, "end machines and remove their files (all of them and S3, when none is named)").add_argument(
+        "names", nargs="*"
+    )
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")
     shell.add_argument("name")
     shell.add_argument("command", nargs=argparse.REMAINDER)
