@@ -1,0 +1,239 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of the frame of plugins/, read from syntax trees: who may import whom, who may start a program, how large things may get.
+
+Invariant: a rule is a function that yields a sentence for each place that breaks it; it looks at one file and knows nothing else.
+An exception from a rule stands in a table here, with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+FULL_NAME = "ansible_collections.flyd.lite.plugins."
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 250, 40
+LICENSE_HEADER = (
+    "# Copyright (c) 2026, The flyd.lite authors",
+    "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
+    "# SPDX-License-Identifier: GPL-3.0-or-later",
+)
+
+ROWS = {
+    "modules": 6,
+    "_module": 5,
+    "_lifecycle": 4,
+    "_source": 3,
+    "_image": 3,
+    "_thin": 3,
+    "_host": 2,
+    "_names": 1,
+    "_errors": 0,
+}
+ONLY_HERE = {
+    "ansible": ("module_utils/_module.py", "modules/"),
+    "boto3": ("module_utils/_source/",),
+    "botocore": ("module_utils/_source/",),
+    "mypy_boto3_s3": ("module_utils/_source/",),
+    "ulid": ("module_utils/_names.py",),
+    "sqlite3": ("module_utils/_lifecycle/store.py", "module_utils/_lifecycle/schema.py"),
+    "subprocess": ("module_utils/_host/command.py",),
+    # Reading and extracting of archives is our own; these would bring rules of their own, and start programs unseen.
+    "tarfile": (),
+    "multiprocessing": (),
+    "pty": (),
+    "asyncio": (),
+}
+LATE = {"boto3", "botocore", "ulid"}  # not installed everywhere: a missing one must be an answer, not a traceback
+FORKS_ALLOWED = {
+    "module_utils/_host/isolation.py": "a mount namespace and no_new_privs can only be given to a process of its own",
+    "module_utils/_image/workers.py": "the tree is written by more than one process",
+    "module_utils/_image/verify.py": "digests are computed beside the planning, by another processor",
+}
+STARTS_A_PROGRAM = re.compile(r"os\.(system|popen|startfile|posix_spawnp?|exec[lv]p?e?|spawn[lv]p?e?)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file; ``path`` is below plugins/."""
+
+    path: str
+    text: str
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def package(self) -> str:
+        """The row of the frame that it stands in; the file's own name when the frame has none for it."""
+        parts = self.path.split("/")
+        return "modules" if parts[0] == "modules" else parts[1].removesuffix(".py")
+
+    def nodes(self, *kinds: type[ast.AST]) -> Iterator[Any]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, kinds))
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """Line and full name of everything imported, wherever it stands; our own names begin with ``module_utils``."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name.removeprefix(FULL_NAME)) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = self._resolved(node)
+                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        """Line and full name of everything imported, and of every dotted name that is used."""
+        yield from self.imports()
+        yield from ((node.lineno, ast.unparse(node)) for node in self.nodes(ast.Attribute))
+
+    def _resolved(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return str(node.module).removeprefix(FULL_NAME)
+        above = self.path.split("/")[: -node.level]
+        return ".".join([*above, *(node.module or "").split(".")]).rstrip(".")
+
+
+Rule = Callable[[Source], Iterator[str]]
+
+
+@functools.cache
+def sources() -> tuple[Source, ...]:
+    """Every Python file of the plugins."""
+    paths = sorted(PLUGINS.rglob("*.py"))
+    return tuple(Source(str(path.relative_to(PLUGINS)), path.read_text(encoding="utf-8")) for path in paths)
+
+
+def is_code(source: Source) -> bool:
+    return not source.path.startswith("doc_fragments/")
+
+
+def upward_imports(source: Source) -> Iterator[str]:
+    if not is_code(source):
+        return
+    if source.package not in ROWS:
+        yield f"{source.package} has no place in the frame"
+        return
+    for line, name in source.imports():
+        if name.startswith("module_utils."):
+            other = name.split(".")[1]
+            if other != source.package and ROWS.get(other, 99) >= ROWS[source.package]:
+                yield f"{line}: {source.package} imports {other}"
+
+
+def misplaced_imports(source: Source) -> Iterator[str]:
+    for line, name in source.imports():
+        places = ONLY_HERE.get(name.split(".")[0])
+        if places is not None and not source.path.startswith(places or ("nowhere",)):
+            yield f"{line}: imports {name}"
+
+
+def early_imports(source: Source) -> Iterator[str]:
+    for node in source.tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            yield from (f"{node.lineno}: imports {name} at once" for name in names if name.split(".")[0] in LATE)
+
+
+def wrong_kind_of_import(source: Source) -> Iterator[str]:
+    inside = source.path.startswith("module_utils/")
+    for node in source.nodes(ast.ImportFrom, ast.Import):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+        level = node.level if isinstance(node, ast.ImportFrom) else 0
+        if inside and any(name.split(".")[0] in ("ansible_collections", "module_utils", "plugins") for name in names):
+            yield f"{node.lineno}: inside module_utils imports are relative"
+        if not inside and level:
+            yield f"{node.lineno}: outside module_utils imports are by full name"
+
+
+def programs_started_elsewhere(source: Source) -> Iterator[str]:
+    yield from (f"{line}: {name}" for line, name in source.names() if STARTS_A_PROGRAM.fullmatch(name))
+
+
+def forks_without_a_reason(source: Source) -> Iterator[str]:
+    if source.path not in FORKS_ALLOWED:
+        yield from (f"{line}: {name}" for line, name in source.names() if name in ("os.fork", "os.forkpty"))
+
+
+def drawers(source: Source) -> Iterator[str]:
+    name = source.path.split("/")[-1].strip("_")
+    if is_code(source) and name in ("utils.py", "common.py", "security.py", "helpers.py", "misc.py"):
+        yield "a drawer for odds and ends: a check lives in the type or the gate that it guards"
+
+
+def missing_header(source: Source) -> Iterator[str]:
+    lines = source.text.splitlines()
+    if lines[:1] == ["#!/usr/bin/python"]:
+        lines = lines[1:]
+    if tuple(lines[:3]) != LICENSE_HEADER:
+        yield "does not begin with the license header"
+    if not ast.get_docstring(source.tree):
+        yield "has no docstring"
+
+
+def logic_in_modules(source: Source) -> Iterator[str]:
+    if not source.path.startswith("modules/"):
+        return
+    main_guard = 'if __name__ == "__main__":'
+    for node in source.nodes(ast.For, ast.While, ast.Try, ast.With, ast.If, ast.IfExp, ast.Raise, ast.Lambda):
+        line = source.text.splitlines()[node.lineno - 1]
+        if line != main_guard:
+            yield f"{node.lineno}: {line.strip()}"
+
+
+def too_long(source: Source) -> Iterator[str]:
+    if not source.path.startswith("module_utils/"):
+        return
+    lines = len(source.text.splitlines())
+    if lines > MAX_FILE_LINES:
+        yield f"the file has {lines} lines, at most {MAX_FILE_LINES} are allowed"
+    for node in source.nodes(ast.FunctionDef, ast.AsyncFunctionDef):
+        length = (node.end_lineno or 0) - node.lineno + 1
+        if length > MAX_FUNCTION_LINES:
+            yield f"{node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES} are allowed"
+
+
+def too_new_for_python_39(source: Source) -> Iterator[str]:
+    try:
+        tree = ast.parse(source.text, feature_version=(3, 9))
+    except SyntaxError as error:
+        yield f"{error.lineno}: {error.msg}"
+        return
+    if len(tree.body) > bool(ast.get_docstring(tree)) and "from __future__ import annotations" not in source.text:
+        yield "annotations are evaluated when the file is imported"
+    annotations = {
+        id(inner)
+        for node in ast.walk(tree)
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if part is not None
+        for inner in ast.walk(part)
+    }
+    for node in ast.walk(tree):
+        if id(node) not in annotations:
+            yield from (f"{getattr(node, 'lineno', 0)}: {what}" for what in new_at_run_time(node))
+
+
+TYPES = {"int", "str", "bytes", "float", "bool", "dict", "list", "tuple", "set", "None", "Any", "Path", "object"}
+NEW_NAMES = re.compile(
+    r"(enum\.StrEnum|datetime\.UTC|itertools\.(pairwise|batched)|hashlib\.file_digest|typing\.(Self|TypeAlias|ParamSpec|override))"
+)
+
+
+def new_at_run_time(node: ast.AST) -> Iterator[str]:
+    """What parses on Python 3.9 and fails when it is run there."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        if {ast.unparse(node.left).split("[")[0], ast.unparse(node.right).split("[")[0]} & TYPES:
+            yield f"a union of types is computed: {ast.unparse(node)}"
+    elif isinstance(node, ast.Call):
+        called, given = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
+        if (called == "zip" and "strict" in given) or (called.endswith("dataclass") and given & {"slots", "kw_only"}):
+            yield f"{called} knows no {', '.join(map(str, given))}"
+    elif isinstance(node, ast.Attribute) and NEW_NAMES.fullmatch(ast.unparse(node)):
+        yield f"there is no {ast.unparse(node)}"
