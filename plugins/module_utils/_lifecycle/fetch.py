@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """new → fetched: the archive is on disk under its digest, and is the one that was asked for.
 
-Invariant: a file in state_dir/archives bears the name of the SHA-256 that was computed while its bytes arrived; it got that name by
-rename after fsync. An object key never becomes a file name.
+Invariant: a row says ``fetched`` only after its archive was verified and published. When the object behind a key has changed, a new
+generation takes the row, and the old one keeps its base and snapshots.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import os
 import time
 from dataclasses import dataclass
 
-from .._errors import FlydError, NoSpace, Untrusted
-from .._host.crash import crash_point
-from .._host.files import file_errors, free_bytes, remove_file
+from .._errors import BadInput, MissingLibrary, NoSpace, Unsupported, Untrusted
+from .._host.files import free_bytes
 from .._names import Digest, ObjectKey, new_ulid
-from .._source.checksum import ChecksumPolicy, Expected, resolve
-from .._source.download import Downloaded, download, publish
+from .._source.checksum import ChecksumPolicy, Expected, is_pinned, resolve
 from .._source.s3 import Bucket, ObjectInfo, S3Options
 from .host import Host
 from .outcome import Facts
-from .records import Image, Operation, OperationKind, State
+from .receipt import Receipt, receive
+from .records import Image, State
 from .store import utc_now
 
 _DISK_RESERVE_BYTES = 64 << 20
@@ -48,7 +47,13 @@ class Fetch:
     end = State.FETCHED
 
     def __init__(self, options: FetchOptions) -> None:
+        if options.key.is_family:
+            raise Unsupported(
+                f"the key {options.key} names a family of objects, which this version cannot activate",
+                hint="name one archive, such as images/redis_latest.tar",
+            )
         self._options = options
+        self._pinned = _pinned(options.checksum)
         self._bucket: Bucket | None = None
         self._info: ObjectInfo | None = None
 
@@ -56,18 +61,19 @@ class Fetch:
         """Whether the recorded archive is the asked one: without a question to S3 when its checksum is pinned, else by one HEAD."""
         if not image.base_ulid and not os.path.exists(host.archive_path(image.sha256)):
             return None
-        pinned = _pinned(self._options.checksum)
-        if pinned is not None:
-            same = pinned.hex == image.sha256
-        else:
-            info = self._head(host)
-            seen = (image.bucket, image.etag, image.size_bytes, image.version_id)
-            same = seen == (self._options.s3.bucket, info.etag, info.size_bytes, info.version_id)
-        return self._facts(host, image) if same else None
+        if self._pinned is not None:
+            return self._facts(host, image) if self._pinned.hex == image.sha256 else None
+        return self._facts(host, image) if self._is_of(image, self._head(host)) else None
 
     def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
-        """What would be downloaded; asks S3 for the object's size, and so finds a missing object in check mode too."""
-        info = self._head(host)
+        """What would be downloaded. S3 is asked for the object, so a missing one is found in check mode too.
+
+        On a host that ``prepare`` was only simulated on there is no boto3: then the prediction does without S3.
+        """
+        try:
+            info = self._head(host)
+        except MissingLibrary:
+            return dataclasses.replace(image, state=State.FETCHED), {**self._facts(host, image), "trust": None}
         self._require_size(host, info)
         after = dataclasses.replace(
             image,
@@ -77,13 +83,7 @@ class Fetch:
             etag=info.etag,
             sha256=info.sha256,
         )
-        return after, {
-            **self._facts(host, after),
-            "path": None,
-            "sha256": info.sha256 or None,
-            "image_id": image.id or None,
-            "trust": None,
-        }
+        return after, {**self._facts(host, after), "path": None, "trust": None}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
@@ -95,62 +95,28 @@ class Fetch:
             self._options.key,
             self._options.checksum,
             self._options.policy,
-            recorded_sha256=image.sha256,
+            recorded_sha256=image.sha256 if self._is_of(image, info) else "",
         )
-        operation = host.begin(OperationKind.FETCH, str(self._options.key))
-        with host.store.transaction():
-            host.store.put(operation)
-        crash_point("fetch:planned")
-        part = os.path.join(host.directory("spool"), f"{operation.ulid}.part")
         begun = time.monotonic()
-        try:
-            got = self._download(host, info, expected, part)
-            after = self._record(host, image, info, got, expected, operation, part)
-        except BaseException:
-            _give_up(host, operation, part)
-            raise
+        got = receive(host, self._require_bucket(), info, self._options.key, expected, self._options.max_bytes)
+        after = self._record(host, image, info, got, expected)
         seconds = round(time.monotonic() - begun, 3)
         log.update(
-            attempt=got.attempts, bytes=got.size_bytes, waited_seconds=round(got.waited_seconds, 3), trust=after.trust
+            attempt=max(1, got.attempts),
+            bytes=info.size_bytes,
+            bytes_received=got.received_bytes,
+            waited_seconds=round(got.waited_seconds, 3),
+            trust=after.trust,
         )
-        return after, {
-            **self._facts(host, after),
-            "bytes_received": got.size_bytes - got.resumed_bytes,
-            "seconds": seconds,
-            "attempts": got.attempts,
-        }
+        received = {"bytes_received": got.received_bytes, "seconds": seconds, "attempts": got.attempts}
+        return after, {**self._facts(host, after), **received}
 
-    def _download(self, host: Host, info: ObjectInfo, expected: Expected, part: str) -> Downloaded:
-        with file_errors("downloading the archive"):
-            return download(
-                self._require_bucket(),
-                info,
-                part,
-                expected=expected.digest,
-                max_bytes=self._options.max_bytes,
-                retry=host.settings.retry(),
-            )
-
-    def _record(
-        self,
-        host: Host,
-        image: Image,
-        info: ObjectInfo,
-        got: Downloaded,
-        expected: Expected,
-        operation: Operation,
-        part: str,
-    ) -> Image:
-        host.directory("archives")
-        crash_point("fetch:downloaded")
-        publish(part, host.archive_path(got.sha256))
-        crash_point("fetch:published")
-        after = _generation(image, got.sha256)
+    def _record(self, host: Host, image: Image, info: ObjectInfo, got: Receipt, expected: Expected) -> Image:
         after = dataclasses.replace(
-            after,
+            _generation(image, got.sha256),
             bucket=self._options.s3.bucket,
             size_bytes=info.size_bytes,
-            etag=got.etag,
+            etag=info.etag,
             version_id=info.version_id,
             trust=expected.trust.value,
             updated_at=utc_now(),
@@ -159,8 +125,13 @@ class Fetch:
             if image.id and after.id != image.id:
                 host.store.retire(image)
             host.store.put(after)
-            host.store.drop(operation)
+            host.store.drop(got.operation)
         return after
+
+    def _is_of(self, image: Image, info: ObjectInfo) -> bool:
+        """Whether ``image`` was made of this very version of the object."""
+        recorded = (image.bucket, image.etag, image.size_bytes, image.version_id)
+        return recorded == (self._options.s3.bucket, info.etag, info.size_bytes, info.version_id)
 
     def _head(self, host: Host) -> ObjectInfo:
         if self._info is None:
@@ -191,12 +162,12 @@ class Fetch:
     def _facts(self, host: Host, image: Image) -> Facts:
         path = host.archive_path(image.sha256)
         return {
-            "image_id": image.id,
-            "sha256": image.sha256,
-            "size": image.size_bytes,
-            "etag": image.etag,
+            "image_id": image.id or None,
+            "sha256": image.sha256 or None,
+            "size": image.size_bytes or None,
+            "etag": image.etag or None,
             "path": path if image.sha256 and os.path.exists(path) else None,
-            "trust": image.trust,
+            "trust": image.trust or None,
             "bytes_received": 0,
             "seconds": 0.0,
             "attempts": 0,
@@ -204,7 +175,13 @@ class Fetch:
 
 
 def _pinned(checksum: str) -> Digest | None:
-    return Digest.parse(checksum, what="checksum") if checksum.startswith("sha256:") else None
+    """The digest that ``checksum`` is, or None when it is empty or names a sidecar."""
+    if not is_pinned(checksum):
+        return None
+    digest = Digest.parse(checksum, what="checksum")
+    if digest.algorithm != "sha256":
+        raise BadInput(f"checksum is a {digest.algorithm} digest", hint="archives are known by SHA-256: give sha256:…")
+    return digest
 
 
 def _generation(image: Image, sha256: str) -> Image:
@@ -214,13 +191,3 @@ def _generation(image: Image, sha256: str) -> Image:
     return Image(
         id=str(new_ulid()), object_key=image.object_key, sha256=sha256, state=State.FETCHED, created_at=utc_now()
     )
-
-
-def _give_up(host: Host, operation: Operation, part: str) -> None:
-    """Remove what the failed download left; the first error stays the one that is told."""
-    try:
-        remove_file(part)
-        with host.store.transaction():
-            host.store.drop(operation)
-    except (FlydError, OSError) as second:
-        host.log.write("cleanup_failed", operation=operation.ulid, error=str(second))

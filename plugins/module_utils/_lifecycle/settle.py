@@ -10,17 +10,21 @@ intent or a row of the store names is touched.
 from __future__ import annotations
 
 from .._errors import doing
-from .._host.files import remove_file
 from .._host.process import Identity
 from .host import Host
 from .records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from .volumes import destroy_volume
 
+# Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
+_TAKEN_UP_AGAIN = (OperationKind.POOL, OperationKind.FETCH)
+
 
 def abandoned(host: Host) -> list[Operation]:
-    """The open intents whose process is gone."""
+    """The open intents whose process is gone, and which any run may settle."""
     return [
-        found for found in host.store.all(Operation) if not Identity(found.boot_id, found.pid, found.started).is_alive()
+        found
+        for found in host.store.all(Operation)
+        if found.kind not in _TAKEN_UP_AGAIN and not Identity(found.boot_id, found.pid, found.started).is_alive()
     ]
 
 
@@ -35,8 +39,8 @@ def settle(host: Host) -> None:
 
 
 def _settle_one(host: Host, operation: Operation) -> None:
-    if operation.kind is OperationKind.POOL or host.store.find(Operation, "ulid=?", operation.ulid) is None:
-        return  # flyd_pool takes its own work up again; anything else was settled by another process while this one waited
+    if host.store.find(Operation, "ulid=?", operation.ulid) is None:
+        return  # another process settled it while this one waited
     volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
     pool = None if volume is None else _active_pool_of(host, volume)
     if volume is not None and pool is None:
@@ -45,8 +49,6 @@ def _settle_one(host: Host, operation: Operation) -> None:
     host.settled.append(f"would have {what}" if host.dry_run else what)
     if host.dry_run:
         return
-    if operation.kind is OperationKind.FETCH:
-        remove_file(host.settings.path("spool", f"{operation.ulid}.part"))
     if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
         destroy_volume(host, pool, volume)
     with host.store.transaction():
