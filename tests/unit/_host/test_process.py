@@ -1,0 +1,78 @@
+"""Who a process is, beyond its pid."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+from module_utils._host.process import Identity, boot_id, command_line, own_identity
+
+
+def start(*argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def identity_of(pid: int) -> Identity:
+    """What ``own_identity`` would say in process ``pid``."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return Identity(boot_id(), pid, int(file.read().rpartition(b")")[2].split()[19]))
+
+
+def test_this_process_lives() -> None:
+    me = own_identity()
+    assert me.pid == os.getpid()
+    assert me.is_alive()
+    assert str(me) == f"process {os.getpid()}"
+
+
+def test_another_boot_is_another_process() -> None:
+    assert not dataclasses.replace(own_identity(), boot_id="00000000-0000-0000-0000-000000000000").is_alive()
+
+
+def test_a_pid_that_was_given_away_again_is_another_process() -> None:
+    me = own_identity()
+    assert not dataclasses.replace(me, started=me.started - 1).is_alive()
+
+
+def test_a_process_that_has_ended_is_not_alive() -> None:
+    child = start("cat")
+    identity = identity_of(child.pid)
+    assert identity.is_alive()
+    child.communicate()
+    assert not identity.is_alive()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = start("cat")
+    identity = identity_of(child.pid)
+    child.kill()
+    until = time.monotonic() + 10
+    while identity.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert os.path.exists(f"/proc/{child.pid}"), "it is still listed, for nobody has waited for it"
+    child.communicate()
+
+
+def test_a_name_with_parentheses_does_not_deceive() -> None:
+    code = "import ctypes; ctypes.CDLL(None).prctl(15, b'a) R 1 (b', 0, 0, 0); print('ready', flush=True); input()"
+    child = start(sys.executable, "-c", code)
+    assert child.stdout
+    child.stdout.readline()
+    with open(f"/proc/{child.pid}/comm") as file:
+        assert file.read() == "a) R 1 (b\n"
+    assert identity_of(child.pid).is_alive()
+    child.communicate(b"\n")
+
+
+def test_the_command_line_is_for_messages() -> None:
+    child = start("cat", "-")
+    until = time.monotonic() + 10
+    while command_line(child.pid) != "cat -":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    child.communicate()
+    assert command_line(child.pid) == ""
