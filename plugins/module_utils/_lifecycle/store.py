@@ -51,10 +51,12 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # A full disk or an I/O error has made SQLite roll back by itself (sqlite.org/lang_transaction.html, 2.3).
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a statement answers, for the few queries that are no record of their own."""
@@ -137,6 +139,8 @@ def open_store(path: str, *, writable: bool, busy_seconds: float) -> Store:
 
 def _prepare(path: str) -> None:
     make_private_directory(os.path.dirname(path))
+    if not os.path.lexists(path):
+        _refuse_lost(path)
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -154,13 +158,19 @@ def _set_up(connection: sqlite3.Connection, path: str, *, writable: bool) -> Non
             f"the store {path} has schema version {version}; this collection knows up to {VERSION}",
             hint="a later flyd.lite has run on this host: run that version, or restore the store from before",
         )
-    if version == 0 and os.path.isdir(os.path.join(os.path.dirname(path), "pools")):
+    if version == 0:
+        _refuse_lost(path)
+    if writable:
+        migrate(connection)
+
+
+def _refuse_lost(path: str) -> None:
+    """Raise ``CorruptStore`` when a store that knows nothing stands beside pools."""
+    if os.path.isdir(os.path.join(os.path.dirname(path), "pools")):
         raise CorruptStore(
             f"the store {path} is empty, but {os.path.dirname(path)}/pools holds a pool that it should know",
             hint="restore flyd.db from a backup; only if nothing in the pool matters, move the whole state directory away and begin anew",
         )
-    if writable:
-        migrate(connection)
 
 
 def _uri_path(path: str) -> str:
