@@ -36,6 +36,9 @@ IMAGE_ARGUMENTS: dict[str, Any] = {
     "key": {"type": "str", "required": True, "no_log": False},
     "pool": {"type": "str", "default": "pool"},
 }
+STATE_ARGUMENT: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
 
 
 class Given:
@@ -87,16 +90,20 @@ class Given:
         )
 
 
+Work = Callable[[Host, Given], Outcome]
+
+
 def run(
-    work: Callable[[Host, Given], Outcome], arguments: dict[str, Any], *, read_only: bool = False, **rules: Any
+    present: Work, arguments: dict[str, Any], *, absent: Work | None = None, read_only: bool = False, **rules: Any
 ) -> None:
-    """Run a module: parse its options, do ``work`` on the opened host, exit. ``rules`` are AnsibleModule's own.
+    """Run a module: parse its options, do what O(state) asks for on the opened host, exit. ``rules`` are AnsibleModule's own.
 
-    A ``read_only`` module never writes; the others do not in check mode.
-
+    A module without ``absent`` has no option state. A ``read_only`` module never writes; the others do not in check mode.
     When a Python package is missing, the module starts over in the interpreter that the role prepare has made.
     """
-    module = AnsibleModule(argument_spec={**COMMON_ARGUMENTS, **arguments}, supports_check_mode=True, **rules)
+    options = {**COMMON_ARGUMENTS, **arguments, **(STATE_ARGUMENT if absent else {})}
+    module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
+    work = absent if absent is not None and module.params["state"] == "absent" else present
     _unwind_on_signals()
     host: list[Host] = []
     try:
@@ -116,9 +123,7 @@ def run(
     module.fail_json(**result)
 
 
-def _work(
-    module: AnsibleModule, work: Callable[[Host, Given], Outcome], opened: list[Host], *, dry_run: bool
-) -> Outcome:
+def _work(module: AnsibleModule, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:
     given = Given(module.params)
     settings = given.settings()
     if os.geteuid() != 0:

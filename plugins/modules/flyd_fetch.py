@@ -18,6 +18,13 @@ requirements:
   - boto3 (the role C(flyd.lite.prepare) installs it)
   - python-ulid (only when something is made)
 options:
+  state:
+    description:
+      - V(present) fetches the archive, if it is not there.
+      - V(absent) forgets the key and removes its archives. It refuses while the image is unpacked. S3 is not asked.
+    type: str
+    choices: [present, absent]
+    default: present
   bucket:
     description:
       - The bucket.
@@ -103,40 +110,45 @@ EXAMPLES = r"""
 RETURN = r"""
 image_id:
   description: The ULID of this generation of the image.
-  returned: success
+  returned: O(state=present)
   type: str
 sha256:
   description: The SHA-256 of the archive.
-  returned: success
+  returned: O(state=present)
   type: str
 size:
   description: The size of the archive, in bytes.
-  returned: success
+  returned: O(state=present)
   type: int
 etag:
   description: The ETag of the object. It identifies a version of the object and is no hash of its content.
-  returned: success
+  returned: O(state=present)
   type: str
 path:
   description: The archive on the host, or none when it is not there any more.
-  returned: success
+  returned: O(state=present)
   type: str
 trust:
   description: Who vouched for the digest. One of V(pinned), V(sidecar), V(object) and V(first_use).
-  returned: success
+  returned: O(state=present)
   type: str
 bytes_received:
   description: How many bytes of the object this run has received.
-  returned: success
+  returned: O(state=present)
   type: int
 seconds:
   description: How long the download took.
-  returned: success
+  returned: O(state=present)
   type: float
 attempts:
   description: How many requests for the body it took.
-  returned: success
+  returned: O(state=present)
   type: int
+removed:
+  description: What was removed, or would be.
+  returned: O(state=absent)
+  type: list
+  elements: str
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always
@@ -168,6 +180,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance impor
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch import Fetch, FetchOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveArchive
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 from ansible_collections.flyd.lite.plugins.module_utils._source.checksum import ChecksumPolicy
@@ -212,11 +225,18 @@ def work(host: Host, given: Given) -> Outcome:
     )
 
 
+def undo(host: Host, given: Given) -> Outcome:
+    """What absent means."""
+    key = ObjectKey(given.text("key"))
+    return advance(host, key, RemoveArchive(key.value))
+
+
 def main() -> None:
     """Entry point."""
     run(
         work,
         ARGUMENTS,
+        absent=undo,
         required_together=[("access_key", "secret_key")],
         mutually_exclusive=[("anonymous", "access_key", "profile")],
     )

@@ -24,6 +24,18 @@ options:
     type: str
     default: pool
     aliases: [pool]
+  state:
+    description:
+      - V(present) makes the pool, or brings it back.
+      - V(absent) removes the pool with its loop devices and files. It refuses while there are images in it.
+    type: str
+    choices: [present, absent]
+    default: present
+  force:
+    description:
+      - With O(state=absent), remove the images along with the pool.
+    type: bool
+    default: false
   data_file:
     description:
       - The file that holds the pool's data. Made when missing, below O(state_dir) when left out.
@@ -91,34 +103,39 @@ EXAMPLES = r"""
 RETURN = r"""
 device:
   description: The pool's device.
-  returned: success
+  returned: O(state=present)
   type: str
   sample: /dev/mapper/pool
 pool_id:
   description: The ULID of the pool, which is part of the device-mapper UUID of everything in it.
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: str
 data:
   description: Where the data lives (C(path)), and C(used_bytes) of C(total_bytes).
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: dict
 metadata:
   description: Where the metadata lives (C(path)), and C(used_bytes) of C(total_bytes).
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: dict
 block_size:
   description: The size of a block, in bytes.
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: int
 transaction_id:
   description: The transaction id in the pool's metadata, which ties the pool to the database.
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: int
 status:
   description: The mode that the kernel reports, V(rw) when all is well.
-  returned: success, except in check mode for a pool that does not exist
+  returned: O(state=present), except in check mode for a pool that does not exist
   type: str
   sample: rw
+removed:
+  description: What was removed, or would be.
+  returned: O(state=absent)
+  type: list
+  elements: str
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always
@@ -148,12 +165,15 @@ hint:
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import PoolOptions, ensure_pool
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import ensure_pool
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool_making import PoolOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.teardown import remove_pool
 from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 
 ARGUMENTS = {
     "name": {"type": "str", "default": "pool", "aliases": ["pool"]},
+    "force": {"type": "bool", "default": False},
     "data_file": {"type": "path"},
     "metadata_file": {"type": "path"},
     "data_device": {"type": "path"},
@@ -186,11 +206,17 @@ def work(host: Host, given: Given) -> Outcome:
     )
 
 
+def undo(host: Host, given: Given) -> Outcome:
+    """What absent means."""
+    return remove_pool(host, ShortName(given.text("name")), force=given.flag("force"))
+
+
 def main() -> None:
     """Entry point."""
     run(
         work,
         ARGUMENTS,
+        absent=undo,
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],
         required_together=[("data_device", "metadata_device")],
     )

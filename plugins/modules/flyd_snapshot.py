@@ -21,6 +21,13 @@ options:
       - The name of the activation. One image can have any number of them.
     type: str
     default: default
+  state:
+    description:
+      - V(present) makes the snapshot, or maps it again.
+      - V(absent) removes the snapshots of that name, of all generations of the image, and what was written to them.
+    type: str
+    choices: [present, absent]
+    default: present
   size:
     description:
       - The size of the snapshot, at least that of the base. The file system is grown to it.
@@ -62,43 +69,54 @@ EXAMPLES = r"""
     size: 16G
     owner: firecracker
     mode: "0600"
+
+- name: Remove that one
+  flyd.lite.flyd_snapshot:
+    key: images/redis_latest.tar
+    name: guest-7
+    state: absent
 """
 
 RETURN = r"""
 image_id:
   description: The ULID of this generation of the image.
-  returned: success
+  returned: O(state=present)
   type: str
 name:
   description: The name of the activation.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: str
 device:
   description: The device to use.
-  returned: success; none in check mode for a snapshot that does not exist
+  returned: O(state=present); none in check mode for a snapshot that does not exist
   type: str
   sample: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 ulid:
   description: The ULID in the device's name.
-  returned: success; none in check mode for a snapshot that does not exist
+  returned: O(state=present); none in check mode for a snapshot that does not exist
   type: str
 size:
   description: The size of the device, in bytes.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 read_only:
   description: Whether the device refuses writes.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: bool
 drive:
   description: A drive object as Firecracker's API takes it.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: dict
   sample:
     drive_id: rootfs
     path_on_host: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
     is_root_device: true
     is_read_only: false
+removed:
+  description: What was removed, or would be.
+  returned: O(state=absent)
+  type: list
+  elements: str
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always
@@ -129,6 +147,7 @@ hint:
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveSnapshot
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName
@@ -154,9 +173,15 @@ def work(host: Host, given: Given) -> Outcome:
     return advance(host, key, Activate(options))
 
 
+def undo(host: Host, given: Given) -> Outcome:
+    """What absent means."""
+    key = ObjectKey(given.text("key"))
+    return advance(host, key, RemoveSnapshot(key.value, ShortName(given.text("name")).value))
+
+
 def main() -> None:
     """Entry point."""
-    run(work, ARGUMENTS)
+    run(work, ARGUMENTS, absent=undo)
 
 
 if __name__ == "__main__":

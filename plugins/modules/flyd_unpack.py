@@ -18,6 +18,18 @@ description:
 requirements:
   - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
 options:
+  state:
+    description:
+      - V(present) unpacks the image, if that was not done.
+      - V(absent) removes the base volumes of all generations of the image. It refuses while there are snapshots of them.
+    type: str
+    choices: [present, absent]
+    default: present
+  force:
+    description:
+      - With O(state=absent), remove the snapshots along with their base.
+    type: bool
+    default: false
   size:
     description:
       - The size of the volume, such as V(4G). Computed from the tree when left out, with room to live in.
@@ -68,41 +80,46 @@ EXAMPLES = r"""
 RETURN = r"""
 image_id:
   description: The ULID of this generation of the image.
-  returned: success
+  returned: O(state=present)
   type: str
 device:
   description: The base volume's device. It is not mapped once it is sealed.
-  returned: success
+  returned: O(state=present)
   type: str
   sample: /dev/mapper/base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 base:
   description: The name of that device.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: str
 size:
   description: The size of the volume, in bytes.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 entries:
   description: How many entries the tree has.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 bytes:
   description: How many bytes of file content the tree has.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 layers:
   description: How many layers were merged.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 whiteouts:
   description: How many whiteouts were applied.
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: int
 config:
   description: What the image says about running it, such as C(env), C(cmd), C(entrypoint), C(user) and C(working_dir).
-  returned: success, except in check mode
+  returned: O(state=present), except in check mode
   type: dict
+removed:
+  description: What was removed, or would be.
+  returned: O(state=absent)
+  type: list
+  elements: str
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always
@@ -135,12 +152,14 @@ from ansible_collections.flyd.lite.plugins.module_utils._image.unpacking import 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveBase
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack import Unpack, UnpackOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
+    "force": {"type": "bool", "default": False},
     "size": {"type": "str"},
     "platform": {"type": "str"},
     "image_name": {"type": "str"},
@@ -162,9 +181,15 @@ def work(host: Host, given: Given) -> Outcome:
     return advance(host, key, Unpack(UnpackOptions(key, given.size_bytes("size"), image)))
 
 
+def undo(host: Host, given: Given) -> Outcome:
+    """What absent means."""
+    key = ObjectKey(given.text("key"))
+    return advance(host, key, RemoveBase(key.value, force=given.flag("force")))
+
+
 def main() -> None:
     """Entry point."""
-    run(work, ARGUMENTS)
+    run(work, ARGUMENTS, absent=undo)
 
 
 if __name__ == "__main__":

@@ -90,17 +90,15 @@ class Machine:
             "-i",
             str(self.inventory),
             self.name,
-            "-o",
             "-b",
             "-m",
             f"flyd.lite.{name}",
-            "-a",
-            json.dumps(options),
         ]
+        argv += ["-a", json.dumps(options)] if options else []
         done = self._ansible(argv + (["--check", "--diff"] if check else []))
-        line = next((line for line in done.stdout.splitlines() if line.startswith(f"{self.name} | ")), "")
-        assert "=> {" in line, f"{name} gave no result: {done.stdout}{done.stderr}"
-        result: dict[str, Any] = json.loads(line[line.index("=> {") + 3 :])
+        _, mark, answer = done.stdout.partition(" => {")
+        assert mark, f"{name} gave no result: {done.stdout}{done.stderr}"
+        result: dict[str, Any] = json.JSONDecoder().raw_decode("{" + answer)[0]
         return result
 
     def _credentials(self) -> dict[str, str]:

@@ -10,51 +10,19 @@ never written over.
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import secrets
-from dataclasses import dataclass
-
 from .._errors import BadInput, CorruptStore, OutOfOrder, doing
-from .._host.crash import crash_point
-from .._names import ShortName, new_ulid
-from .._thin.geometry import Geometry, compute_geometry
 from .._thin.pool import (
-    Backing,
-    PoolSpec,
-    ThinPool,
     activate,
-    allocate_files,
     deactivate,
-    metadata_is_blank,
     require_healthy,
     status,
 )
 from .._thin.table import SECTOR_BYTES, PoolStatus
 from .host import Host
 from .outcome import Facts, Outcome, pool_view
-from .records import OperationKind, PoolRecord
+from .pool_making import PoolOptions, make_pool, spec_of
+from .records import Operation, OperationKind, PoolRecord
 from .settle import abandoned, settle
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """What flyd_pool was asked for. ``data`` and ``metadata`` are files or devices, empty for files in state_dir; None: computed."""
-
-    name: ShortName
-    data: str
-    metadata: str
-    is_loop: bool
-    data_bytes: int
-    metadata_bytes: int | None
-    block_bytes: int | None
-    low_water_blocks: int | None
-    error_if_no_space: bool
-    min_free_percent: int
-
-    def geometry(self) -> Geometry:
-        """The sizes of the pool's parts, with what was left out computed."""
-        return compute_geometry(self.data_bytes, self.metadata_bytes, self.block_bytes, self.low_water_blocks)
 
 
 def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
@@ -62,7 +30,9 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
     with doing(f"pool {options.name}"):
         host.dm.require_target("thin-pool")
         pool = host.store.pool(options.name.value)
-        if pool is not None and not abandoned(host) and _is_active(host, pool):
+        if pool is not None:
+            _refuse_torn(host, pool)
+        if pool is not None and not abandoned(host) and is_active(host, pool):
             _require_same(pool, options)
             now = status(host.dm, pool.name)
             if now.transaction_id == pool.transaction_id:
@@ -74,8 +44,9 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
 def _ensure(host: Host, options: PoolOptions) -> Outcome:
     pool = host.store.pool(options.name.value)
     if pool is not None:
+        _refuse_torn(host, pool)
         _require_same(pool, options)
-        if pool.formatted and _is_active(host, pool):
+        if pool.formatted and is_active(host, pool):
             settle(host)
             # Another run may be inside a step, so the pool may be one ahead; volumes.check_transaction judges that under its lock.
             return _found(host, pool, options, status(host.dm, pool.name))
@@ -83,7 +54,7 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
         return _predicted(host, options, pool)
     before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
     with host.log.transition("pool", pool=options.name.value) as log:
-        pool = pool if pool is not None and pool.formatted else _create(host, options, pool)
+        pool = pool if pool is not None and pool.formatted else make_pool(host, options, pool)
         now = _bring_up(host, pool)
         log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=f"/dev/mapper/{pool.name}")
     settle(host)
@@ -91,67 +62,15 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
     return Outcome(before, pool_view(pool, active=True), True, _facts(pool, options, now), tuple(host.settled))
 
 
-def _create(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
-    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again."""
-    pool = begun or _new_record(host, options)
-    spec = _spec(pool)
-    if begun is None:
-        if not pool.is_loop and not metadata_is_blank(pool.metadata):
-            raise BadInput(
-                f"the metadata device {pool.metadata} is not blank",
-                hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
-            )
-        operation = host.begin(OperationKind.POOL, pool.name)
-        with host.store.transaction():
-            host.store.put(operation)
-            host.store.put(pool)
-    crash_point("pool:planned")
-    if pool.is_loop:
-        host.directory("pools")
-        host.directory(os.path.join("pools", pool.id))
-        allocate_files(host.runner, spec)
-    crash_point("pool:allocated")
-    activate(host.dm, host.runner, spec, may_format=metadata_is_blank(pool.metadata))
-    crash_point("pool:activated")
-    if status(host.dm, pool.name).transaction_id == 0:
-        ThinPool(host.dm, pool.name).set_transaction_id(0, pool.transaction_id)
-    crash_point("pool:numbered")
-    pool = dataclasses.replace(pool, formatted=True)
-    with host.store.transaction():
-        host.store.put(pool)
-        host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.POOL.value, pool.name)
-    return pool
-
-
-def _new_record(host: Host, options: PoolOptions) -> PoolRecord:
-    geometry = options.geometry()
-    pool_id = str(new_ulid())
-    return PoolRecord(
-        id=pool_id,
-        name=options.name.value,
-        data=options.data or host.settings.path("pools", pool_id, "data"),
-        metadata=options.metadata or host.settings.path("pools", pool_id, "metadata"),
-        is_loop=options.is_loop,
-        data_sectors=geometry.data_sectors,
-        metadata_bytes=geometry.metadata_bytes,
-        block_sectors=geometry.block_sectors,
-        low_water_blocks=geometry.low_water_blocks,
-        error_if_no_space=options.error_if_no_space,
-        min_free_percent=options.min_free_percent,
-        transaction_id=(secrets.randbits(30) + 1) << 32,
-        formatted=False,
-    )
-
-
 def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     """Activate the pool if it is not, and see that it is the one that the store knows."""
-    was_active = _is_active(host, pool)
+    was_active = is_active(host, pool)
     if not was_active:
-        activate(host.dm, host.runner, _spec(pool), may_format=False)
+        activate(host.dm, host.runner, spec_of(pool), may_format=False)
     now = status(host.dm, pool.name)
     if now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
         if not was_active:
-            deactivate(host.dm, host.runner, _spec(pool))
+            deactivate(host.dm, host.runner, spec_of(pool))
         raise CorruptStore(
             f"the metadata at {pool.metadata} is at transaction {now.transaction_id}, the store at {pool.transaction_id}: this is not the pool it was",
             hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
@@ -159,16 +78,10 @@ def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     return now
 
 
-def _is_active(host: Host, pool: PoolRecord) -> bool:
+def is_active(host: Host, pool: PoolRecord) -> bool:
+    """Whether the pool's device is there, with its UUID, and not suspended."""
     device = host.dm.find(pool.uuid)
     return device is not None and not device.suspended
-
-
-def _spec(pool: PoolRecord) -> PoolSpec:
-    geometry = Geometry(pool.data_sectors, pool.metadata_bytes, pool.block_sectors, pool.low_water_blocks, ())
-    return PoolSpec(
-        pool.name, pool.uuid, Backing(pool.data, pool.metadata, pool.is_loop), geometry, pool.error_if_no_space
-    )
 
 
 def _require_same(pool: PoolRecord, options: PoolOptions) -> None:
@@ -186,6 +99,14 @@ def _require_same(pool: PoolRecord, options: PoolOptions) -> None:
                 f"the pool {pool.name} exists with {what} {have}, asked was {wanted}",
                 hint="an existing pool is not changed: ask for what it has, or make a pool of another name",
             )
+
+
+def _refuse_torn(host: Host, pool: PoolRecord) -> None:
+    if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is not None:
+        raise OutOfOrder(
+            f"the removal of the pool {pool.name} was cut off half way",
+            hint="finish it with flyd_pool, state: absent; then make the pool anew",
+        )
 
 
 def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:

@@ -77,7 +77,7 @@ def part_path(host: Host, operation: Operation) -> str:
 
 def forget_parts(host: Host, key: str) -> None:
     """Drop the intents of downloads of ``key`` that nobody goes on with, and their part files."""
-    for operation in host.store.all(Operation, "kind=? AND subject=?", OperationKind.FETCH.value, key):
+    for operation in host.store.downloads(key):
         discard(part_path(host, operation))
         with host.store.transaction():
             host.store.drop(operation)
@@ -85,12 +85,12 @@ def forget_parts(host: Host, key: str) -> None:
 
 def _intent(host: Host, key: ObjectKey) -> Operation:
     """The intent of an earlier run of this key, made ours, or a new one. The key's lock says that no other run has it."""
-    found = host.store.find(Operation, "kind=? AND subject=?", OperationKind.FETCH.value, str(key))
-    if found is None:
+    found = host.store.downloads(str(key))
+    if not found:
         operation = host.begin(OperationKind.FETCH, str(key))
     else:
         me = own_identity()
-        operation = dataclasses.replace(found, boot_id=me.boot_id, pid=me.pid, started=me.started)
+        operation = dataclasses.replace(found[0], boot_id=me.boot_id, pid=me.pid, started=me.started)
     with host.store.transaction():
         host.store.put(operation)
     return operation

@@ -47,6 +47,7 @@ class OperationKind(str, enum.Enum):
     UNPACK = "unpack"
     SNAPSHOT = "snapshot"
     REMOVE = "remove"
+    TEARDOWN = "teardown"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Image:
     base_ulid: str = ""
     config: str = "{}"
     summary: str = "{}"
+
+
+@dataclass(frozen=True)
+class RetiredImage(Image):
+    """An earlier generation of a key, whose base and snapshots are still there."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ class Operation:
 
 _ENUMS: dict[tuple[str, str], type[enum.Enum]] = {
     ("Image", "state"): State,
+    ("RetiredImage", "state"): State,
     ("Volume", "state"): VolumeState,
     ("Operation", "kind"): OperationKind,
 }

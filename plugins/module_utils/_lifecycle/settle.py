@@ -9,14 +9,14 @@ intent or a row of the store names is touched.
 
 from __future__ import annotations
 
-from .._errors import doing
+from .._errors import Busy, doing
 from .._host.process import Identity
 from .host import Host
 from .records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from .volumes import destroy_volume
 
 # Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
-_TAKEN_UP_AGAIN = (OperationKind.POOL, OperationKind.FETCH)
+_TAKEN_UP_AGAIN = (OperationKind.POOL, OperationKind.TEARDOWN, OperationKind.FETCH)
 
 
 def abandoned(host: Host) -> list[Operation]:
@@ -35,7 +35,11 @@ def settle(host: Host) -> None:
             host.lock("settling"),
             doing(f"settling the {operation.kind.value} of {operation.subject} that was cut off"),
         ):
-            _settle_one(host, operation)
+            try:
+                _settle_one(host, operation)
+            except Busy as error:
+                # Its device is still in use. The intent stays, and what is asked for now does not depend on it.
+                host.settled.append(f"left the {operation.kind.value} of {operation.subject} for later: {error.msg}")
 
 
 def _settle_one(host: Host, operation: Operation) -> None:
@@ -45,7 +49,8 @@ def _settle_one(host: Host, operation: Operation) -> None:
     pool = None if volume is None else _active_pool_of(host, volume)
     if volume is not None and pool is None:
         return  # its pool comes back with flyd_pool; the intent waits for it
-    what = f"undid the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
+    did = "finished" if operation.kind is OperationKind.REMOVE else "undid"
+    what = f"{did} the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
     host.settled.append(f"would have {what}" if host.dry_run else what)
     if host.dry_run:
         return

@@ -10,6 +10,7 @@ too), and every change is made inside ``transaction``, which is BEGIN IMMEDIATE.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import sqlite3
@@ -18,13 +19,26 @@ from typing import Any, TypeVar
 
 from .._errors import Busy, CorruptStore, FlydError, NoSpace, Unsupported
 from .._host.files import check_private_directory, make_private_directory, sync_directory
-from .records import Image, Operation, PoolRecord, Snapshot, State, Volume, columns, from_row, to_row
+from .records import (
+    Image,
+    Operation,
+    OperationKind,
+    PoolRecord,
+    RetiredImage,
+    Snapshot,
+    State,
+    Volume,
+    columns,
+    from_row,
+    to_row,
+)
 from .schema import VERSION, migrate, user_version
 
 R = TypeVar("R")
 
 _TABLES: dict[type, str] = {
     Image: "images",
+    RetiredImage: "retired_images",
     Snapshot: "snapshots",
     Volume: "volumes",
     PoolRecord: "pools",
@@ -90,10 +104,21 @@ class Store:
 
     def retire(self, image: Image) -> None:
         """Move ``image`` aside: its base and snapshots stay usable, its key is free for the next generation."""
-        names = ", ".join(columns(Image))
-        sql = f"INSERT INTO retired_images({names}) SELECT {names} FROM images WHERE id=?"  # noqa: S608 - our own names
-        self._connection.execute(sql, (image.id,))
+        self.put(RetiredImage(**dataclasses.asdict(image)))
         self.drop(image)
+
+    def generations(self, object_key: str) -> list[Image]:
+        """All generations of a key: the current one, if any, and those that were retired."""
+        return [*self.all(Image, "object_key=?", object_key), *self.all(RetiredImage, "object_key=?", object_key)]
+
+    def digests_of_others(self, object_key: str) -> set[str]:
+        """The archives that other keys are made of."""
+        found = [*self.all(Image, "object_key<>?", object_key), *self.all(RetiredImage, "object_key<>?", object_key)]
+        return {image.sha256 for image in found}
+
+    def downloads(self, object_key: str) -> list[Operation]:
+        """The open intents to download a key."""
+        return self.all(Operation, "kind=? AND subject=?", OperationKind.FETCH.value, object_key)
 
     def image(self, object_key: str) -> Image | None:
         """The current generation of a key, or None while it is ``new``."""

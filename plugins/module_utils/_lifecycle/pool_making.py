@@ -1,0 +1,103 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new thin pool: recorded, allocated, formatted, numbered.
+
+Invariant: the pool's row, with its random first transaction id, is committed before its files exist. Whatever a creation that was cut off
+has made by then, the next one goes on with it; metadata that holds a superblock is never written over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from dataclasses import dataclass
+
+from .._errors import BadInput
+from .._host.crash import crash_point
+from .._names import ShortName, new_ulid
+from .._thin.geometry import Geometry, compute_geometry
+from .._thin.pool import Backing, PoolSpec, ThinPool, activate, allocate_files, metadata_is_blank, status
+from .host import Host
+from .records import OperationKind, PoolRecord
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """What flyd_pool was asked for. ``data`` and ``metadata`` are files or devices, empty for files in state_dir; None: computed."""
+
+    name: ShortName
+    data: str
+    metadata: str
+    is_loop: bool
+    data_bytes: int
+    metadata_bytes: int | None
+    block_bytes: int | None
+    low_water_blocks: int | None
+    error_if_no_space: bool
+    min_free_percent: int
+
+    def geometry(self) -> Geometry:
+        """The sizes of the pool's parts, with what was left out computed."""
+        return compute_geometry(self.data_bytes, self.metadata_bytes, self.block_bytes, self.low_water_blocks)
+
+
+def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
+    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again."""
+    pool = begun or _new_record(host, options)
+    spec = spec_of(pool)
+    if begun is None:
+        if not pool.is_loop and not metadata_is_blank(pool.metadata):
+            raise BadInput(
+                f"the metadata device {pool.metadata} is not blank",
+                hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
+            )
+        operation = host.begin(OperationKind.POOL, pool.name)
+        with host.store.transaction():
+            host.store.put(operation)
+            host.store.put(pool)
+    crash_point("pool:planned")
+    if pool.is_loop:
+        host.directory("pools")
+        host.directory(os.path.join("pools", pool.id))
+        allocate_files(host.runner, spec)
+    crash_point("pool:allocated")
+    activate(host.dm, host.runner, spec, may_format=metadata_is_blank(pool.metadata))
+    crash_point("pool:activated")
+    if status(host.dm, pool.name).transaction_id == 0:
+        ThinPool(host.dm, pool.name).set_transaction_id(0, pool.transaction_id)
+    crash_point("pool:numbered")
+    pool = dataclasses.replace(pool, formatted=True)
+    with host.store.transaction():
+        host.store.put(pool)
+        host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.POOL.value, pool.name)
+    return pool
+
+
+def _new_record(host: Host, options: PoolOptions) -> PoolRecord:
+    geometry = options.geometry()
+    pool_id = str(new_ulid())
+    return PoolRecord(
+        id=pool_id,
+        name=options.name.value,
+        data=options.data or host.settings.path("pools", pool_id, "data"),
+        metadata=options.metadata or host.settings.path("pools", pool_id, "metadata"),
+        is_loop=options.is_loop,
+        data_sectors=geometry.data_sectors,
+        metadata_bytes=geometry.metadata_bytes,
+        block_sectors=geometry.block_sectors,
+        low_water_blocks=geometry.low_water_blocks,
+        error_if_no_space=options.error_if_no_space,
+        min_free_percent=options.min_free_percent,
+        transaction_id=(secrets.randbits(30) + 1) << 32,
+        formatted=False,
+    )
+
+
+def spec_of(pool: PoolRecord) -> PoolSpec:
+    """The pool as device-mapper is told of it."""
+    geometry = Geometry(pool.data_sectors, pool.metadata_bytes, pool.block_sectors, pool.low_water_blocks, ())
+    return PoolSpec(
+        pool.name, pool.uuid, Backing(pool.data, pool.metadata, pool.is_loop), geometry, pool.error_if_no_space
+    )

@@ -1,0 +1,209 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back: snapshots, bases and archives of a key are removed, of all its generations.
+
+Invariant: a device that somebody uses stops a removal before anything is written down; once the intent is committed, the removal is
+carried on by whichever run comes next. What others still need (a base with snapshots, an archive that two keys share) stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+
+from .._errors import OutOfOrder
+from .._host.crash import crash_point
+from .._host.files import remove_file
+from .host import Host
+from .outcome import Facts
+from .receipt import forget_parts
+from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
+from .store import utc_now
+from .volumes import destroy_volume, unmap
+
+
+class RemoveSnapshot:
+    """flyd_snapshot, state absent: the snapshots of that name are gone, of every generation of the key."""
+
+    name = "remove snapshot"
+    start = State.NEW
+    end = State.NEW
+
+    def __init__(self, key: str, snapshot_name: str) -> None:
+        self._key = key
+        self._name = snapshot_name
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether there is none."""
+        return None if self._found(host) else {"removed": []}
+
+    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+        """Which devices would go."""
+        found = self._found(host)
+        left = [one for one in _snapshots(host, [image]) if one not in [snapshot for _, snapshot in found]]
+        return _without(image, None, left), {"removed": [snapshot.device for _, snapshot in found]}
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Remove them, one intent each."""
+        found = self._found(host)
+        for generation, snapshot in found:
+            remove_snapshot(host, generation, snapshot)
+        return host.store.image_or_new(self._key), {"removed": [snapshot.device for _, snapshot in found]}
+
+    def _found(self, host: Host) -> list[tuple[Image, Snapshot]]:
+        return [
+            (generation, snapshot)
+            for generation in host.store.generations(self._key)
+            for snapshot in _snapshots(host, [generation])
+            if snapshot.name == self._name
+        ]
+
+
+class RemoveBase:
+    """flyd_unpack, state absent: no generation of the key has a base. ``force`` takes their snapshots along."""
+
+    name = "remove base"
+    start = State.NEW
+    end = State.NEW
+
+    def __init__(self, key: str, *, force: bool) -> None:
+        self._key = key
+        self._force = force
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether there is none."""
+        return None if self._found(host) else {"removed": []}
+
+    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+        """Which devices would go."""
+        found = self._found(host)
+        snapshots = self._allowed(host, found)
+        removed = [snapshot.device for snapshot in snapshots] + [generation.pool_device for generation in found]
+        return _without_base(image), {"removed": removed}
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Remove the snapshots first, then the bases, one intent each."""
+        found = self._found(host)
+        removed = [snapshot.device for snapshot in self._allowed(host, found)] + [one.pool_device for one in found]
+        for generation in found:
+            remove_base(host, generation)
+        return host.store.image_or_new(self._key), {"removed": removed}
+
+    def _found(self, host: Host) -> list[Image]:
+        return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
+
+    def _allowed(self, host: Host, found: Iterable[Image]) -> list[Snapshot]:
+        snapshots = _snapshots(host, found)
+        if snapshots and not self._force:
+            raise OutOfOrder(
+                f"the base of {self._key} has {len(snapshots)} snapshots: {', '.join(one.device for one in snapshots)}",
+                hint="remove them first (flyd_snapshot, state: absent), or set force to remove them with their base",
+            )
+        return snapshots
+
+
+class RemoveArchive:
+    """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone."""
+
+    name = "remove archive"
+    start = State.NEW
+    end = State.NEW
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether the key is unknown."""
+        return None if host.store.generations(self._key) or host.store.downloads(self._key) else {"removed": []}
+
+    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+        """Which files would go."""
+        return Image(id="", object_key=self._key), {"removed": self._archives(host)}
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Forget the key, then remove what no other key needs."""
+        archives = self._archives(host)
+        with host.store.transaction():
+            for generation in host.store.generations(self._key):
+                host.store.drop(generation)
+        crash_point("remove:forgotten")
+        for path in archives:
+            remove_file(path)
+        forget_parts(host, self._key)
+        return host.store.image_or_new(self._key), {"removed": archives}
+
+    def _archives(self, host: Host) -> list[str]:
+        generations = host.store.generations(self._key)
+        unpacked = [generation for generation in generations if generation.base_ulid]
+        if unpacked:
+            raise OutOfOrder(
+                f"{self._key} is still unpacked as {', '.join(one.pool_device for one in unpacked)}",
+                hint="remove its base first (flyd_unpack, state: absent); the role flyd.lite.deactivate does both in order",
+            )
+        digests = {generation.sha256 for generation in generations} - host.store.digests_of_others(self._key)
+        paths = [host.archive_path(digest) for digest in sorted(digests)]
+        return [path for path in paths if os.path.exists(path)]
+
+
+def remove_snapshot(host: Host, image: Image, snapshot: Snapshot) -> None:
+    """Unmap and delete one snapshot; raises ``Busy`` that names who uses it, with nothing changed."""
+    left = [one for one in _snapshots(host, [image]) if one.ulid != snapshot.ulid]
+    _remove_volume(host, snapshot.ulid, _without(image, snapshot, left), snapshot)
+
+
+def remove_base(host: Host, image: Image) -> None:
+    """Delete the base of one generation, after its snapshots."""
+    for snapshot in _snapshots(host, [image]):
+        remove_snapshot(host, image, snapshot)
+    _remove_volume(host, image.base_ulid, _without_base(image), None)
+
+
+def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | None) -> None:
+    volume = host.store.find(Volume, "ulid=?", ulid)
+    if volume is None:
+        return
+    pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
+    if pool is None or host.dm.find(pool.uuid) is None:
+        raise OutOfOrder(f"the pool of {volume.device_name} is not active", hint="run flyd_pool first")
+    unmap(host, volume)
+    operation = host.begin(OperationKind.REMOVE, after.object_key, volume_ulid=ulid)
+    with host.store.transaction():
+        host.store.put(operation)
+        if snapshot is not None:
+            host.store.drop(snapshot)
+        host.store.put(dataclasses.replace(volume, state=VolumeState.DELETING))
+        host.store.put(after)
+    crash_point("remove:planned")
+    destroy_volume(host, pool, volume)
+    with host.store.transaction():
+        host.store.drop(operation)
+
+
+def _snapshots(host: Host, generations: Iterable[Image]) -> list[Snapshot]:
+    return [found for image in generations for found in host.store.all(Snapshot, "image_id=?", image.id)]
+
+
+def _without(image: Image, snapshot: Snapshot | None, left: list[Snapshot]) -> Image:
+    """``image`` once only the snapshots in ``left`` are there."""
+    is_default = snapshot is None or snapshot.device == image.snap_device
+    return dataclasses.replace(
+        image,
+        state=State.ACTIVATED if left else min(image.state, State.UNPACKED, key=lambda state: state.rank),
+        snap_device="" if is_default else image.snap_device,
+        updated_at=utc_now(),
+    )
+
+
+def _without_base(image: Image) -> Image:
+    return dataclasses.replace(
+        image,
+        state=min(image.state, State.FETCHED, key=lambda state: state.rank),
+        pool_device="",
+        snap_device="",
+        base_ulid="",
+        config="{}",
+        summary="{}",
+        updated_at=utc_now(),
+    )
