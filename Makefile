@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 READY := $(VENV)/.made-from-requirements
 COLLECTIONS := build/collections
-PYTHON_PARTS := $(wildcard tests tools bench)
+PYTHON_PARTS := tests $(wildcard bench)
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 

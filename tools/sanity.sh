@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs ansible-test's sanity tests on a copy of this checkout: sanity.sh VENV [ARGUMENT...]
-# The copy holds what git tracks or would track, because ansible-test looks only below a directory named
-# ansible_collections and only at files that git knows.
+# ansible-test looks only below a directory named ansible_collections, and only at files that git knows. The copy holds
+# what git tracks or would track of the collection; our own tests and tools never run through Ansible, and ruff, mypy and
+# shellcheck read them by rules of their own (ansible-test refuses `_` as a name and python3 in a first line).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd)
@@ -30,7 +31,10 @@ END
 copy_tree() {
     rm -rf "$copy"
     mkdir -p "$copy"
-    git ls-files -z --cached --others --exclude-standard |
+    {
+        git ls-files -z --cached --others --exclude-standard -- ':!tests' ':!tools' ':!bench'
+        git ls-files -z --cached --others --exclude-standard -- tests/config.yml tests/sanity tests/integration
+    } |
         while IFS= read -r -d '' path; do
             if [[ -e $path ]]; then printf '%s\0' "$path"; fi # tracked, but removed and not yet committed
         done |
