@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs ansible-test's sanity tests on a copy of this checkout: sanity.sh VENV [ARGUMENT...]
 # ansible-test looks only below a directory named ansible_collections, and only at files that git knows. The copy holds
-# what git tracks or would track of the collection; our own tests and tools never run through Ansible, and ruff, mypy and
-# shellcheck read them by rules of their own (ansible-test refuses `_` as a name and python3 in a first line).
+# what git tracks or would track of the collection; our own tests and tools never run through Ansible, and ruff and mypy
+# read them by rules of their own (ansible-test refuses `_` as a name and python3 in a first line).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd)
