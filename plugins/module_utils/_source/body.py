@@ -34,6 +34,7 @@ class Body:
         self._where = where
         self.expected_bytes = expected_bytes
         self.received_bytes = 0
+        self._ended = False
 
     def read(self, limit_bytes: int) -> bytes:
         """Between 1 and ``limit_bytes`` bytes as they arrive, or ``b""`` when all that was asked for was read."""
@@ -57,6 +58,7 @@ class Body:
                 expected_bytes=self.expected_bytes,
             )
         self.received_bytes += len(got)
+        self._ended = not got
         return got
 
     def abort(self) -> None:
@@ -67,9 +69,12 @@ class Body:
                 line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection; it is used again only when everything was read."""
+        """Let go of the connection; it is used again only when the end was read too, else http.client takes it for busy."""
         with contextlib.suppress(Exception):  # closing what is broken may fail, and the first error is the one to tell
-            self._raw.close() if self.received_bytes < self.expected_bytes else self._raw.release_conn()
+            if self._ended:
+                self._raw.release_conn()
+            else:
+                self._raw.close()
 
     def __enter__(self) -> Body:
         return self

@@ -10,7 +10,7 @@ and bounded; checksums are ours too, because botocore's validation would hash a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._errors import BadInput, FlydError, MissingLibrary
 from .faults import no_credentials
@@ -64,6 +64,7 @@ def connect(options: S3Options) -> Connection:
         # None, not True: botocore then honours AWS_CA_BUNDLE.
         verify = options.ca_bundle or (None if options.validate_certs else False)
         client = session.client("s3", endpoint_url=options.endpoint_url or None, verify=verify, config=config)
+        client.meta.events.register_first("needs-retry.s3", _stay)
         found = None if options.anonymous else session.get_credentials()
         if found is None and not options.anonymous:
             raise no_credentials()
@@ -75,6 +76,15 @@ def connect(options: S3Options) -> Connection:
             "endpoint_url is not a URL that can be used", hint="write it like https://s3.example.net:9000"
         ) from None
     return Connection(client, tuple(word for word in (keys or ()) if word))
+
+
+def _stay(request_dict: dict[str, Any], **_: object) -> None:
+    """Tell botocore that it has followed a redirect already.
+
+    It would send the request elsewhere by itself, uncounted, and when HEAD of the bucket is redirected too, without end
+    (seen with botocore 1.43: some 200 requests until the interpreter's stack was used up).
+    """
+    request_dict.setdefault("context", {}).setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _refused(error: Exception) -> FlydError:

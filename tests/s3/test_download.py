@@ -1,0 +1,26 @@
+"""Downloading from a real S3 server when nothing goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.s3.conftest import SEGMENT_BYTES, Host, Stored
+
+
+@pytest.mark.parametrize(
+    "size_bytes",
+    [0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 3 * SEGMENT_BYTES, 10 * SEGMENT_BYTES + 7],
+)
+def test_the_file_holds_the_objects_bytes(host: Host, store: Callable[[int], Stored], size_bytes: int) -> None:
+    stored = store(size_bytes)
+    fetched = host.fetch(stored, checksum=f"sha256:{stored.sha256}")
+    assert host.final.read_bytes() == stored.content
+    assert fetched.downloaded.sha256 == stored.sha256
+    assert (fetched.downloaded.size_bytes, fetched.downloaded.attempts, fetched.downloaded.resumed_bytes) == (
+        size_bytes,
+        1,
+        0,
+    )
+    assert host.files() == ["archive"]
