@@ -14,7 +14,10 @@ LOOK_ALIKES = """
 truncate -s 8M /root/snap-foreign && losetup --find --show /root/snap-foreign > /root/foreign.loop
 dmsetup create snap-01ARZ3NDEKTSV4RRFFQ69G5FAV --table "0 16384 linear $(cat /root/foreign.loop) 0"
 """
-THEIRS = "dmsetup info -c --noheadings -o name,uuid snap-01ARZ3NDEKTSV4RRFFQ69G5FAV; losetup --list --noheadings $(cat /root/foreign.loop); sha256sum /root/snap-foreign"
+THEIRS = """dmsetup info -c --noheadings -o name,uuid snap-01ARZ3NDEKTSV4RRFFQ69G5FAV
+losetup --list --noheadings $(cat /root/foreign.loop)
+sha256sum /root/snap-foreign
+"""
 REMOVE_LOOK_ALIKES = "dmsetup remove snap-01ARZ3NDEKTSV4RRFFQ69G5FAV; losetup --detach $(cat /root/foreign.loop)"
 
 
