@@ -97,15 +97,16 @@ def made_whole(final: Path) -> Iterator[Path]:
 def discard(path: Path) -> None:
     """Remove a file or a tree of the lab, if there is one; never crosses into a mounted file system."""
     if path.is_dir() and not path.is_symlink():
-        _refuse_mounts_below(path)
+        refuse_mounts_below(path)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _refuse_mounts_below(path: Path) -> None:
-    # A build killed at a bad moment could leave the host's /dev bound in its tree.
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in mounts:
-        if mount.startswith(f"{path.resolve()}/"):
+def refuse_mounts_below(path: Path) -> None:
+    """LabError when a file system is mounted on or below ``path``: a killed build may have left the host's /dev there."""
+    whole = path.resolve()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount = Path(line.split()[4])
+        if mount.is_relative_to(whole) and mount != Path("/"):
             raise LabError(f"{mount} is a mount inside the lab's {path}: unmount it and try again")

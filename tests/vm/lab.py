@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def build(cache: Cache, _: argparse.Namespace) -> None:
 
 def up(cache: Cache, options: argparse.Namespace) -> None:
     vms = [Vm(cache, f"{options.name}{number}") for number in range(1, options.count + 1)]
-    _restore([vm for vm in vms if not vm.is_running()])
+    _at_once({f"{vm.name}: ready": vm.up for vm in vms})
     _write_inventory(cache, cache.inventory)
 
 
 def reset(cache: Cache, options: argparse.Namespace) -> None:
-    _restore(_chosen(cache, options.names))
+    _at_once({f"{vm.name}: pristine": vm.reset for vm in _chosen(cache, options.names)})
 
 
 def cut(cache: Cache, options: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def boot(cache: Cache, options: argparse.Namespace) -> None:
 
 
 def down(cache: Cache, options: argparse.Namespace) -> None:
-    for vm in _chosen(cache, options.names):
+    for vm in [Vm(cache, name) for name in options.names] or known_vms(cache):
         vm.remove()
     if not options.names:
         S3(cache).down()
@@ -97,10 +97,10 @@ def image_redis(cache: Cache, _: argparse.Namespace) -> None:
     print(redis_image(cache))
 
 
-def _restore(vms: Iterable[Vm]) -> None:
+def _at_once(acts: Mapping[str, Callable[[], None]]) -> None:
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda vm: _timed(vm.restore, f"{vm.name}: ready"), vms):
-            pass  # map raises the first error of any of them
+        for done in [pool.submit(_timed, act, what) for what, act in acts.items()]:
+            done.result()  # raises what the act raised
 
 
 def _timed(act: Callable[[], None], what: str) -> None:
@@ -118,7 +118,7 @@ def _chosen(cache: Cache, names: list[str]) -> list[Vm]:
 
 def _write_inventory(cache: Cache, output: Path) -> str:
     text = inventory_text(vm.endpoint for vm in known_vms(cache) if vm.is_running())
-    with made_whole(output) as part:
+    with cache.lock("inventory"), made_whole(output) as part:
         part.write_text(text)
     print(output, file=sys.stderr)
     return text
@@ -144,9 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     cutting.add_argument("name")
     cutting.add_argument("--no-boot", action="store_true", help="leave it off")
     verb("boot", boot, "boot a machine that is off from its own disk").add_argument("name")
-    verb("down", down, "end machines and remove their files (all of them and S3, when none is named)").add_argument(
-        "names", nargs="*"
-    )
+    ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
+    ending.add_argument("names", nargs="*")
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")
     shell.add_argument("name")
     shell.add_argument("command", nargs=argparse.REMAINDER)

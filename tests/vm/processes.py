@@ -17,7 +17,7 @@ from pathlib import Path
 
 from programs import LabError
 
-_END_TIMEOUT_SECONDS = 20.0
+_END_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,19 @@ class Daemon:
             return pidfd is not None
 
     def kill(self) -> bool:
-        """End the process at once and wait until it is gone; True when there was one."""
-        return self._end(signal.SIGKILL)
-
-    def await_end(self) -> None:
-        """Wait for a process that was asked in its own way to end."""
-        self._end(None)
-
-    def _end(self, with_signal: signal.Signals | None) -> bool:
+        """End the process at once, without asking it; returns when it is gone, True when there was one."""
         with self._held() as pidfd:
             if pidfd is not None:
-                if with_signal is not None:
-                    signal.pidfd_send_signal(pidfd, with_signal)
-                poll = select.poll()
-                poll.register(pidfd, select.POLLIN)
-                if not poll.poll(_END_TIMEOUT_SECONDS * 1000):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if not _has_ended(pidfd, within_seconds=_END_TIMEOUT_SECONDS):
                     raise LabError(f"the process of {self.pid_file} is still there after {_END_TIMEOUT_SECONDS:g} s")
             self.pid_file.unlink(missing_ok=True)
             return pidfd is not None
+
+    def await_end(self) -> bool:
+        """Wait for a process that was asked in its own way to end; False when it is still there."""
+        with self._held() as pidfd:
+            return pidfd is None or _has_ended(pidfd, within_seconds=_END_TIMEOUT_SECONDS)
 
     @contextmanager
     def _held(self) -> Iterator[int | None]:
@@ -67,6 +62,12 @@ class Daemon:
         except FileNotFoundError:
             return None
         return int(text) if text.isdecimal() else None
+
+
+def _has_ended(pidfd: int, *, within_seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(within_seconds * 1000))
 
 
 def _open_pidfd(pid: int) -> int | None:

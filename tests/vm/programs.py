@@ -55,13 +55,14 @@ def _run(command: list[str], timeout_seconds: float, stream: IO[bytes] | None) -
         )
     except OSError as error:
         raise LabError(f"{command[0]} cannot be started: {error.strerror}") from None
-    try:
-        stdout, stderr = child.communicate(timeout=timeout_seconds)
-    except BaseException as error:
-        _end_group(child)
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise LabError(f"{command[0]} was stopped after {timeout_seconds:g} s") from None
-        raise
+    with child:
+        try:
+            stdout, stderr = child.communicate(timeout=timeout_seconds)
+        except BaseException as error:
+            _end_group(child)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise LabError(f"{command[0]} was stopped after {timeout_seconds:g} s") from None
+            raise
     if child.returncode != 0:
         raise LabError(f"{command[0]} failed ({_verdict(child.returncode)}){_last_line(stderr)}")
     return (stdout or b"").decode(errors="replace")
@@ -72,7 +73,6 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # it ended between the time-out and the signal
-    child.wait()
 
 
 def _verdict(returncode: int) -> str:

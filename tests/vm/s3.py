@@ -98,6 +98,8 @@ class S3:
     def down(self) -> bool:
         """End the server; True when it was up. The objects stay."""
         with self.cache.lock("s3"):
+            # Asked to end, weed waits ten seconds and more for streams between its own parts. What it has
+            # acknowledged is with the kernel already.
             return self.daemon.kill()
 
     def _start(self, weed: str) -> None:
@@ -114,7 +116,7 @@ class S3:
             )  # fmt: skip
         self.daemon.pid_file.write_text(f"{child.pid}\n")
         self.port_file.write_text(f"{port_of['s3']}\n")
-        self._await_answer(port_of["s3"])
+        self._await_answer(child, port_of["s3"])
 
     def _argv(self, weed: str, port_of: dict[str, int]) -> Iterator[str]:
         yield from (weed, "server", f"-dir={self.data}", f"-ip={ADDRESS}", f"-ip.bind={ADDRESS}")
@@ -126,13 +128,15 @@ class S3:
             f"-filer.localSocket={self.directory / 'filer.sock'}",
         )
         yield from ("-volume.max=50", "-master.volumeSizeLimitMB=1024")
+        # The one master elects itself only after this time when it finds its own state of last time (else 10 s).
+        yield "-master.electionTimeout=1s"
         for part, port in port_of.items():
             yield from (f"-{part}.port={port}", f"-{part}.port.grpc={port + _GRPC_OFFSET}")
 
-    def _await_answer(self, port: int) -> None:
+    def _await_answer(self, child: subprocess.Popen[bytes], port: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while not _refuses_strangers(port):
-            if not self.daemon.is_running():
+            if child.poll() is not None:
                 raise LabError(f"weed has ended while it came up; see {self.log}")
             if time.monotonic() > deadline:
                 self.daemon.kill()

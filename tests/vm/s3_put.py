@@ -36,10 +36,11 @@ def put(server: S3, file: Path, key: str, bucket: str = DEFAULT_BUCKET) -> Uploa
     boto3 = _module("boto3")
     exceptions = _module("botocore.exceptions")
     digest = _sha256(file)
+    url = server.url()
     credentials = server.credentials
     client = boto3.client(
         "s3",
-        endpoint_url=server.url(),
+        endpoint_url=url,
         region_name=_REGION,
         aws_access_key_id=credentials.access_key_id,
         aws_secret_access_key=credentials.secret_access_key,

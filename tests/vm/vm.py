@@ -1,8 +1,8 @@
 """The life of one virtual machine.
 
-        (absent) --restore--> running, pristine --power_off--> off --boot--> running, same disk
-                     ^                                          |
-                     '------------------ restore ---------------'
+        (absent) --up--> running, pristine --power_off--> off --boot--> running, same disk
+                              ^                            |                  |
+                              '----- up, reset ------------'----- reset ------'
 
 Invariant: the machine's own lock is held while it changes, so that two commands cannot both start it.
 Nothing but its directory and its QEMU is touched.
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _PORTS = range(22001, 23000)
 """Below the ephemeral range, so that no outgoing connection takes a port while its machine is off."""
 
-_RESTORE_TIMEOUT_SECONDS = 60.0
+_RESTORE_TIMEOUT_SECONDS = 120.0
 
 # sun_path holds 107 bytes, and ssh appends 17 to the name while it makes its socket.
 _SOCKET_PATH_BYTES = 107 - 17
@@ -90,22 +90,16 @@ class Vm:
     def is_running(self) -> bool:
         return self.daemon.is_running()
 
-    def restore(self) -> None:
+    def up(self) -> None:
+        """Have the machine running; one that is not starts pristine."""
+        with self.cache.lock(f"vm-{self.name}"):
+            if not self.is_running():
+                self._restore()
+
+    def reset(self) -> None:
         """Make the machine pristine and running, whatever it was before."""
         with self.cache.lock(f"vm-{self.name}"):
-            self._claim_port()
-            base = base_image(self.cache)
-            golden = golden_disk(self.cache, base, host_accelerator(), _free_port(self.cache))
-            self._stop()
-            with made_whole(self.base_link) as part:
-                part.symlink_to(base.directory)
-            machine = self.machine
-            discard(machine.console)
-            with made_whole(machine.disk) as part:
-                shutil.copyfile(golden, part)
-            machine.start(snapshot=SNAPSHOT)
-            # The guest's clock stands where it was saved.
-            self._await(f"date -u -s @{time.time():.2f} >/dev/null && hostname {self.name}", _RESTORE_TIMEOUT_SECONDS)
+            self._restore()
 
     def power_off(self) -> None:
         """Cut the power: QEMU gets SIGKILL, the disk stays as it is (see qemu.Machine for what that loses)."""
@@ -129,6 +123,21 @@ class Vm:
         with self.cache.lock(f"vm-{self.name}"):
             self._stop()
             discard(self.directory)
+
+    def _restore(self) -> None:
+        self._claim_port()
+        base = base_image(self.cache)
+        golden = golden_disk(self.cache, base, host_accelerator(), _free_port(self.cache))
+        self._stop()
+        with made_whole(self.base_link) as part:
+            part.symlink_to(base.directory)
+        machine = self.machine
+        discard(machine.console)
+        with made_whole(machine.disk) as part:
+            shutil.copyfile(golden, part)
+        machine.start(snapshot=SNAPSHOT)
+        # The guest's clock stands where it was saved.
+        self._await(f"date -u -s @{time.time():.2f} >/dev/null && hostname {self.name}", _RESTORE_TIMEOUT_SECONDS)
 
     def _stop(self) -> bool:
         self.control_socket.unlink(missing_ok=True)
