@@ -18,7 +18,7 @@ from .refusal import refused
 from .tar_reader import Kind, Member, TarReader
 
 _MAX_HOPS = 8
-_MAX_MEMBERS = 65536  # an image archive has a few for each layer; what has more can only be a root file system
+MAX_MEMBERS = 65536  # an image archive has a few for each layer; what has more can only be a root file system
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def index(extent: Extent, limits: Limits, deadline: Deadline) -> Archive:
             limits.exceeded("entries", count)
         path = components(member.name, limits)
         archive.top.update(path[:1])
-        if count <= _MAX_MEMBERS or len(path) == 1:
+        if count <= MAX_MEMBERS or len(path) == 1:
             _add(archive, path, member, extent)
     return archive
 

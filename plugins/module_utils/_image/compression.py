@@ -31,6 +31,7 @@ def _optional(name: str) -> Any:
 
 _fast_zlib = _optional("isal.isal_zlib")
 _zstandard = _optional("zstandard")
+_DAMAGE = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, *((_fast_zlib.error,) if _fast_zlib else ()))
 
 _CHUNK_BYTES = 1 << 18
 _MAX_WINDOW_BYTES = 1 << 27  # what the zstd program takes without --long
@@ -179,7 +180,7 @@ class _Members:
         data, self._pending = self._pending, b""
         try:
             return member.output(data, count)
-        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+        except _DAMAGE as error:
             raise refused(f"the compressed data of {self._what} is damaged: {error}") from None
 
     def _following(self, rest: bytes) -> _Member | None:

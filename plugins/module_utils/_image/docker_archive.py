@@ -29,11 +29,10 @@ _NAMED_BY_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 def find_image(archive: Archive, image_name: str) -> Image:
     """The image that manifest.json lists under ``image_name``, or its only one; raises ``Untrusted`` or ``BadInput``."""
     entry = _choose(_entries(archive), image_name)
-    config_name = entry.needed_text("config")
+    config_name, names = entry.needed_text("config"), entry.texts("layers")
     data = documents.read_document(archive.file(config_name), config_name, archive.limits)
     check_bytes(_digest_in(config_name), data, f"the configuration {config_name}")
     parsed = parse_config(data, config_name)
-    names = entry.texts("layers")
     count_layers(parsed, names, MANIFEST)
     layers = [
         StoredLayer(name, archive.file(name), diff_id, _blob_digest(name))

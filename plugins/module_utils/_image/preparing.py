@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .._errors import BadInput
 from .._names import Digest
@@ -77,18 +77,25 @@ class Preparation:
     options: Options
     spool: Spool
     deadline: Deadline
-    census: Census
+    _census: Census = field(init=False)
     _checks: list[Check] = field(default_factory=list)
     _done: dict[tuple[Extent, str], Extent] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._census = Census(self.options.limits)
 
     def image(self, stored: Extent) -> Image:
         """The image in the archive ``stored``, which may be compressed as a whole."""
         platform = Platform.parse(self.options.platform) if self.options.platform else None
+        # The members of the outer archive are not the image's: a low limit on those does not mean these.
+        limits = replace(self.options.limits, entries=max(self.options.limits.entries, archive.MAX_MEMBERS))
+        census = Census(limits)
         compression = sniff(stored.read(0, BLOCK))
         if compression is not Compression.NONE:
-            stored = self.spool.decompress(stored, compression, "the archive")
-        self._look(stored)
-        index = archive.index(stored, self.options.limits, self.deadline)
+            stored = self.spool.decompress(stored, compression, "the archive", census)
+        else:
+            census.look(stored)
+        index = archive.index(stored, limits, self.deadline)
         return layouts.find_image(index, stored, self.options.image_name, platform)
 
     def prepare(self, image: Image) -> Prepared:
@@ -108,14 +115,11 @@ class Preparation:
         compression = sniff(layer.extent.read(0, BLOCK))
         if compression is not Compression.NONE:
             return self.spool.decompress(
-                layer.extent, compression, layer.name, stored=layer.blob, content=layer.diff_id
+                layer.extent, compression, layer.name, self._census, stored=layer.blob, content=layer.diff_id
             )
-        self._look(layer.extent)
+        self._census.next_tar()
+        self._census.look(layer.extent)
         # The tar as it is stored is the tar itself: where both digests are known they are mostly the same.
         digests = {digest for digest in (layer.diff_id, layer.blob) if digest is not None}
         self._checks += [Check(layer.name, layer.extent, digest) for digest in digests]
         return layer.extent
-
-    def _look(self, tar: Extent) -> None:
-        self.census.next_tar()
-        self.census.look(tar)

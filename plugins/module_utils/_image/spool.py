@@ -34,7 +34,6 @@ class Spool:
     directory: str
     limits: Limits
     deadline: Deadline
-    census: Census
     _fds: list[int] = field(default_factory=list)
     _written_bytes: int = 0
 
@@ -43,13 +42,15 @@ class Spool:
         source: Extent,
         compression: Compression,
         what: str,
+        census: Census,
         *,
         stored: Digest | None = None,
         content: Digest | None = None,
     ) -> Extent:
         """``source`` decompressed; raises ``Untrusted`` when it is damaged, too large, or has another digest than it must.
 
-        ``stored`` is the digest of the compressed bytes, ``content`` of the decompressed ones.
+        ``stored`` is the digest of the compressed bytes, ``content`` of the decompressed ones;
+        ``census`` counts members while they come out.
         """
         packed = _HashedInput(source, stored)
         stream = open_stream(compression, packed, what)
@@ -57,7 +58,7 @@ class Spool:
         with file_errors("writing decompressed layers to the spool"):
             fd = self._new_file()
             written = 0
-            self.census.next_tar()
+            census.next_tar()
             while True:
                 chunk = stream.read(_CHUNK_BYTES)
                 if not chunk:
@@ -67,7 +68,7 @@ class Spool:
                 if hasher:
                     hasher.update(chunk)
                 _write(fd, chunk)
-                self.census.look(Extent(fd, 0, written))
+                census.look(Extent(fd, 0, written))
         packed.check(what)
         if hasher and content:
             check_digest(content, hasher.hexdigest(), f"{what}, decompressed,")

@@ -65,7 +65,9 @@ def shares(plan: Plan, processes: int) -> list[tuple[int, int]]:
     total = plan.content_bytes + _LEAF_COST_BYTES * count
     cuts, cost = [0], 0
     for row, inode in enumerate(plan.leaves.inodes):
-        if cost * processes >= total * len(cuts):
+        own = _LEAF_COST_BYTES + (inode.stored_bytes if isinstance(inode, File) else 0)
+        # A leaf belongs to the share in which most of it lies.
+        if (cost + own // 2) * processes >= total * len(cuts):
             cuts.append(row)
-        cost += _LEAF_COST_BYTES + (inode.stored_bytes if isinstance(inode, File) else 0)
+        cost += own
     return list(zip(cuts, [*cuts[1:], count]))

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from .._errors import BadInput, doing
 from .._host.isolation import in_child
-from .census import Census
 from .config import ImageConfig
 from .image import Image
 from .layer import Layers, Tally
@@ -140,10 +139,9 @@ class _Reader:
         self._options = options
         self._stack = stack
         self._deadline = Deadline(options.limits)
-        census = Census(options.limits)
-        spool = Spool(options.spool_directory, options.limits, self._deadline, census)
+        spool = Spool(options.spool_directory, options.limits, self._deadline)
         stack.callback(spool.close)
-        self.preparation = Preparation(options, spool, self._deadline, census)
+        self.preparation = Preparation(options, spool, self._deadline)
         self._verifications: list[Verification] = []
 
     def verify(self, checks: Sequence[Check]) -> None:

@@ -41,16 +41,16 @@ def test_whiteouts_of_one_layer_do_not_depend_on_their_order(playground: Playgro
 
 
 @pytest.mark.parametrize("name", [b".wh.missing", b"missing/.wh.x", b"f/.wh.x", b"missing/.wh..wh..opq"])
-def test_removing_what_is_not_there_is_no_error(playground: Playground, form: str, name: bytes) -> None:
-    assert after(playground, form, tar.file(name)) == {"/etc", "/etc/a", "/etc/b", "/localetc", "/f"}
+def test_removing_what_is_not_there_is_no_error(playground: Playground, some_form: str, name: bytes) -> None:
+    assert after(playground, some_form, tar.file(name)) == {"/etc", "/etc/a", "/etc/b", "/localetc", "/f"}
 
 
 @pytest.mark.parametrize("name", [b".wh.", b"some/path/.wh.", b".wh..", b".wh...", b"etc/.wh..", b"etc/.wh..."])
 def test_a_whiteout_of_nothing_or_of_the_directory_itself_is_refused(
-    playground: Playground, form: str, name: bytes
+    playground: Playground, some_form: str, name: bytes
 ) -> None:
     with pytest.raises(Untrusted, match="whiteout of nothing"):
-        after(playground, form, tar.file(name))
+        after(playground, some_form, tar.file(name))
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_whiteout_of_nothing_or_of_the_directory_itself_is_refused(
         tar.file(b"etc/.wh..wh..opq", b"data"),
     ],
 )
-def test_a_whiteout_that_is_no_empty_file_is_refused(playground: Playground, form: str, member: bytes) -> None:
+def test_a_whiteout_that_is_no_empty_file_is_refused(playground: Playground, some_form: str, member: bytes) -> None:
     with pytest.raises(Untrusted, match="no empty file"):
-        after(playground, form, member)
+        after(playground, some_form, member)
 
 
 def test_a_member_below_a_whiteout_is_refused(playground: Playground, form: str) -> None:
@@ -80,10 +80,10 @@ def test_a_whiteout_may_be_a_hard_link_as_aufs_made_them(playground: Playground,
 
 @pytest.mark.parametrize("at_end", [False, True])
 def test_an_opaque_directory_hides_lower_children_only_wherever_the_marker_stands(
-    playground: Playground, form: str, at_end: bool
+    playground: Playground, some_form: str, at_end: bool
 ) -> None:
     members = [tar.file(b"etc/.wh..wh..opq"), tar.file(b"etc/new")]
-    assert after(playground, form, *sorted(members, reverse=at_end)) == {"/etc", "/etc/new", "/localetc", "/f"}
+    assert after(playground, some_form, *sorted(members, reverse=at_end)) == {"/etc", "/etc/new", "/localetc", "/f"}
 
 
 def test_an_opaque_root_clears_lower_layers_only(playground: Playground, form: str) -> None:
@@ -107,8 +107,8 @@ def test_a_whiteout_reaches_all_lower_layers_and_none_above(playground: Playgrou
 
 
 @pytest.mark.parametrize("name", [b".wh..wh.aufs", b".wh..wh.plnk/12.34", b".wh..wh.orph", b"etc/.wh..wh.x"])
-def test_the_bookkeeping_of_aufs_is_left_out_and_counted(playground: Playground, form: str, name: bytes) -> None:
-    done = playground.unpack(form, [LOWER, tar.tar(tar.file(name, b"data"))])
+def test_the_bookkeeping_of_aufs_is_left_out_and_counted(playground: Playground, some_form: str, name: bytes) -> None:
+    done = playground.unpack(some_form, [LOWER, tar.tar(tar.file(name, b"data"))])
     assert not [path for path in done.rows if ".wh." in path]
     assert done.summary.left_out == 1
 

@@ -116,9 +116,9 @@ class Playground:
             with open_family(fds, chosen) if is_family else open_image(fds[0], chosen) as unpacking:
                 summary = unpacking.write_into(root_fd)
         finally:
-            assert self.canaries() == before, "something outside of the root has changed"
             for fd in (root_fd, *fds):
                 os.close(fd)
+            assert self.canaries() == before, "something outside of the root has changed"
         return Unpacked(self.root, rows_of_directory(self.root, exact=True), summary)
 
     def _opened(self, data: bytes) -> int:

@@ -43,7 +43,7 @@ def docker_members(layers: Sequence[bytes], pack: Pack = as_it_is, **changes: An
     name = hashlib.sha256(description).hexdigest() + ".json"
     names = [f"layer{at}/layer.tar" for at in range(len(layers))]
     manifest = [{"Config": name, "RepoTags": ["test/image:latest"], "Layers": names, **changes}]
-    members = {layer_name.encode(): pack(layer) for layer_name, layer in zip(names, layers)}
+    members = {f"layer{at}/layer.tar".encode(): pack(layer) for at, layer in enumerate(layers)}
     return {**members, name.encode(): description, b"manifest.json": json.dumps(manifest).encode()}
 
 

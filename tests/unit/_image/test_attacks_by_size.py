@@ -1,0 +1,207 @@
+"""Bombs: archives that are small and want to become large. Each is refused at its limit, early, and with little memory."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from module_utils._errors import BadInput, Untrusted
+from module_utils._image.limits import Limits
+from tests.unit._image.unpacked import plan_of
+from tests.unit.builders import images, tar
+
+ROOT = Path(__file__).parents[3]
+
+
+def refusal(directory: Path, archive: bytes, **limits: int) -> Untrusted:
+    """The error with which ``archive`` is refused under ``limits``."""
+    with pytest.raises(Untrusted) as caught:
+        plan_of(directory, archive, limits=Limits(**limits))
+    return caught.value
+
+
+def layer_of(*members: bytes) -> bytes:
+    """A docker archive of one layer."""
+    return images.docker_archive([tar.tar(*members)])
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "members"),
+    [
+        ("entries", 3, [tar.file(b"f%d" % at) for at in range(4)]),
+        ("content_bytes", 1000, [tar.file(b"a", b"x" * 600), tar.file(b"b", b"x" * 600)]),
+        ("file_bytes", 100, [tar.file(b"a", b"x" * 101)]),
+        ("depth", 3, [tar.file(b"a/b/c/d")]),
+        ("path_bytes", 10, [tar.file(b"a" * 11)]),
+        ("header_bytes", 600, [tar.pax((b"comment", b"x" * 700)), tar.file(b"a")]),
+        ("metadata_bytes", 100, [tar.file(b"a" * 60), tar.symlink(b"b", b"c" * 60)]),
+        ("hard_links", 2, [tar.file(b"a"), tar.hard_link(b"b", b"a"), tar.hard_link(b"c", b"a")]),
+    ],
+)
+def test_a_limit_is_named_with_the_value_met(tmp_path: Path, limit: str, allowed: int, members: list[bytes]) -> None:
+    archive = layer_of(*members)
+    error = refusal(tmp_path, archive, **{limit: allowed})
+    assert (error.details["limit"], error.details["allowed"]) == (limit, allowed)
+    met = int(error.details["met"])
+    assert met > allowed
+    assert f"{limit} is {allowed}, and the archive needs {met}" in error.msg
+    assert limit in error.hint
+
+
+def test_layers_are_limited_and_counted_together(tmp_path: Path) -> None:
+    layers = [tar.tar(tar.file(b"f%d" % at, b"x" * 100)) for at in range(5)]
+    archive = images.docker_archive(layers)
+    assert refusal(tmp_path, archive, layers=4).details["limit"] == "layers"
+    assert refusal(tmp_path, archive, content_bytes=499).details["limit"] == "content_bytes"
+
+
+def test_depth_is_counted_through_links_too(tmp_path: Path) -> None:
+    members = [tar.directory(b"a/b/c"), tar.symlink(b"s", b"a/b/c"), tar.file(b"s/d/e/f")]
+    assert refusal(tmp_path, layer_of(*members), depth=4).details["limit"] == "depth"
+
+
+def test_a_hundred_thousand_directories_deep_is_refused(tmp_path: Path) -> None:
+    deep = tar.pax((b"path", b"d/" * 100_000 + b"f"))
+    assert refusal(tmp_path, layer_of(deep, tar.file(b"f"))).details["limit"] == "path_bytes"
+
+
+def packed_zeros(pack: Callable[[io.BytesIO], object], size: int) -> bytes:
+    """``size`` zeros, packed piece by piece."""
+    out = io.BytesIO()
+    file = pack(out)
+    chunk = bytes(1 << 20)
+    for _ in range(size >> 20):
+        file.write(chunk)  # type: ignore[attr-defined]
+    file.close()  # type: ignore[attr-defined]
+    return out.getvalue()
+
+
+PACKERS: dict[str, Callable[[io.BytesIO], object]] = {
+    "gzip": lambda out: gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1),
+    "xz": lambda out: lzma.LZMAFile(out, "wb", preset=0),  # noqa: SIM115 - packed_zeros closes it
+    "bzip2": lambda out: bz2.BZ2File(out, "wb"),
+}
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_layer_that_grows_beyond_the_ratio_is_refused(tmp_path: Path, name: str) -> None:
+    bomb = packed_zeros(PACKERS[name], 72 << 20)
+    archive = images.docker_archive([tar.tar(tar.file(b"a"))], pack=lambda _: bomb)
+    error = refusal(tmp_path, archive)
+    assert error.details["limit"] == "ratio"
+    assert "layer0/layer.tar" in error.msg
+
+
+def test_a_zstd_layer_that_grows_beyond_the_ratio_is_refused(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard", reason="the Python package zstandard is not installed")
+    bomb = zstandard.ZstdCompressor().compress(bytes(72 << 20))
+    archive = images.docker_archive([tar.tar(tar.file(b"a"))], pack=lambda _: bomb)
+    assert refusal(tmp_path, archive).details["limit"] == "ratio"
+
+
+def test_a_zstd_layer_with_a_huge_window_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("zstandard", reason="the Python package zstandard is not installed")
+    # A frame header (RFC 8878, 3.1.1.1) that asks for a window of 2 GiB.
+    frame = b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x01\x00\x00"
+    archive = images.docker_archive([tar.tar(tar.file(b"a"))], pack=lambda _: frame)
+    assert "damaged" in refusal(tmp_path, archive).msg
+
+
+def test_output_is_counted_over_all_layers(tmp_path: Path) -> None:
+    layers = [tar.tar(tar.file(b"f%d" % at, b"x" * 9000)) for at in range(3)]
+    error = refusal(tmp_path, images.docker_archive(layers, pack=gzip.compress), decompressed_bytes=25_000)
+    assert error.details["limit"] == "decompressed_bytes"
+
+
+def test_many_gzip_members_are_counted_as_one(tmp_path: Path) -> None:
+    member = gzip.compress(bytes(1 << 20))
+    archive = images.docker_archive([tar.tar(tar.file(b"a"))], pack=lambda _: member * 100)
+    assert refusal(tmp_path, archive).details["limit"] == "ratio"
+
+
+def test_a_whole_archive_that_is_a_bomb_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, packed_zeros(PACKERS["gzip"], 72 << 20)).details["limit"] == "ratio"
+
+
+def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(0, 10**9, 100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    assert refusal(tmp_path, layer_of(tar.file(b"a")), seconds=50).details["limit"] == "seconds"
+
+
+MEASURED = """
+import os
+import sys
+sys.path[:0] = ["plugins", "."]
+from pathlib import Path
+from module_utils._errors import Untrusted
+from module_utils._image.limits import Limits
+from module_utils._image.unpacking import open_image
+from tests.unit._image.unpacked import options
+fd = os.open(sys.argv[1], os.O_RDONLY)
+try:
+    with open_image(fd, options(Path(sys.argv[2]), limits=Limits.parse(sys.argv[3]))):
+        print("planned")
+except Untrusted as error:
+    print(error.details["limit"])
+# Not ru_maxrss: it begins with the size of the process that we were forked from.
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def limit_and_mebibytes(directory: Path, archive: Path, limits: str = "") -> tuple[str, int]:
+    """The limit that refuses ``archive``, and the peak memory of the process that found it."""
+    command = [sys.executable, "-c", MEASURED, str(archive), str(directory), limits]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    limit, kibibytes = done.stdout.split()
+    return limit, int(kibibytes) // 1024
+
+
+def test_a_pax_header_of_80_mib_in_80_kb_of_gzip_costs_no_memory(tmp_path: Path) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = packer.compress(tar.header(b"bomb", b"x", 80 << 20))
+    packed = head + b"".join(packer.compress(bytes(1 << 20)) for _ in range(80)) + packer.flush()
+    archive = images.docker_archive([tar.tar(tar.file(b"a"))], pack=lambda _: packed)
+    assert len(archive) < 90_000
+    (tmp_path / "bomb").write_bytes(archive)
+    limit, mebibytes = limit_and_mebibytes(tmp_path, tmp_path / "bomb")
+    assert limit == "ratio"
+    assert mebibytes < 60
+
+
+def test_too_many_empty_members_are_refused_by_counting(tmp_path: Path) -> None:
+    with open(tmp_path / "bomb", "wb") as file:
+        for _ in range(100):
+            file.write(tar.file(b"etc/x") * 2048)
+    limit, mebibytes = limit_and_mebibytes(tmp_path, tmp_path / "bomb", "entries=150000")
+    assert limit == "entries"
+    assert mebibytes < 40
+
+
+def test_memory_stays_small_for_many_members(tmp_path: Path) -> None:
+    members = b"".join(tar.file(b"usr/lib/some/where/%d/file-%d" % (at // 100, at)) for at in range(8_000))
+    (tmp_path / "archive").write_bytes(images.docker_archive([members + tar.END]))
+    limit, mebibytes = limit_and_mebibytes(tmp_path, tmp_path / "archive")
+    assert limit == "planned"
+    assert mebibytes < 40
+
+
+def test_limits_are_parsed_and_unknown_ones_refused() -> None:
+    assert Limits.parse("entries=5, depth=7") == Limits(entries=5, depth=7)
+    assert Limits.parse("") == Limits()
+
+
+@pytest.mark.parametrize("text", ["entires=5", "entries=", "entries=-1", "entries=0", "entries=1e9", "entries"])
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="limit"):
+        Limits.parse(text)
