@@ -92,7 +92,8 @@ def volume_bytes_for(content_bytes: int, inodes: int, directories: int, *, round
 def make_ext4(runner: Runner, device: str, *, inodes: int, label: str = "", uuid: str = "") -> None:
     """Make an ext4 for an image of ``inodes`` on ``device``, whose blocks must read as zero (a new thin volume's do).
 
-    Nothing is left for the kernel to initialise later: that would write to every snapshot in the background.
+    Nothing is left for the kernel to initialise later: that would write to every snapshot in the background. Only the journal is
+    not written full of zeros (lazy_journal_init): on a new volume it is zero, and would take its whole size from the pool.
     """
     size_bytes = _size_bytes(device)
     options = ["-L", label] if label else []
@@ -107,7 +108,7 @@ def make_ext4(runner: Runner, device: str, *, inodes: int, label: str = "", uuid
         *("-m", "0"),
         *("-O", ",".join(_FEATURES)),
         *("-J", f"size={journal_bytes_for(size_bytes) // MIB}"),
-        *("-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"),
+        *("-E", "lazy_itable_init=0,lazy_journal_init=1,nodiscard"),
         *options,
         device,
     )

@@ -8,7 +8,11 @@ Invariant: nothing is created in a pool that is read-only, failed, in need of a 
 
 from __future__ import annotations
 
-from .._errors import CorruptStore, NoSpace
+import contextlib
+from collections.abc import Iterator
+
+from .._errors import CorruptStore, FlydError, NoSpace
+from .dm import DeviceMapper
 from .table import PoolMode, PoolStatus
 
 _REPAIR = (
@@ -16,6 +20,11 @@ _REPAIR = (
     "then `thin_repair` into new metadata; e2fsck the volumes before they are used"
 )
 _MAKE_ROOM = "remove images and snapshots that are not needed, or give the pool a larger"
+
+
+def status(dm: DeviceMapper, name: str) -> PoolStatus:
+    """What the kernel says of the pool now."""
+    return PoolStatus.parse(dm.status(name))
 
 
 def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
@@ -38,6 +47,33 @@ def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
         raise NoSpace("the pool is out of data space", hint=f"{_MAKE_ROOM} data device", pool_mode=status.mode.value)
     _require_room("data", status.free_data_percent, min_free_percent)
     _require_room("metadata", status.free_metadata_percent, min_free_percent)
+
+
+@contextlib.contextmanager
+def blaming_pool(dm: DeviceMapper, name: str) -> Iterator[None]:
+    """Tell an error of the block as the pool's, when the pool is full or failed.
+
+    A file system on a pool without room sees input/output errors only: the kernel's word for it is in the pool's status.
+    """
+    try:
+        yield
+    except FlydError as error:
+        cause = _trouble(dm, name)
+        if cause is None:
+            raise
+        cause.trail = list(error.trail)
+        cause.details.setdefault("caused", error.msg)
+        raise cause from error
+
+
+def _trouble(dm: DeviceMapper, name: str) -> FlydError | None:
+    try:
+        require_healthy(status(dm, name), 0)
+    except (NoSpace, CorruptStore) as trouble:
+        return trouble
+    except FlydError:  # a pool that cannot be asked explains nothing
+        return None
+    return None
 
 
 def _read_only(status: PoolStatus) -> CorruptStore | NoSpace:

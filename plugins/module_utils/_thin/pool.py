@@ -28,8 +28,8 @@ from .backing import (
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
-from .health import require_healthy
-from .table import PoolStatus, PoolTable
+from .health import blaming_pool, require_healthy, status
+from .table import PoolTable
 
 __all__ = [
     "Backing",
@@ -37,6 +37,7 @@ __all__ = [
     "ThinPool",
     "activate",
     "allocate_files",
+    "blaming_pool",
     "deactivate",
     "has_superblock",
     "metadata_is_blank",
@@ -91,11 +92,6 @@ def deactivate(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> bool:
     if spec.backing.is_loop:
         changed = loop.detach_all(runner, [spec.backing.data, spec.backing.metadata], sysfs=dm.sysfs) or changed
     return changed
-
-
-def status(dm: DeviceMapper, name: str) -> PoolStatus:
-    """What the kernel says of the pool now."""
-    return PoolStatus.parse(dm.status(name))
 
 
 def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CorruptStore, NoSpace, OutOfOrder, Unsupported
+from module_utils._errors import BadInput, Busy, CorruptStore, NoSpace, OutOfOrder, Unsupported, doing
 from module_utils._thin.dm import IoctlFailed
 from module_utils._thin.pool import (
     Backing,
@@ -16,6 +16,7 @@ from module_utils._thin.pool import (
     ThinPool,
     activate,
     allocate_files,
+    blaming_pool,
     deactivate,
     has_superblock,
     metadata_is_blank,
@@ -248,3 +249,26 @@ def test_a_read_only_pool_refuses_all_messages(fake_host: FakeHost, pool: ThinPo
         with pytest.raises(IoctlFailed) as caught:
             send()
         assert caught.value.number == errno.EOPNOTSUPP
+
+
+def test_an_error_on_a_full_pool_is_told_as_the_pools(fake_host: FakeHost, pool: ThinPool) -> None:
+    fake_host.set_pool("pool", mode="out_of_data_space")
+    with (
+        pytest.raises(NoSpace, match="the pool is out of data space") as caught,
+        doing("filling"),
+        blaming_pool(fake_host.dm, "pool"),
+        doing("writing the tree"),
+    ):
+        raise Unsupported("syncfs: Input/output error", hint="see dmesg")
+    assert caught.value.trail == ["filling", "writing the tree"]
+    assert caught.value.details["caused"] == "syncfs: Input/output error"
+
+
+def test_an_error_on_a_healthy_pool_stays_what_it_is(fake_host: FakeHost, pool: ThinPool) -> None:
+    with pytest.raises(Unsupported, match="Input/output error"), blaming_pool(fake_host.dm, "pool"):
+        raise Unsupported("syncfs: Input/output error", hint="see dmesg")
+
+
+def test_an_error_stays_when_the_pool_cannot_be_asked(fake_host: FakeHost) -> None:
+    with pytest.raises(Unsupported, match="first"), blaming_pool(fake_host.dm, "pool"):
+        raise Unsupported("first", hint="")
