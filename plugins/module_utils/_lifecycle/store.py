@@ -140,8 +140,9 @@ class Store:
 def open_store(path: str, *, writable: bool, busy_seconds: float) -> Store:
     """Open the store, or make it when ``writable`` and its directory is still virgin.
 
-    Read-only, a store that does not exist reads as an empty one. Errors: ``CorruptStore`` for a damaged file and for an empty one
-    beside pools that it should know; ``Unsupported`` for a later version; ``BadInput`` for a directory that others may write to.
+    Read-only, a store that does not exist reads as an empty one, and an older one as it would be after its migration. Errors:
+    ``CorruptStore`` for a damaged file and for an empty one beside pools that it should know; ``Unsupported`` for a later version;
+    ``BadInput`` for a directory that others may write to.
     """
     with store_errors(path):
         if writable:
@@ -155,7 +156,10 @@ def open_store(path: str, *, writable: bool, busy_seconds: float) -> Store:
         else:
             connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
-            _set_up(connection, path, writable=writable or not os.path.exists(path))
+            _set_up(connection, path)
+            if not writable and user_version(connection) < VERSION:
+                connection = _in_memory(connection)
+            migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -174,7 +178,7 @@ def _prepare(path: str) -> None:
     sync_directory(os.path.dirname(path))
 
 
-def _set_up(connection: sqlite3.Connection, path: str, *, writable: bool) -> None:
+def _set_up(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA foreign_keys=ON")
     version = user_version(connection)
@@ -185,8 +189,14 @@ def _set_up(connection: sqlite3.Connection, path: str, *, writable: bool) -> Non
         )
     if version == 0:
         _refuse_lost(path)
-    if writable:
-        migrate(connection)
+
+
+def _in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy of a store that may only be looked at, which may be migrated; the original is closed."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with contextlib.closing(connection):
+        connection.backup(copy)
+    return copy
 
 
 def _refuse_lost(path: str) -> None:
