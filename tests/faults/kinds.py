@@ -167,3 +167,22 @@ def other_range(request: Request, upstream: Upstream) -> Answer:
 def gone(request: Request, upstream: Upstream) -> Answer:
     """The line is cut before any answer."""
     raise HangUp(reset=True)
+
+
+def slowed(bytes_per_second: float) -> Fault:
+    """A line that carries no more than that many bytes a second."""
+
+    def change(body: Iterator[bytes]) -> Iterator[bytes]:
+        begun, sent = time.monotonic(), 0
+        for piece in body:
+            yield piece
+            sent += len(piece)
+            time.sleep(max(0.0, begun + sent / bytes_per_second - time.monotonic()))
+
+    return around_body(change)
+
+
+def echoing_headers(request: Request, upstream: Upstream) -> Answer:
+    """A server that repeats in its error what was signed and with what."""
+    said = " ".join(request.headers.get(name, "")[-100:] for name in ("x-amz-security-token", "authorization"))
+    return refused(403, "AccessDenied", message=said)(request, upstream)

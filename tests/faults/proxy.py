@@ -14,6 +14,7 @@ import http.client
 import io
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ class FaultProxy:
 
     upstream_host: str
     upstream_port: int
+    tls: ssl.SSLContext | None = None
     seen: list[Exchange] = field(default_factory=list)
     _plans: list[_Planned] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -124,7 +126,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> FaultProxy:
         self._server = _Server(self)
@@ -185,6 +187,8 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, proxy: FaultProxy) -> None:
         self.proxy = proxy
         super().__init__(("127.0.0.1", 0), _Handler)
+        if proxy.tls is not None:
+            self.socket = proxy.tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -229,7 +233,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 def _read_request(stream: io.BufferedIOBase) -> Request | None:
     first = stream.readline(65536).decode("latin-1").split()
-    if len(first) != 3:
+    if len(first) != 3 or not first[0].isalpha():
         return None
     headers = {name.lower(): value for name, value in http.client.parse_headers(stream).items()}  # type: ignore[arg-type]
     length = int(headers.get("content-length", 0))

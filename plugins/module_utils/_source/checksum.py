@@ -132,7 +132,8 @@ def _download(options: S3Options, url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=options.read_timeout_seconds, context=context) as answer:  # noqa: S310 - http and https only
             content: bytes = answer.read(MAX_SIDECAR_BYTES + 1)
     except urllib.error.HTTPError as error:
-        headers = {name.lower(): value for name, value in error.headers.items()}
+        with error:  # it is an answer too, with a connection to let go of
+            headers = {name.lower(): value for name, value in error.headers.items()}
         raise from_answer(error.code, "", "", headers, where) from None
     except Exception as error:
         raise from_exception(error, where) from error

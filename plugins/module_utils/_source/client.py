@@ -17,6 +17,7 @@ from .faults import no_credentials
 from .options import S3Options
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3.client import S3Client
 
 
@@ -38,8 +39,6 @@ def connect(options: S3Options) -> Connection:
     """
     try:
         import boto3.session
-        import botocore
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise MissingLibrary("boto3", "boto3") from None
@@ -51,31 +50,42 @@ def connect(options: S3Options) -> Connection:
             region_name=options.region or None,
             profile_name=options.profile or None,
         )
-        config = Config(
-            signature_version=botocore.UNSIGNED if options.anonymous else "s3v4",
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=options.connect_timeout_seconds,
-            read_timeout=options.read_timeout_seconds,
-            max_pool_connections=options.max_connections,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": options.addressing},  # type: ignore[arg-type]  # S3Options has checked it
-        )
-        # None, not True: botocore then honours AWS_CA_BUNDLE.
-        verify = options.ca_bundle or (None if options.validate_certs else False)
-        client = session.client("s3", endpoint_url=options.endpoint_url or None, verify=verify, config=config)
-        client.meta.events.register_first("needs-retry.s3", _stay)
-        found = None if options.anonymous else session.get_credentials()
-        if found is None and not options.anonymous:
-            raise no_credentials()
-        keys = found.get_frozen_credentials() if found else None
+        return Connection(_client(session, options), () if options.anonymous else _secrets(session))
     except BotoCoreError as error:
         raise _refused(error) from None
     except ValueError:  # botocore says so of an endpoint that it cannot parse
         raise BadInput(
             "endpoint_url is not a URL that can be used", hint="write it like https://s3.example.net:9000"
         ) from None
-    return Connection(client, tuple(word for word in (keys or ()) if word))
+
+
+def _client(session: Session, options: S3Options) -> S3Client:
+    import botocore
+    from botocore.config import Config
+
+    config = Config(
+        signature_version=botocore.UNSIGNED if options.anonymous else "s3v4",
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=options.connect_timeout_seconds,
+        read_timeout=options.read_timeout_seconds,
+        max_pool_connections=options.max_connections,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": options.addressing},  # type: ignore[arg-type]  # S3Options has checked it
+    )
+    # None, not True: botocore then honours AWS_CA_BUNDLE.
+    verify = options.ca_bundle or (None if options.validate_certs else False)
+    client = session.client("s3", endpoint_url=options.endpoint_url or None, verify=verify, config=config)
+    client.meta.events.register_first("needs-retry.s3", _stay)
+    return client
+
+
+def _secrets(session: Session) -> tuple[str, ...]:
+    found = session.get_credentials()
+    if found is None:
+        raise no_credentials()
+    keys = found.get_frozen_credentials()
+    return tuple(word for word in (keys.access_key, keys.secret_key, keys.token) if word)
 
 
 def _stay(request_dict: dict[str, Any], **_: object) -> None:

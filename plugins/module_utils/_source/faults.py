@@ -11,6 +11,7 @@ API reference.
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from .._errors import BadInput, Detail, FlydError, Transient, Unsupported
 from .._names import printable
 
+_SIGNATURE = re.compile(r"(signature\W{1,3})[0-9A-Za-z%+/=]{16,}", re.IGNORECASE)
 MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 PASSES = "it usually passes by itself: run again later; when it stays, look at the server"
 
@@ -206,11 +208,11 @@ def retry_after_seconds(value: str) -> float | None:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """``text`` without any of ``secrets``."""
+    """``text`` without any of ``secrets`` and without signatures."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return text
+    return _SIGNATURE.sub(r"\1***", text)
 
 
 def no_credentials() -> FlydError:

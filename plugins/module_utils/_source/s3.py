@@ -178,12 +178,16 @@ class Bucket:
         return True
 
     def _where(self, key: str) -> Where:
-        return Where(self.options.endpoint, self.options.bucket, key, self._made.secrets if self._made else ())
+        # Connected first: without the credentials in hand, they could not be struck from what a server says.
+        return Where(self.options.endpoint, self.options.bucket, key, self._connected().secrets)
 
     def _s3(self) -> S3Client:
+        return self._connected().s3
+
+    def _connected(self) -> Connection:
         if self._made is None:
             self._made = connect(self.options)
-        return self._made.s3
+        return self._made
 
 
 def natural_order(key: str) -> tuple[tuple[int, int, str], ...]:
@@ -194,9 +198,10 @@ def natural_order(key: str) -> tuple[tuple[int, int, str], ...]:
 
 def _info(key: str, answer: Mapping[str, Any], where: Where) -> ObjectInfo:
     etag, size = str(answer.get("ETag", "")), answer.get("ContentLength")
-    if not etag.strip('"') or not isinstance(size, int) or size < 0:
+    has_etag = bool(etag.strip('"'))
+    if not has_etag or not isinstance(size, int) or size < 0:
         raise Unsupported(
-            f"the server announces no {'size' if etag else 'ETag'} of {where}",
+            f"the server announces no {'size' if has_etag else 'ETag'} of {where}",
             hint="flyd.lite needs both to be sure that all bytes are of one object; see the server's or the gateway's settings",
         )
     return ObjectInfo(key, size, etag, _version(answer), _full_sha256(answer, etag))

@@ -1,0 +1,125 @@
+"""fetch.py, run as a program: what it prints, how it ends, and what a killed run leaves to the next one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import kinds
+from tests.faults.proxy import FaultProxy
+from tests.s3.conftest import Stored
+from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY
+
+Store = Callable[..., Stored]
+TOOL = Path(__file__).parents[1] / "tools" / "fetch.py"
+SEGMENT_BYTES = 1 << 20
+CHECKPOINT_BYTES = 16 << 20  # what the tool's defaults let a kill lose at the most
+ENVIRONMENT = {
+    **os.environ,
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+def command(proxy: FaultProxy, key: str, destination: Path, *more: str) -> list[str]:
+    where = ["--bucket", BUCKET, "--endpoint-url", proxy.url, "--segment-size", str(SEGMENT_BYTES), "--backoff", "0.01"]
+    return [sys.executable, str(TOOL), *where, *more, key, str(destination)]
+
+
+def run(argv: list[str], **environment: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(argv, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_success_is_told_in_one_object_and_exit_code_0(proxy: FaultProxy, store: Store, tmp_path: Path) -> None:
+    stored = store(3 * SEGMENT_BYTES + 1)
+    code, said = run(command(proxy, stored.key.value, tmp_path / "archive", "--checksum", f"sha256:{stored.sha256}"))
+    assert (code, said["ok"], said["sha256"], said["trust"]) == (0, True, stored.sha256, "pinned")
+    assert (said["size_bytes"], said["attempts"], said["resumed_bytes"]) == (len(stored.content), 1, 0)
+    assert (tmp_path / "archive").read_bytes() == stored.content
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_a_refusal_is_told_in_one_object_and_exit_code_1(proxy: FaultProxy, tmp_path: Path) -> None:
+    code, said = run(command(proxy, "no-such-key", tmp_path / "archive"))
+    assert (code, said["ok"], said["error_kind"], said["retryable"]) == (1, False, "bad_input", False)
+    assert "there is no object no-such-key" in said["msg"]
+    assert said["hint"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_command_line_ends_with_2(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(TOOL), "--secret-key", "x"], capture_output=True, check=False)
+    assert done.returncode == 2
+
+
+def in_flight(proxy: FaultProxy, at_least: int, running: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 20
+    while proxy.sent_bytes() < at_least:
+        assert running.poll() is None, "the download ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_killed_download_is_gone_on_with_and_only_what_is_missing_is_fetched(
+    proxy: FaultProxy, store: Store, tmp_path: Path
+) -> None:
+    stored = store(48 * SEGMENT_BYTES)
+    argv = command(proxy, stored.key.value, tmp_path / "archive")
+    proxy.plan(kinds.slowed(32 << 20), times=-1)
+    with subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as running:
+        in_flight(proxy, 24 * SEGMENT_BYTES, running)
+        running.send_signal(signal.SIGKILL)
+    assert sorted(os.listdir(tmp_path)) == ["archive.part", "archive.part.state"]
+    progress = json.loads((tmp_path / "archive.part.state").read_text())
+    assert progress["total_bytes"] == len(stored.content)
+    proxy.clear()
+    code, said = run([*argv, "--checksum", f"sha256:{stored.sha256}"])
+    assert (code, said["resumed_bytes"]) == (0, progress["received_bytes"])
+    assert said["resumed_bytes"] >= 24 * SEGMENT_BYTES - CHECKPOINT_BYTES
+    assert proxy.sent_bytes() == len(stored.content) - said["resumed_bytes"]
+    assert (tmp_path / "archive").read_bytes() == stored.content
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_two_runs_do_not_write_to_one_part_file(proxy: FaultProxy, store: Store, tmp_path: Path) -> None:
+    stored = store(4 * SEGMENT_BYTES)
+    argv = command(proxy, stored.key.value, tmp_path / "archive")
+    proxy.plan(kinds.slowed(100_000), times=-1)
+    with subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as running:
+        in_flight(proxy, 1, running)
+        code, said = run(argv)
+        assert (code, said["error_kind"], said["retryable"]) == (1, "busy", True)
+        running.kill()
+    assert sorted(os.listdir(tmp_path)) == ["archive.part", "archive.part.state"]
+
+
+@pytest.fixture
+def secrets_seen(proxy: FaultProxy, store: Store, tmp_path: Path) -> Iterator[str]:
+    """All that a run leaves to be read while its server repeats every header that it was sent, and botocore logs all it can."""
+    token = "flyd-test-session-token-that-nobody-may-print"
+    stored = store(SEGMENT_BYTES)
+    proxy.plan(kinds.echoing_headers, times=-1)
+    argv = command(proxy, stored.key.value, tmp_path / "archive")
+    with subprocess.Popen(argv, env={**ENVIRONMENT, "AWS_SESSION_TOKEN": token}, stdout=-1, stderr=-1) as running:
+        command_line = Path(f"/proc/{running.pid}/cmdline").read_bytes().decode()
+        said, complained = running.communicate()
+    left = "".join(path.read_text(errors="replace") for path in tmp_path.iterdir())
+    assert b'"ok": false' in said
+    return command_line + said.decode() + complained.decode() + left
+
+
+def test_no_secret_is_on_the_command_line_in_the_output_or_in_a_file(secrets_seen: str) -> None:
+    for secret in (SECRET_KEY, "flyd-test-session-token", "Signature="):
+        assert secret not in secrets_seen
