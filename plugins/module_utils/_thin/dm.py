@@ -105,11 +105,11 @@ class DeviceMapper:
         self._dmsetup("resume", name)
 
     def running(self, device: Device) -> Device:
-        """The device, resumed if a run that was cut short left it suspended."""
-        if not device.suspended:
-            return device
-        self.resume(device.name)
-        return self.by_name(device.name) or device
+        """The device, resumed if a run that was cut short left it suspended, and with its node."""
+        if device.suspended:
+            self.resume(device.name)
+        wait_for_node(self.runner, device.name, device.path)
+        return self.by_name(device.name) or device if device.suspended else device
 
     @contextlib.contextmanager
     def suspended(self, name: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ DEFAULT_BLOCK_BYTES = 64 << 10
 METADATA_BYTES_PER_BLOCK = 48  # thin-provisioning.rst, "Setting up a fresh pool device"
 MIN_METADATA_BYTES = 4 * MIB
 MAX_METADATA_BYTES = 255 * (1 << 14) * METADATA_BLOCK_BYTES  # dm-thin-metadata.h: more is not used
-SMALLEST_METADATA_BYTES = 64 << 10  # below this the kernel cannot even format
+SMALLEST_METADATA_BYTES = 256 << 10  # less is full before the first file system is made
 LOW_WATER_PERCENT = 10
 _MANY_BLOCKS = 1 << 20  # from here on larger blocks keep the metadata in memory and small
 
@@ -105,7 +105,7 @@ def _metadata_bytes(given: int | None, blocks: int, warnings: list[str]) -> int:
         return computed
     if given < SMALLEST_METADATA_BYTES or given % METADATA_BLOCK_BYTES:
         raise BadInput(
-            f"a metadata size of {given} bytes is not a multiple of 4 KiB of at least 64 KiB",
+            f"a metadata size of {given} bytes is not a multiple of 4 KiB of at least 256 KiB",
             hint=f"leave metadata_size out: {computed} bytes are right for this pool",
         )
     if given < computed:

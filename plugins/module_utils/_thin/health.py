@@ -15,9 +15,9 @@ from .._errors import CorruptStore, FlydError, NoSpace
 from .dm import DeviceMapper
 from .table import PoolMode, PoolStatus
 
-_REPAIR = (
-    "remove the devices of the pool and the pool's device, copy its metadata, run `thin_check` on it, "
-    "then `thin_repair` into new metadata; e2fsck the volumes before they are used"
+REPAIR = (
+    "remove the devices of the pool and the pool's device, copy its metadata, run `thin_check` on it, then `thin_repair` "
+    "into new metadata (larger, if it was nearly full: that ends like this too); e2fsck the volumes before they are used"
 )
 _MAKE_ROOM = "remove images and snapshots that are not needed, or give the pool a larger"
 
@@ -32,13 +32,13 @@ def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
     if status.mode in (PoolMode.FAIL, PoolMode.ERROR):
         raise CorruptStore(
             f"the pool has failed: the kernel says {status.mode.value}",
-            hint=f"see `dmesg`; {_REPAIR}",
+            hint=f"see `dmesg`; {REPAIR}",
             pool_mode=status.mode.value,
         )
     if status.needs_check:
         raise CorruptStore(
             "the pool's metadata is marked needs_check: a change of it went wrong",
-            hint=_REPAIR,
+            hint=REPAIR,
             pool_mode=status.mode.value,
         )
     if status.mode is PoolMode.RO:
@@ -87,7 +87,7 @@ def _read_only(status: PoolStatus) -> CorruptStore | NoSpace:
         )
     return CorruptStore(
         "the pool is read-only: its metadata could not be written",
-        hint=f"see `dmesg`; {_REPAIR}",
+        hint=f"see `dmesg`; {REPAIR}",
         pool_mode=status.mode.value,
     )
 

@@ -5,6 +5,7 @@
 
 Invariant: one loop device for a file, known by the file's device and inode; a loop's number is never remembered, because after a
 reboot another file may have it. Two loops over one file would show two page caches of the same bytes: refused.
+Direct input/output is not asked for: no gain was measured, and not every file system below can do it.
 """
 
 from __future__ import annotations

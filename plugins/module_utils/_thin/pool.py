@@ -28,7 +28,7 @@ from .backing import (
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
-from .health import blaming_pool, require_healthy, status
+from .health import REPAIR, blaming_pool, require_healthy, status
 from .table import PoolTable
 
 __all__ = [
@@ -212,4 +212,11 @@ class ThinPool:
             ) from None
 
     def _message(self, text: str) -> None:
-        self.dm.message(self.name, text)
+        try:
+            self.dm.message(self.name, text)
+        except IoctlFailed as error:
+            if error.number != errno.EOPNOTSUPP:
+                raise
+            raise CorruptStore(
+                f"pool {self.name} refuses `{text}`: it is read-only or has failed", hint=REPAIR, errno="EOPNOTSUPP"
+            ) from None

@@ -57,7 +57,7 @@ def test_other_block_sizes_are_refused(block_bytes: int) -> None:
         compute_geometry(2 * GIB, block_bytes=block_bytes)
 
 
-@pytest.mark.parametrize("metadata_bytes", [0, 4096, MIB + 1])
+@pytest.mark.parametrize("metadata_bytes", [0, 4096, 255 * KIB, MIB + 1])
 def test_metadata_that_the_kernel_cannot_use_is_refused(metadata_bytes: int) -> None:
     with pytest.raises(BadInput, match="metadata size"):
         compute_geometry(2 * GIB, metadata_bytes)

@@ -49,6 +49,14 @@ def test_a_volume_left_suspended_is_resumed(fake_host: FakeHost, pool: Device) -
     assert not mapped(fake_host, pool).suspended
 
 
+def test_a_volume_whose_node_was_lost_gets_it_back(
+    fake_host: FakeHost, pool: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("module_utils._thin.dmsetup._NODE_SECONDS", 0.05)
+    Path(mapped(fake_host, pool).path).unlink()
+    assert Path(mapped(fake_host, pool).path).exists()
+
+
 def test_a_mapping_that_was_cut_short_is_made_again(fake_host: FakeHost, pool: Device) -> None:
     fake_host.make_half("base-1", UUID)
     assert mapped(fake_host, pool).sectors == 2048
