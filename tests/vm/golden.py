@@ -65,6 +65,7 @@ def _boot_and_save(machine: Machine, base: BaseImage, endpoint: Endpoint) -> Non
         if not daemon.await_end():
             raise LabError(f"QEMU does not end after saving {machine.name}")
     except LabError as error:
-        raise LabError(f"{error}; its console is in {machine.console}") from None
+        advice = "; FLYD_LAB_ACCEL=tcg does without KVM" if machine.accelerator is Accelerator.KVM else ""
+        raise LabError(f"{error}; its console is in {machine.console}{advice}") from None
     finally:
         daemon.kill()
