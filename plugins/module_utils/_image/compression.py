@@ -9,11 +9,10 @@ only where its input ends: bytes behind the compressed data are refused. Media t
 
 from __future__ import annotations
 
-import bz2
 import enum
 import importlib
-import lzma
 import zlib
+from functools import partial
 from typing import Any, Callable, Protocol
 
 from .._errors import Unsupported
@@ -31,7 +30,6 @@ def _optional(name: str) -> Any:
 
 _fast_zlib = _optional("isal.isal_zlib")
 _zstandard = _optional("zstandard")
-_DAMAGE = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, *((_fast_zlib.error,) if _fast_zlib else ()))
 
 _CHUNK_BYTES = 1 << 18
 _MAX_WINDOW_BYTES = 1 << 27  # what the zstd program takes without --long
@@ -86,13 +84,15 @@ def sniff(head: bytes) -> Compression:
 def open_stream(compression: Compression, source: Input, what: str) -> Stream:
     """The decompressed ``source``; raises ``Unsupported`` when this host cannot, ``Untrusted`` from ``read`` for damaged data."""
     if compression is Compression.GZIP:
-        return _Members(source, what, lambda: _ZlibMember((_fast_zlib or zlib).decompressobj(31)))
+        library = _fast_zlib or zlib
+        return _Members(source, what, lambda: _ZlibMember(library.decompressobj(31)), library.error)
     if compression is Compression.XZ:
-        return _Members(
-            source, what, lambda: _BufferedMember(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES))
-        )
+        lzma = _standard("lzma", compression, what)
+        make = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+        return _Members(source, what, lambda: _BufferedMember(make()), lzma.LZMAError)
     if compression is Compression.BZIP2:
-        return _Members(source, what, lambda: _BufferedMember(bz2.BZ2Decompressor()))
+        bz2 = _standard("bz2", compression, what)
+        return _Members(source, what, lambda: _BufferedMember(bz2.BZ2Decompressor()), OSError)
     if _zstandard is None:
         raise Unsupported(
             f"{what} is compressed with zstd, and this Python cannot read that",
@@ -100,6 +100,18 @@ def open_stream(compression: Compression, source: Input, what: str) -> Stream:
             library="zstandard",
         )
     return _Zstd(source, what)
+
+
+def _standard(name: str, compression: Compression, what: str) -> Any:
+    """A module that Python has, unless it was built without; most images need none of them."""
+    module = _optional(name)
+    if module is None:
+        raise Unsupported(
+            f"{what} is compressed with {compression.value}, and this Python was built without its module {name}",
+            hint="use the distribution's own Python, or save the image with gzip",
+            library=name,
+        )
+    return module
 
 
 class _Member(Protocol):
@@ -156,10 +168,11 @@ class _BufferedMember:
 class _Members:
     """Members one behind the other, and zeros behind the last (tapes and some builders pad)."""
 
-    def __init__(self, source: Input, what: str, make: Callable[[], _Member]) -> None:
+    def __init__(self, source: Input, what: str, make: Callable[[], _Member], error: type[Exception]) -> None:
         self._source = source
         self._what = what
         self._make = make
+        self._errors = (error, EOFError, ValueError)
         self._member: _Member | None = make()
         self._pending = b""
 
@@ -180,7 +193,7 @@ class _Members:
         data, self._pending = self._pending, b""
         try:
             return member.output(data, count)
-        except _DAMAGE as error:
+        except self._errors as error:
             raise refused(f"the compressed data of {self._what} is damaged: {error}") from None
 
     def _following(self, rest: bytes) -> _Member | None:

@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 import signal
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
@@ -113,10 +113,23 @@ def _close_all_but(kept: set[int]) -> None:
 
 def _run(checks: Sequence[Check]) -> None:
     # hashlib lets go of the interpreter's lock while it hashes. One CPU is left to those who wait for what we find.
-    largest_first = sorted(checks, key=lambda check: -check.extent.size)
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) - 1)) as pool:
-        for _ in pool.map(_check, largest_first):
-            pass
+    waiting = sorted(checks, key=lambda check: check.extent.size)
+    errors: list[FlydError] = []
+
+    def work() -> None:
+        try:
+            while waiting and not errors:
+                _check(waiting.pop())
+        except FlydError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(max(1, len(os.sched_getaffinity(0)) - 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _check(check: Check) -> None:

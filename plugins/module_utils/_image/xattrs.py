@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from .pax import Records
 from .tar_reader import Kind
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
+_QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _SCHILY_ACL = b"SCHILY.acl."
@@ -60,10 +61,14 @@ def select(records: Records, kind: Kind) -> Selection:
             if decoded is None:
                 dropped += 1
             else:  # bsdtar writes both forms of one attribute; the raw one is exact
-                found.setdefault(unquote_to_bytes(key[len(_LIBARCHIVE) :]), decoded)
+                found.setdefault(_unquoted(key[len(_LIBARCHIVE) :]), decoded)
         elif key.startswith(_SCHILY_ACL):
             dropped += 1
     return _fitting(found, kind, dropped) if found else Selection((), dropped)
+
+
+def _unquoted(name: bytes) -> bytes:
+    return _QUOTED.sub(lambda match: bytes([int(match[1], 16)]), name)
 
 
 def _base64(value: bytes) -> bytes | None:
