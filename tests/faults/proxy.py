@@ -235,6 +235,6 @@ def _read_request(stream: io.BufferedIOBase) -> Request | None:
     first = stream.readline(65536).decode("latin-1").split()
     if len(first) != 3 or not first[0].isalpha():
         return None
-    headers = {name.lower(): value for name, value in http.client.parse_headers(stream).items()}  # type: ignore[arg-type]
+    headers = {name.lower(): value for name, value in http.client.parse_headers(stream).items()}
     length = int(headers.get("content-length", 0))
     return Request(first[0], first[1], headers, stream.read(length) if length else b"")

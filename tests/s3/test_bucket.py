@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -157,13 +157,12 @@ def test_nobody_may_read_a_public_bucket(options: S3Options, store: Store) -> No
 
 
 @pytest.fixture
-def no_credentials_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_credentials_here(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [one for one in os.environ if one.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    return
 
 
 @pytest.mark.usefixtures("no_credentials_here")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -102,6 +103,8 @@ def _refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> Non
 
 
 def _from_sidecar(bucket: Bucket, key: ObjectKey, option: str) -> Digest:
+    if re.fullmatch(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{128}", option):
+        raise BadInput("checksum is a digest without its algorithm", hint="write sha256: (or sha512:) in front of it")
     if "://" not in option:
         content = bucket.read_small(ObjectKey(option), MAX_SIDECAR_BYTES)
     else:

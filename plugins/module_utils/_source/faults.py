@@ -199,7 +199,7 @@ def _asides(fault: Fault, headers: Mapping[str, str], facts: dict[str, Detail]) 
 
 def retry_after_seconds(value: str) -> float | None:
     """The wait of a Retry-After header (RFC 9110, 10.2.3): seconds or a date; ``None`` when there is none that makes sense."""
-    if value.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]+\s*", value):
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
     told = email.utils.parsedate_tz(value) if value else None
     if told is None:

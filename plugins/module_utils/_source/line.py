@@ -82,14 +82,15 @@ def _from_tls(error: ssl.SSLError, where: Where) -> FlydError:
             hint="give the authority that signed it in ca_bundle, and check the host's name and clock",
             endpoint=where.endpoint,
         )
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
+    reason = str(getattr(error, "reason", None) or "closed")  # an error that OpenSSL did not name has no such attribute
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return BadInput(
             f"{where.endpoint} does not speak TLS",
             hint="write http:// in endpoint_url, or the port that has TLS",
             endpoint=where.endpoint,
         )
     return Transient(
-        f"the TLS connection to {where.endpoint} broke ({printable(error.reason or 'closed', 64)})",
+        f"the TLS connection to {where.endpoint} broke ({printable(reason, 64)})",
         hint=PASSES,
         endpoint=where.endpoint,
     )

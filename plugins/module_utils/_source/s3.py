@@ -155,7 +155,7 @@ class Bucket:
 
     def _head(self, key: str, where: Where) -> Mapping[str, Any]:
         try:
-            return self._s3().head_object(Bucket=self.options.bucket, Key=key, ChecksumMode="ENABLED")  # type: ignore[return-value]
+            return self._s3().head_object(Bucket=self.options.bucket, Key=key, ChecksumMode="ENABLED")
         except Exception as error:
             raise from_exception(error, where) from error
 
@@ -193,7 +193,9 @@ class Bucket:
 def natural_order(key: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key by which runs of digits count as numbers: layer2 before layer10."""
     parts = re.split(r"([0-9]+)", key)
-    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part)
+    return tuple(
+        (0, int(part), part) if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts if part
+    )
 
 
 def _info(key: str, answer: Mapping[str, Any], where: Where) -> ObjectInfo:
