@@ -47,7 +47,7 @@ lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
 	$(BIN)/ruff format --check --quiet --diff .
 	$(BIN)/shellcheck tools/*.sh .ci/run
 	$(BIN)/yamllint --strict .
-	PATH=$(BIN):$$PATH $(BIN)/ansible-lint --quiet
+	PATH=$(BIN):$$PATH $(BIN)/ansible-lint -q
 
 types: $(READY) $(COLLECTIONS) ## mypy --strict
 	MYPYPATH=$(COLLECTIONS) $(BIN)/mypy --package ansible_collections.flyd.lite.plugins
