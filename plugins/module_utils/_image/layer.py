@@ -31,6 +31,7 @@ MIN_TIME_NS = -(1 << 31) * 1_000_000_000
 MAX_TIME_NS = ((1 << 34) - (1 << 31)) * 1_000_000_000 - 1
 MAX_MAJOR, MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1  # new_encode_dev() in linux/kdev_t.h
 
+_FILE, _DIRECTORY, _SYMLINK, _HARD_LINK = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.HARD_LINK
 _FILE_TYPES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 
 
@@ -164,20 +165,24 @@ class Layers:
     # From members to inodes
 
     def _inode(self, member: Member, layer: Extent) -> Inode | HardLink:
-        if member.kind is Kind.HARD_LINK:
+        kind = member.kind
+        if kind is _HARD_LINK:
             return HardLink(member.link)
         access = self._shared_access(member)
-        mtime_ns = self._clamped(member.mtime_ns)
-        chosen = xattrs.select(member.records, member.kind) if member.records else xattrs.NONE
+        mtime_ns = member.mtime_ns
+        if not MIN_TIME_NS <= mtime_ns <= MAX_TIME_NS:
+            mtime_ns = min(max(mtime_ns, MIN_TIME_NS), MAX_TIME_NS)
+            self.tally.clamped_times += 1
+        chosen = xattrs.select(member.records, kind) if member.records else xattrs.NONE
         self.tally.dropped_xattrs += chosen.dropped
-        if member.kind is Kind.FILE:
+        if kind is _FILE:
             return File(access, mtime_ns, chosen.kept, layer, member.data, member.size, member.ranges)
-        if member.kind is Kind.DIRECTORY:
+        if kind is _DIRECTORY:
             return Directory(access, mtime_ns, chosen.kept)
-        if member.kind is Kind.SYMLINK:
+        if kind is _SYMLINK:
             check_link_target(member.link, member.name)
             return Symlink(access, mtime_ns, member.link)
-        return Special(access, mtime_ns, _FILE_TYPES[member.kind], _device(member))
+        return Special(access, mtime_ns, _FILE_TYPES[kind], _device(member))
 
     def _shared_access(self, member: Member) -> Access:
         key = (member.mode, member.uid, member.gid)
@@ -187,12 +192,6 @@ class Layers:
                 raise refused(f"it belongs to {member.uid}:{member.gid}, which Linux cannot store", member.name)
             access = self._access[key] = Access(*key)
         return access
-
-    def _clamped(self, mtime_ns: int) -> int:
-        if MIN_TIME_NS <= mtime_ns <= MAX_TIME_NS:
-            return mtime_ns
-        self.tally.clamped_times += 1
-        return min(max(mtime_ns, MIN_TIME_NS), MAX_TIME_NS)
 
 
 def _device(member: Member) -> int:

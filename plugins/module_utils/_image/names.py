@@ -29,14 +29,16 @@ def components(raw: bytes, limits: Limits) -> Path:
         limits.exceeded("path_bytes", len(raw), raw)
     if b"\0" in raw:
         raise refused("its name holds a NUL byte", raw)
-    parts = tuple([part for part in raw.split(b"/") if part not in (b"", b".")])
+    parts = raw.split(b"/")
+    if b"" in parts or b"." in parts:
+        parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
         raise refused("its name has a `..` component", raw)
     if len(parts) > limits.depth:
         limits.exceeded("depth", len(parts), raw)
-    if parts and max(map(len, parts)) > MAX_COMPONENT_BYTES:
+    if len(raw) > MAX_COMPONENT_BYTES and max(map(len, parts), default=0) > MAX_COMPONENT_BYTES:
         raise refused(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
-    return parts
+    return tuple(parts)
 
 
 def check_link_target(target: bytes, member: bytes) -> None:

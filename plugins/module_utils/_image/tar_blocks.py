@@ -14,6 +14,7 @@ from .refusal import Name, refused
 from .tar_header import BLOCK, ZERO_BLOCK, number, padded, parse_header
 
 _WINDOW_BYTES = 32768
+_SMALL_WINDOW_BYTES = 4096
 _SCAN_BYTES = 1 << 20
 _ZEROS = bytes(_SCAN_BYTES)
 _ESTARGZ_INDEX = b"stargz.index.json"
@@ -33,7 +34,9 @@ class Blocks:
         block = self._window[start : start + BLOCK] if start >= 0 else b""
         if len(block) == BLOCK:
             return block
-        self._window = self.extent.read(at, _WINDOW_BYTES)
+        # Behind a large file the next one is mostly large too, and what is read ahead is read in vain.
+        is_near = at <= self._window_at + len(self._window)
+        self._window = self.extent.read(at, _WINDOW_BYTES if is_near else _SMALL_WINDOW_BYTES)
         self._window_at = at
         return self._window[:BLOCK]
 

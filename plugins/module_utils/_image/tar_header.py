@@ -44,7 +44,7 @@ class Header(NamedTuple):
     def full_name(self) -> bytes:
         """The name with the prefix of ustar; GNU tar and v7 keep other things where ustar has the prefix."""
         name = self.name.partition(b"\0")[0]
-        if self.magic[:6] == b"ustar\0" and self.prefix[0]:
+        if self.prefix[0] and self.magic[:6] == b"ustar\0":
             return self.prefix.partition(b"\0")[0] + b"/" + name
         return name
 
@@ -52,13 +52,14 @@ class Header(NamedTuple):
 def parse_header(block: bytes) -> Header | None:
     """The header in ``block`` (512 bytes), or None when its checksum is wrong."""
     header = tuple.__new__(Header, _LAYOUT.unpack(block))  # _make() and __new__() do the same, slower
+    total = _unsigned_sum(block, header.checksum)
+    if header.checksum == b"%06o\0 " % total:  # how nearly everybody writes it
+        return header
     stated = _octal(header.checksum)
     if stated is None or not header.checksum.strip(b" \0"):
         return None
-    if stated == _unsigned_sum(block, header.checksum):
-        return header
     # Some old tars summed signed bytes; GNU tar takes either.
-    return header if stated == _signed_sum(block) else None
+    return header if stated in (total, _signed_sum(block)) else None
 
 
 def _unsigned_sum(block: bytes, checksum: bytes) -> int:
@@ -88,7 +89,10 @@ def number(field: bytes, what: str, member: Name) -> int:
 def _octal(field: bytes) -> int | None:
     digits = field.rstrip(b" \0")
     if digits.isdigit():  # what nearly all fields are
-        return int(digits, 8) if b"8" not in digits and b"9" not in digits else None
+        try:
+            return int(digits, 8)
+        except ValueError:  # an 8 or a 9
+            return None
     match = _OCTAL.fullmatch(field)
     return int(match[1] or b"0", 8) if match else None
 
