@@ -111,16 +111,17 @@ def run(
     except MissingLibrary as error:
         if os.path.exists(VENV_PYTHON) and not has_respawned():
             respawn_module(VENV_PYTHON)
-        result = _failure(error, host)
+        failed: FlydError = error
     except FlydError as error:
-        result = _failure(error, host)
+        failed = error
     except OSError as error:
-        result = _failure(from_os_error(error, "working on this host"), host)
+        failed = from_os_error(error, "working on this host")
     except Exception as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
-        result = _failure(_unexpected(error, host), host)
+        failed = _unexpected(error, host)
     else:
         module.exit_json(**_success(module, outcome, host[0]))
-    module.fail_json(**result)
+        return
+    module.fail_json(**_failure(failed, host))
 
 
 def _work(module: AnsibleModule, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:

@@ -85,7 +85,7 @@ class Digest:
     @classmethod
     def parse(cls, text: str, *, what: str = "the digest") -> Digest:
         """Parse ``algorithm:hex``; raises ``BadInput`` that names ``what`` it was."""
-        algorithm, _, value = text.strip().partition(":")
+        algorithm, _colon, value = text.strip().partition(":")
         digest = cls(algorithm.lower(), value.lower())
         if len(value) != _DIGEST_HEX_LENGTH.get(digest.algorithm, -1) or not re.fullmatch(r"[0-9a-f]+", digest.hex):
             raise BadInput(

@@ -88,7 +88,7 @@ def in_child(work: Callable[[], Json], *, what: str) -> Json:
         os.kill(pid, signal.SIGKILL)
         raise
     finally:
-        _, status = os.waitpid(pid, 0)
+        status = os.waitpid(pid, 0)[1]
     if not answer:
         raise CommandFailed(
             f"the child for {what} ended without an answer (wait status {status})",

@@ -42,15 +42,15 @@ class RemoveSnapshot:
     def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
         """Which devices would go."""
         found = self._found(host)
-        left = [one for one in _snapshots(host, [image]) if one not in [snapshot for _, snapshot in found]]
-        return _without(image, None, left), {"removed": [snapshot.device for _, snapshot in found]}
+        left = [one for one in _snapshots(host, [image]) if one not in [snapshot for _generation, snapshot in found]]
+        return _without(image, None, left), {"removed": [snapshot.device for _generation, snapshot in found]}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove them, one intent each."""
         found = self._found(host)
         for generation, snapshot in found:
             remove_snapshot(host, generation, snapshot)
-        return host.store.image_or_new(self._key), {"removed": [snapshot.device for _, snapshot in found]}
+        return host.store.image_or_new(self._key), {"removed": [snapshot.device for _generation, snapshot in found]}
 
     def _found(self, host: Host) -> list[tuple[Image, Snapshot]]:
         return [
