@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -184,19 +185,25 @@ def test_a_lock_that_somebody_else_has_by_now_is_not_given_back(store: Store) ->
 
 
 def test_who_looks_while_another_takes_the_lock_sees_it_taken(store_path: Path, store: Store) -> None:
-    taker = sqlite3.connect(store_path, isolation_level=None)
-    taker.execute("BEGIN IMMEDIATE")
-    taker.execute("INSERT INTO _busy VALUES (?, ?, ?, ?)", row_of(own_identity()))
+    def take_it_slowly() -> None:
+        taker = sqlite3.connect(store_path, isolation_level=None)
+        taker.execute("BEGIN IMMEDIATE")
+        taker.execute("INSERT INTO _busy VALUES (?, ?, ?, ?)", row_of(own_identity()))
+        os.write(write_end, b"!")
+        time.sleep(0.3)  # long enough for the other to look
+        taker.execute("COMMIT")
+        signal.pause()
+
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        try:
-            held(another(store_path), NAME, timeout_seconds=0).__enter__()
-        except Busy:
-            os._exit(0)
-        finally:
-            os._exit(1)
-    time.sleep(0.3)  # long enough for the other to look
-    taker.execute("COMMIT")
-    taker.close()
-    assert os.waitpid(pid, 0)[1] == 0
-    assert holders(store) == [row_of(own_identity())]
+        take_it_slowly()
+    try:
+        os.read(read_end, 1)
+        mine = another(store_path)
+        with pytest.raises(Busy, match=f"process {pid} "):
+            held(mine, NAME, timeout_seconds=0).__enter__()
+        mine.close()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
