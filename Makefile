@@ -32,8 +32,8 @@ $(COLLECTIONS): tools/collection_link.sh
 demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the archive to PONG
 	@tools/demo.sh $(VENV)
 
-test: static ## Everything: the checks, the unit tests, and the playbooks in a VM
-	@$(PYTHON) -m pytest tests/unit $(wildcard tests/e2e)
+test: static ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in a VM
+	@$(PYTHON) -m pytest tests/unit tests/s3 tests/e2e
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
 

@@ -40,7 +40,7 @@ class Archive:
     def file(self, name: str) -> Extent:
         """The content of the member ``name``, links followed; raises ``Untrusted``."""
         path = self._path(name)
-        for _ in range(_MAX_HOPS + 1):
+        for _hop in range(_MAX_HOPS + 1):
             if path in self.doubles:
                 raise refused("the archive has two members of this name", name)
             if path in self.broken_links:

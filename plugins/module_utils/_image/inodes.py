@@ -75,7 +75,7 @@ class File(Inode):
     @property
     def stored_bytes(self) -> int:
         """The bytes of content that are no holes."""
-        return self.size if self.ranges is None else sum(length for _, length in self.ranges)
+        return self.size if self.ranges is None else sum(length for _offset, length in self.ranges)
 
 
 class Symlink(Inode):

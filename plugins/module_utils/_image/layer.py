@@ -152,7 +152,7 @@ class Layers:
 
     def _link_waiting(self, waiting: dict[Path, Path]) -> None:
         """Make the hard links whose target came behind them; links may wait for links, but not in a long chain."""
-        for _ in range(MAX_HOPS):
+        for _round in range(MAX_HOPS):
             made = [path for path, target in waiting.items() if self.tree.link(path, target)]
             if waiting and not made:
                 path, target = next(iter(waiting.items()))

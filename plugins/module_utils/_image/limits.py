@@ -79,7 +79,7 @@ class Limits:
 
 
 def _split(pair: str) -> tuple[str, str]:
-    name, _, value = pair.partition("=")
+    name, _equals, value = pair.partition("=")
     return name.strip(), value
 
 

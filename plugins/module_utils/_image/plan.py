@@ -139,7 +139,8 @@ def _measure_directory(plan: Plan, directory: Directory) -> None:
     plan.volume_blocks += 1 if entries_bytes <= BLOCK_BYTES - 12 else 2 + entries_bytes * 4 // (3 * BLOCK_BYTES)
     plan.volume_blocks += _xattr_blocks(directory)
     if directory.children:
-        plan.longest_name_bytes = max(plan.longest_name_bytes, max(map(len, directory.children)))
+        longest_here = max(map(len, directory.children))
+        plan.longest_name_bytes = max(plan.longest_name_bytes, longest_here)
 
 
 def _measure_leaf(plan: Plan, inode: Inode) -> None:

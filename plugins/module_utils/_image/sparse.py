@@ -121,7 +121,7 @@ def check_ranges(sparse: SparseFile, stored_bytes: int, member: Name) -> Ranges:
         end = offset + length
     if end > sparse.size:
         raise refused(f"its sparse map reaches to {end}, and the file is {sparse.size} bytes long", member)
-    total = sum(length for _, length in sparse.ranges)
+    total = sum(length for _offset, length in sparse.ranges)
     if total != stored_bytes:
         raise refused(f"its sparse map covers {total} bytes, and the archive holds {stored_bytes}", member)
     return tuple([pair for pair in sparse.ranges if pair[1]])

@@ -123,7 +123,7 @@ def _run(checks: Sequence[Check]) -> None:
         except FlydError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(max(1, len(os.sched_getaffinity(0)) - 1))]
+    threads = [threading.Thread(target=work) for _number in range(max(1, len(os.sched_getaffinity(0)) - 1))]
     for thread in threads:
         thread.start()
     for thread in threads:

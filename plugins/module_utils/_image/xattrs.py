@@ -114,13 +114,13 @@ def _is_acl(value: bytes) -> bool:
     if len(value) < 4 or len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
         return False
     entries = list(struct.iter_unpack("<HHI", value[4:]))
-    tags = [tag for tag, _, _ in entries]
-    if any(permissions > 7 for _, permissions, _ in entries) or tags != sorted(tags):
+    tags = [tag for tag, _permissions, _owner in entries]
+    if any(permissions > 7 for _tag, permissions, _owner in entries) or tags != sorted(tags):
         return False
     if any(tags.count(tag) != 1 for tag in (_ACL_USER_OBJ, _ACL_GROUP_OBJ, _ACL_OTHER)) or tags.count(_ACL_MASK) > 1:
         return False
-    named = [(tag, owner) for tag, _, owner in entries if tag in (_ACL_USER, _ACL_GROUP)]
+    named = [(tag, owner) for tag, _permissions, owner in entries if tag in (_ACL_USER, _ACL_GROUP)]
     known = {_ACL_USER_OBJ, _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_MASK, _ACL_OTHER}
     if set(tags) - known or (named and _ACL_MASK not in tags):
         return False
-    return all(owner != 0xFFFFFFFF for _, owner in named)
+    return all(owner != 0xFFFFFFFF for _tag, owner in named)

@@ -131,8 +131,9 @@ def _download(options: S3Options, url: str) -> bytes:
     if not options.validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
     try:
-        with urllib.request.urlopen(url, timeout=options.read_timeout_seconds, context=context) as answer:  # noqa: S310 - http and https only
+        with opener.open(url, timeout=options.read_timeout_seconds) as answer:
             content: bytes = answer.read(MAX_SIDECAR_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:  # it is an answer too, with a connection to let go of
@@ -149,7 +150,7 @@ def _download(options: S3Options, url: str) -> bytes:
 
 def _without_query(url: str) -> str:
     """``url`` for messages: a query may be a signature, and a user's name may have a password behind it."""
-    head, _, rest = url.partition("://")
+    head, _mark, rest = url.partition("://")
     if not rest:
         return printable(head)
     return printable(f"{head}://{rest.partition('?')[0].partition('#')[0].rpartition('@')[2]}")

@@ -44,7 +44,7 @@ class Follower:
         self._ledger = ledger
         self._options = options
         self._on_progress = on_progress
-        self._hashes = {name: hashlib.new(name) for name in {"sha256", expected.algorithm if expected else "sha256"}}
+        self._hashes = {name: hashlib.new(name) for name in ("sha256", expected.algorithm if expected else "sha256")}
         self._hashed_bytes = 0
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._recorded_bytes = ledger.received_bytes()

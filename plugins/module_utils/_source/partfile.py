@@ -140,7 +140,7 @@ def publish(part_path: str, final_path: str) -> None:
     with file_errors(f"publishing {printable(final_path)}"):
         os.rename(part_path, final_path)
         _forget_state(part_path)
-        for directory in {os.path.dirname(final_path) or ".", os.path.dirname(part_path) or "."}:
+        for directory in sorted({os.path.dirname(final_path) or ".", os.path.dirname(part_path) or "."}):
             sync_directory(directory)
 
 

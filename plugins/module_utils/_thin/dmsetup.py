@@ -56,7 +56,7 @@ def half_made_uuid(runner: Runner, name: str) -> str | None:
         if error.number == errno.ENXIO:
             return None
         raise
-    uuid, _, tables = text.strip().rpartition("|")
+    uuid, _bar, tables = text.strip().rpartition("|")
     return uuid if tables == "None" else None
 
 
