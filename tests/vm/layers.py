@@ -9,20 +9,30 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
+_NODES = "dev/"
+"""Below this is what the container's host puts there; an image only has the directory itself."""
+
 _State = tuple[object, ...]
+
+
+def write_base(tree: Path, layer: Path) -> None:
+    """Write the whole of ``tree``, but nothing below /dev."""
+    with tarfile.open(tree) as tar, tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as out:
+        for member in _members(tar):
+            out.addfile(member, tar.extractfile(member) if member.isreg() else None)
 
 
 def write_difference(older: Path, newer: Path, layer: Path) -> None:
     """Write what is new or changed in tar ``newer``, and whiteouts for what is gone from ``older``."""
     with tarfile.open(older) as before_tar, tarfile.open(newer) as after_tar:
-        before = {_name(member): _state(before_tar, member) for member in before_tar}
-        after = {_name(member): member for member in after_tar}
+        before = {_name(member): _state(before_tar, member) for member in _members(before_tar)}
+        after = {_name(member): member for member in _members(after_tar)}
         with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as out:
             written: set[str] = set()
             for name, member in after.items():
@@ -43,6 +53,10 @@ def write_whiteouts(tree: Path, layer: Path, *, removed: Iterable[str], emptied:
         for name in emptied:
             out.addfile(members[name])
             out.addfile(tarfile.TarInfo(posixpath.join(name, _OPAQUE)))
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    return (member for member in tar if not _name(member).startswith(_NODES))
 
 
 def _name(member: tarfile.TarInfo) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cache import Cache, discard, made_whole
-from layers import write_difference, write_whiteouts
+from layers import write_base, write_difference, write_whiteouts
 from packages import debian_tree, ensure_programs
 from programs import run
 
@@ -23,7 +23,7 @@ _TOOL_TIMEOUT_SECONDS = 300.0
 # The container's network and name are its host's affair, and mmdebstrap copies this one's.
 _FORGET_HOST = '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"'
 _PROVE_REDIS = '--customize-hook=chroot "$1" /usr/bin/redis-server --version'
-_KEEP_LISTS_WITHOUT_NODES = ("--skip=cleanup/apt/lists", "--skip=output/dev", _FORGET_HOST)
+_KEEP_LISTS = ("--skip=cleanup/apt/lists", _FORGET_HOST)
 
 _REMOVED = ("usr/share/doc", "usr/share/man")
 _EMPTIED = ("var/lib/apt/lists",)
@@ -55,14 +55,15 @@ def redis_image(cache: Cache) -> Path:
 
 def _build(work: Path, archive: Path, log: Path) -> None:
     ensure_programs("umoci", "skopeo", log=log)
-    debian, with_redis = work / "debian.tar", work / "with-redis.tar"
-    debian_tree(debian, variant="minbase", include=(), options=_KEEP_LISTS_WITHOUT_NODES, log=log)
-    on_top = (f"--setup-hook=tar-in {shlex.quote(str(debian))} /", *_KEEP_LISTS_WITHOUT_NODES, _PROVE_REDIS)
+    debian, base, with_redis = work / "debian.tar", work / "base.tar", work / "with-redis.tar"
+    debian_tree(debian, variant="minbase", include=(), options=_KEEP_LISTS, log=log)
+    write_base(debian, base)
+    on_top = (f"--setup-hook=tar-in {shlex.quote(str(base))} /", *_KEEP_LISTS, _PROVE_REDIS)
     debian_tree(with_redis, variant="custom", include=("redis-server",), options=on_top, log=log)
     redis, whiteouts = work / "redis.tar", work / "whiteouts.tar"
-    write_difference(debian, with_redis, redis)
+    write_difference(base, with_redis, redis)
     write_whiteouts(with_redis, whiteouts, removed=_REMOVED, emptied=_EMPTIED)
-    _join((debian, redis, whiteouts), work / "oci", archive, log)
+    _join((base, redis, whiteouts), work / "oci", archive, log)
 
 
 def _join(layers: Iterable[Path], layout: Path, archive: Path, log: Path) -> None:

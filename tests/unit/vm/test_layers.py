@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from layers import write_difference, write_whiteouts
+from layers import write_base, write_difference, write_whiteouts
 
 
 def _file(name: str, content: bytes = b"", **more: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -67,6 +67,16 @@ def test_a_link_to_a_changed_file_comes_along(tmp_path: Path) -> None:
     older = _tar(tmp_path / "a", _file("./file", b"1"), link)
     newer = _tar(tmp_path / "b", _file("./file", b"2"), link)
     assert set(_difference(tmp_path, older, newer)) == {"./file", "./link"}
+
+
+def test_the_directory_of_devices_is_kept_without_the_devices(tmp_path: Path) -> None:
+    null = _file("./dev/null", type=tarfile.CHRTYPE)
+    tree = _tar(tmp_path / "a", _directory("./dev"), null, _file("./devices"))
+    write_base(tree, tmp_path / "layer.tar")
+    with tarfile.open(tmp_path / "layer.tar") as tar:
+        assert tar.getnames() == ["./dev", "./devices"]
+    newer = _tar(tmp_path / "b", _directory("./dev"), null, _file("./devices"), _file("./new"))
+    assert set(_difference(tmp_path, tree, newer)) == {"./new"}
 
 
 def test_whiteouts_take_away_by_name_and_by_emptying(tmp_path: Path) -> None:
