@@ -107,8 +107,12 @@ def refused(
 
 def skewed(seconds: float) -> Fault:
     """The server's clock differs: it refuses the signature's time."""
-    date = email.utils.formatdate(time.time() + seconds, usegmt=True)
-    return refused(403, "RequestTimeTooSkewed", headers={"date": date})
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        date = email.utils.formatdate(time.time() + seconds, usegmt=True)
+        return refused(403, "RequestTimeTooSkewed", headers={"date": date})(request, upstream)
+
+    return fault
 
 
 def before(action: Callable[[], object]) -> Fault:
