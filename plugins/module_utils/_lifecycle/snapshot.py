@@ -96,10 +96,10 @@ class Activate:
             return None
         volume = _volume_of(host, snapshot)
         device = host.dm.find(volume.uuid)
-        if device is None or device.read_only != snapshot.read_only or not os.path.exists(snapshot.device):
+        if device is None or device.read_only != snapshot.read_only or not os.path.exists(device.path):
             return None
         self._require_same(snapshot, volume)
-        return None if self._options.access.differs(snapshot.device) else _facts(image, snapshot, volume)
+        return None if self._options.access.differs(device.path) else _facts(image, snapshot, volume)
 
     def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
         """The device is known when the snapshot exists and only has to be mapped."""
@@ -119,8 +119,8 @@ class Activate:
             image, snapshot = self._create(host, pool, image)
         volume = _volume_of(host, snapshot)
         self._require_same(snapshot, volume)
-        map_thin(host, pool, volume, read_only=snapshot.read_only)
-        self._options.access.apply(snapshot.device)
+        device = map_thin(host, pool, volume, read_only=snapshot.read_only)
+        self._options.access.apply(device.path)
         log.update(device=snapshot.device, name=snapshot.name)
         return image, _facts(image, snapshot, volume)
 
