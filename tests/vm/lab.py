@@ -171,18 +171,20 @@ def _add_s3(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of machines: 1 or more")
+    return int(text)
 
 
 def main() -> int:
     options = _parser().parse_args()
     try:
         options.act(Cache.from_environment(os.environ), options)
-    except (LabError, OSError) as error:
+    except LabError as error:
         print(f"lab.py: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"lab.py: {error.filename or 'a file or socket of the lab'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab.py: interrupted", file=sys.stderr)

@@ -116,7 +116,7 @@ class S3:
             )  # fmt: skip
         self.daemon.pid_file.write_text(f"{child.pid}\n")
         self.port_file.write_text(f"{port_of['s3']}\n")
-        self._await_answer(child, port_of["s3"])
+        self._await_service(child, port_of)
 
     def _argv(self, weed: str, port_of: dict[str, int]) -> Iterator[str]:
         yield from (weed, "server", f"-dir={self.data}", f"-ip={ADDRESS}", f"-ip.bind={ADDRESS}")
@@ -133,9 +133,9 @@ class S3:
         for part, port in port_of.items():
             yield from (f"-{part}.port={port}", f"-{part}.port.grpc={port + _GRPC_OFFSET}")
 
-    def _await_answer(self, child: subprocess.Popen[bytes], port: int) -> None:
+    def _await_service(self, child: subprocess.Popen[bytes], port_of: dict[str, int]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        while not _refuses_strangers(port):
+        while not (_refuses_strangers(port_of["s3"]) and _has_volumes(port_of["master"])):
             if child.poll() is not None:
                 raise LabError(f"weed has ended while it came up; see {self.log}")
             if time.monotonic() > deadline:
@@ -146,12 +146,24 @@ class S3:
 
 def _refuses_strangers(port: int) -> bool:
     """True when the gateway answers a request without credentials with 403, as it does once it has its identities."""
+    status, _ = _get(port, "/")
+    return status == http.HTTPStatus.FORBIDDEN
+
+
+def _has_volumes(port: int) -> bool:
+    """True when the master knows a volume server; until then, the gateway answers every GET of an object with 500."""
+    status, body = _get(port, "/dir/status")
+    return status == http.HTTPStatus.OK and bool(json.loads(body)["Topology"]["DataCenters"])
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().status == http.HTTPStatus.FORBIDDEN
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return False
+        return 0, b""
     finally:
         connection.close()
 
