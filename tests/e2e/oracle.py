@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,11 @@ def _apply_whiteouts(layer: Path, tree: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Remove ``path``; its directory keeps the times that a layer gave it, for a whiteout is no change of the directory."""
+    before = path.parent.lstat() if path.parent.is_dir() else None
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+    if before is not None:
+        os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
