@@ -219,7 +219,7 @@ def test_a_node_that_never_appears_is_an_error_that_names_it(
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the killed program's pipes go with the exception
 def test_a_stuck_udev_is_a_time_out_that_names_it(fake_host: FakeHost) -> None:
     fake_host.stick("dmsetup create")
-    hasty = fake_host.device_mapper(Runner(timeout_seconds=2.0, search=fake_host.runner.search))
+    hasty = fake_host.device_mapper(Runner(timeout_seconds=4.0, search=fake_host.runner.search))
     with pytest.raises(CommandFailed, match="udev did not confirm it") as caught:
         hasty.create("one", UUID, TABLE)
     assert caught.value.retryable

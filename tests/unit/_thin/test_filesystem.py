@@ -174,6 +174,31 @@ def test_real_a_full_file_system_is_no_space(disk: Disk) -> None:
         populate(disk.path, disk.mount_point, work)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of which the host's own disk holds 8 MiB only: what is written beyond is lost, after write(2) has returned."""
+    host = tmp_path / "host"
+    host.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", str(host)], check=True)
+    made = Disk(host)
+    yield made
+    made.detach()
+    subprocess.run(["umount", str(host)], check=True)
+
+
+@needs_loops
+def test_real_what_was_lost_after_it_was_written_is_an_error(small_disk: Disk) -> None:
+    make_ext4(Runner(), small_disk.attach(100 * MIB), inodes=10)
+
+    def work(root_fd: int) -> str:
+        fd = os.open("large", os.O_CREAT | os.O_WRONLY, dir_fd=root_fd)
+        os.write(fd, os.urandom(20 * MIB))
+        return "written"
+
+    with pytest.raises(Unsupported, match="syncfs: Input/output error"):
+        populate(small_disk.path, small_disk.mount_point, work)
+
+
 @needs_loops
 def test_real_what_is_no_file_system_cannot_be_mounted(disk: Disk) -> None:
     disk.attach(20 * MIB)

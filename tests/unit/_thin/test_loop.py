@@ -70,6 +70,12 @@ def test_the_file_is_known_by_its_inode_not_by_its_name(fake_host: FakeHost, fil
     assert loop.attach(fake_host.runner, file + ".link", sysfs=fake_host.sysfs).path == made.path
 
 
+def test_a_link_in_the_files_place_does_not_lead_to_the_loop(fake_host: FakeHost, file: str) -> None:
+    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    os.symlink(file, file + ".link")
+    assert loop.find(fake_host.runner, file + ".link", sysfs=fake_host.sysfs) is None
+
+
 def test_two_loops_over_one_file_are_refused(fake_host: FakeHost, file: str) -> None:
     loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     with Kernel.of(str(fake_host.root)) as kernel:
