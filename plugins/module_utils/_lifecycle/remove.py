@@ -123,15 +123,15 @@ class RemoveArchive:
         return Image(id="", object_key=self._key), {"removed": self._archives(host)}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
-        """Forget the key, then remove what no other key needs."""
+        """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
         archives = self._archives(host)
-        with host.store.transaction():
-            for generation in host.store.generations(self._key):
-                host.store.drop(generation)
-        crash_point("remove:forgotten")
         for path in archives:
             remove_file(path)
         forget_parts(host, self._key)
+        crash_point("remove:deleted")
+        with host.store.transaction():
+            for generation in host.store.generations(self._key):
+                host.store.drop(generation)
         return host.store.image_or_new(self._key), {"removed": archives}
 
     def _archives(self, host: Host) -> list[str]:
