@@ -1,16 +1,25 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A store for the tests of this package."""
+"""A store alone, and the whole machine on a simulated host in each of its states.
+
+Two things of the real host have no simulation and are replaced here: mounting a volume (its tree is a directory, see
+tests/unit/fakes/host.py) and BLKFLSBUF, which a volume that is a file does not know. fsync before it is real.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from module_utils._lifecycle.store import Store, open_store
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
+from tests.unit._lifecycle.s3_stand_in import S3StandIn
+
+FIOCLEX = 0x5451  # an ioctl that every descriptor knows and that changes nothing here
 
 
 @pytest.fixture
@@ -26,3 +35,80 @@ def store(store_path: Path) -> Iterator[Store]:
     opened = open_store(str(store_path), writable=True, busy_seconds=0.1)
     yield opened
     opened.close()
+
+
+class Stages:
+    """One machine that is put into any of its states; each is made once."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._made = {"virgin"}
+        self._steps: dict[str, tuple[str, Callable[[], object]]] = {
+            "pooled": ("virgin", machine.pool),
+            "fetched": ("pooled", machine.fetch),
+            "unpacked": ("fetched", machine.unpack),
+            "activated": ("unpacked", machine.snapshot),
+        }
+        machine.save("virgin")
+
+    def at(self, stage: str) -> Machine:
+        """The machine as it is when it has come to ``stage``."""
+        if stage not in self._made:
+            before, step = self._steps[stage]
+            self.at(before)
+            step()
+            self._machine.save(stage)
+            self._made.add(stage)
+        self._machine.restore(stage)
+        self._machine.s3.put(KEY.value, ARCHIVE)
+        self._machine.s3.forget()
+        return self._machine
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
+    pytest.importorskip("ulid", reason="python-ulid is not installed")
+    pytest.importorskip("boto3", reason="boto3 is not installed")
+    with S3StandIn(tmp_path_factory.mktemp("s3")).running() as s3, pytest.MonkeyPatch.context() as patch:
+        s3.put(KEY.value, ARCHIVE)
+        machine = Machine(tmp_path_factory.mktemp("machine") / "host", s3)
+        patch.setattr("module_utils._lifecycle.unpack.populate", machine.fake.populate)
+        patch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
+        yield Stages(machine)
+
+
+@pytest.fixture
+def virgin(stages: Stages) -> Machine:
+    """A host on which nothing was done yet."""
+    return stages.at("virgin")
+
+
+@pytest.fixture
+def pooled(stages: Stages) -> Machine:
+    """A host with a pool."""
+    return stages.at("pooled")
+
+
+@pytest.fixture
+def fetched(stages: Stages) -> Machine:
+    """A host with a pool and an archive."""
+    return stages.at("fetched")
+
+
+@pytest.fixture
+def unpacked(stages: Stages) -> Machine:
+    """A host with a base."""
+    needs_root()
+    return stages.at("unpacked")
+
+
+@pytest.fixture
+def activated(stages: Stages) -> Machine:
+    """A host with a snapshot."""
+    needs_root()
+    return stages.at("activated")
+
+
+def needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("writing a tree with its owners needs root")

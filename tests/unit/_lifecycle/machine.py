@@ -1,0 +1,251 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine on a simulated host: every arrow as its module calls it, killed where a test wants it, and what must hold afterwards.
+
+Invariant: each run has a host of its own (store, runner, device-mapper), as each module is a process of its own. ``save`` and
+``restore`` put the host back as it was at the same paths, so that what is slow to make is made once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from module_utils._host.command import Runner
+from module_utils._host.crash import VARIABLE
+from module_utils._image.unpacking import Limits, Options
+from module_utils._lifecycle.advance import advance
+from module_utils._lifecycle.fetch import Fetch, FetchOptions
+from module_utils._lifecycle.host import Host, Settings
+from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.pool import PoolOptions, ensure_pool
+from module_utils._lifecycle.records import Image, Operation, PoolRecord, Snapshot, Volume, VolumeState
+from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
+from module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
+from module_utils._lifecycle.store import open_store
+from module_utils._lifecycle.teardown import remove_pool
+from module_utils._lifecycle.unpack import Unpack, UnpackOptions
+from module_utils._names import ObjectKey, ShortName
+from module_utils._source.checksum import ChecksumPolicy
+from module_utils._source.s3 import S3Options
+from tests.unit._lifecycle.disk import in_process, picture
+from tests.unit._lifecycle.s3_stand_in import BUCKET, S3StandIn
+from tests.unit.builders import images, tar
+from tests.unit.fakes.host import FakeHost
+
+KEY = ObjectKey("images/redis_latest.tar")
+LAYERS = (
+    tar.tar(tar.directory(b"etc"), tar.file(b"etc/old", b"gone"), tar.file(b"etc/kept", b"kept")),
+    tar.tar(tar.file(b"etc/.wh.old"), tar.file(b"redis-server", b"#!", mode=0o755)),
+)
+ARCHIVE = images.docker_archive(LAYERS)
+OTHER_ARCHIVE = images.docker_archive(LAYERS[:1])
+POOL_BYTES, BASE_BYTES = 8 << 20, 1 << 20
+Work = Callable[[Host], Outcome]
+
+
+class Machine:
+    """A host with the state directory ``state``; the arrows take the options of their modules and default to what suits a test."""
+
+    def __init__(self, root: Path, s3: S3StandIn) -> None:
+        self.fake = FakeHost(root)
+        self.root = root
+        self.state = root / "state"
+        self.s3 = s3
+
+    # Runs
+
+    @contextlib.contextmanager
+    def host(self, *, dry_run: bool = False, pool: str = "pool") -> Iterator[Host]:
+        """A run of its own."""
+        settings = Settings(str(self.state), ShortName(pool), 5.0, 20.0, 0, 0.01)
+        store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=5.0)
+        try:
+            runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
+            yield Host(settings, store, runner, self.fake.device_mapper(runner), dry_run)
+        finally:
+            store.close()
+
+    def run(self, work: Work, *, dry_run: bool = False, pool: str = "pool") -> Outcome:
+        with self.host(dry_run=dry_run, pool=pool) as host:
+            return work(host)
+
+    def killed_at(self, label: str, work: Callable[[], object]) -> None:
+        """Do ``work`` in another process, which a power cut ends at the crash point ``label``."""
+
+        def work_until_killed() -> None:
+            os.environ[VARIABLE] = label
+            work()
+
+        assert in_process(work_until_killed) == signal.SIGKILL, f"{label} was not reached"
+
+    # The arrows
+
+    def pool(self, *, dry_run: bool = False, **given: Any) -> Outcome:
+        """flyd_pool."""
+        chosen = {
+            "name": "pool",
+            "data": "",
+            "metadata": "",
+            "is_loop": True,
+            "data_bytes": POOL_BYTES,
+            "metadata_bytes": 1 << 20,
+            "block_bytes": None,
+            "low_water_blocks": None,
+            "error_if_no_space": True,
+            "min_free_percent": 0,
+            **given,
+        }
+        options = PoolOptions(**{**chosen, "name": ShortName(chosen["name"])})
+        return self.run(lambda host: ensure_pool(host, options), dry_run=dry_run, pool=chosen["name"])
+
+    def fetch(
+        self,
+        *,
+        dry_run: bool = False,
+        key: ObjectKey = KEY,
+        checksum: str = "",
+        policy: str = "first_use",
+        max_bytes: int = 1 << 30,
+    ) -> Outcome:
+        """flyd_fetch."""
+        source = S3Options(bucket=BUCKET, endpoint_url=self.s3.url, region="us-east-1", anonymous=True)
+        arrow = Fetch(FetchOptions(key, source, checksum, ChecksumPolicy(policy), max_bytes))
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
+
+    def unpack(self, *, dry_run: bool = False, key: ObjectKey = KEY, size_bytes: int = BASE_BYTES) -> Outcome:
+        """flyd_unpack."""
+        arrow = Unpack(UnpackOptions(key, size_bytes, Options(limits=Limits(), spool_directory="")))
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
+
+    def snapshot(
+        self,
+        name: str = "default",
+        *,
+        dry_run: bool = False,
+        key: ObjectKey = KEY,
+        size_bytes: int = 0,
+        read_only: bool = False,
+        access: NodeAccess | None = None,
+        pool: str = "pool",
+    ) -> Outcome:
+        """flyd_snapshot."""
+        options = SnapshotOptions(key, ShortName(name), size_bytes, read_only, access or NodeAccess())
+        return self.run(lambda host: advance(host, key, Activate(options)), dry_run=dry_run, pool=pool)
+
+    # The way back
+
+    def remove_snapshot(self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY) -> Outcome:
+        """flyd_snapshot, state absent."""
+        return self.run(lambda host: advance(host, key, RemoveSnapshot(key.value, name)), dry_run=dry_run)
+
+    def remove_base(self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False) -> Outcome:
+        """flyd_unpack, state absent."""
+        return self.run(lambda host: advance(host, key, RemoveBase(key.value, force=force)), dry_run=dry_run)
+
+    def remove_archive(self, *, dry_run: bool = False, key: ObjectKey = KEY) -> Outcome:
+        """flyd_fetch, state absent."""
+        return self.run(lambda host: advance(host, key, RemoveArchive(key.value)), dry_run=dry_run)
+
+    def remove_pool(self, name: str = "pool", *, dry_run: bool = False, force: bool = False) -> Outcome:
+        """flyd_pool, state absent."""
+        return self.run(lambda host: remove_pool(host, ShortName(name), force=force), dry_run=dry_run, pool=name)
+
+    # What there is
+
+    def records(self, record: type[Any]) -> list[Any]:
+        """The rows of a table."""
+        with self.host(dry_run=True) as host:
+            return host.store.all(record)
+
+    def image(self, key: ObjectKey = KEY) -> Image | None:
+        with self.host(dry_run=True) as host:
+            return host.store.image(str(key))
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        return [json.loads(line) for line in (self.state / "log" / "flyd.jsonl").read_text().splitlines()]
+
+    def everything(self) -> dict[str, object]:
+        """All that may change: files of the state directory, devices, loops, thin ids. Equal before and after: nothing was written."""
+        pools = [name for name, device in self.fake.devices().items() if " thin-pool " in (device["table"] or "")]
+        return {
+            "files": picture(self.state) if self.state.exists() else {},
+            "devices": self.fake.devices(),
+            "loops": self.fake.loops(),
+            "thin ids": {name: self.fake.thin_ids(name) for name in pools},
+        }
+
+    def left_over(self) -> list[str]:
+        """Everything that contradicts the invariants of a host at rest; empty when all is well."""
+        volumes, snapshots, pools = self.records(Volume), self.records(Snapshot), self.records(PoolRecord)
+        uuids = {pool.uuid for pool in pools} | {
+            volume.uuid for volume in volumes if volume.ulid in {snapshot.ulid for snapshot in snapshots}
+        }
+        checks = {
+            "thin ids of the pool and of the store": (
+                {pool.name: self.fake.thin_ids(pool.name) for pool in pools},
+                {pool.name: {one.thin_id for one in volumes if one.pool_id == pool.id} for pool in pools},
+            ),
+            "volumes in work": ([one for one in volumes if one.state is not VolumeState.LIVE], []),
+            "pools in work": ([one for one in pools if not one.formatted], []),
+            "open intents": (self.records(Operation), []),
+            "mapped devices": ({device["uuid"] for device in self.fake.devices().values()}, uuids),
+            "loops": (sorted(self.fake.loops().values()), sorted(path for one in pools for path in self.files_of(one))),
+            "archives": (self.files_in("archives"), sorted({image.sha256 for image in self.records(Image)})),
+            "spool": (self.files_in("spool"), []),
+            "mnt": (self.files_in("mnt"), []),
+            "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),
+        }
+        with self.host(dry_run=True) as host:
+            checks["locks"] = (host.store.rows("SELECT name FROM _busy"), [])
+            checks["integrity"] = (host.store.rows("PRAGMA integrity_check"), [("ok",)])
+        return [f"{what}: {have}, not {want}" for what, (have, want) in checks.items() if have != want]
+
+    def files_in(self, directory: str) -> list[str]:
+        return sorted(path.name for path in (self.state / directory).glob("*"))
+
+    def files_of(self, pool: PoolRecord) -> list[str]:
+        return [pool.data, pool.metadata] if pool.is_loop else []
+
+    def tree_of(self, volume: Volume) -> dict[str, bytes]:
+        """Path and content of the files on a volume of the only pool."""
+        [tree] = self.root.glob(f"volumes/*/{volume.thin_id}.tree")
+        return {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+
+    # Stages
+
+    def save(self, name: str) -> None:
+        """Keep the host as it is."""
+        _copy(self.root, self.root.with_name(f"saved-{name}"))
+
+    def restore(self, name: str) -> None:
+        """Put the host back as it was when it was saved under ``name``."""
+        shutil.rmtree(self.root)
+        _copy(self.root.with_name(f"saved-{name}"), self.root)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a tree with its holes: volumes and backing files are nearly empty."""
+    shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
+
+
+def _copy_file(source: str, target: str) -> None:
+    if os.stat(source).st_size < 1 << 16:
+        shutil.copy2(source, target)
+        return
+    with open(source, "rb") as old, open(target, "wb") as new:
+        while chunk := old.read(1 << 16):
+            if chunk.strip(b"\0"):
+                new.write(chunk)
+            else:
+                new.seek(len(chunk), os.SEEK_CUR)
+        new.truncate()
+    shutil.copystat(source, target)

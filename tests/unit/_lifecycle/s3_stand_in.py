@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""As much of an S3 server as the machine asks for: HEAD and GET of files below a directory, with ranges and If-Match.
+
+Invariant: it runs in a process of its own, so that a test may fork without carrying its threads along, and ends with the tests. What S3
+really does is tested with a real server; here only the machine's own steps are of interest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from module_utils._host.command import die_with_parent
+
+BUCKET = "images-of-tests"
+
+
+class S3StandIn:
+    """One bucket. ``requests`` tells what was asked since the last ``forget``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._objects = directory / "objects"
+        self._log = directory / "requests"
+        self._objects.mkdir()
+        self.forget()
+        self.url = ""
+
+    def put(self, key: str, content: bytes) -> None:
+        path = self._objects / key.replace("/", "%")
+        path.write_bytes(content)
+
+    def delete(self, key: str) -> None:
+        (self._objects / key.replace("/", "%")).unlink()
+
+    def get(self, key: str) -> bytes | None:
+        path = self._objects / key.replace("/", "%")
+        return path.read_bytes() if path.exists() else None
+
+    def requests(self) -> list[str]:
+        """Method and key of every request, in order."""
+        return self._log.read_text().splitlines()
+
+    def forget(self) -> None:
+        self._log.write_text("")
+
+    def note(self, line: str) -> None:
+        with self._log.open("a") as log:
+            log.write(f"{line}\n")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[S3StandIn]:
+        """Serve until the block ends."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"bucket": self}))
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        set_death_signal = die_with_parent()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                set_death_signal()
+                server.serve_forever()
+            finally:
+                os._exit(1)
+        server.server_close()
+        try:
+            yield self
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    bucket: S3StandIn
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+    def _answer(self, *, with_body: bool) -> None:
+        bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
+        self.bucket.note(f"{self.command} {key}")
+        content = self.bucket.get(key) if bucket == BUCKET else None
+        if content is None:
+            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", {}, with_body)
+            return
+        etag = f'"{hashlib.md5(content).hexdigest()}"'
+        if self.headers.get("If-Match", etag) != etag:
+            self._send(412, b"<Error><Code>PreconditionFailed</Code></Error>", {}, with_body)
+            return
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None:
+            self._send(200, content, {"ETag": etag}, with_body)
+            return
+        first, last = int(asked[1]), int(asked[2])
+        part = {"ETag": etag, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        self._send(206, content[first : last + 1], part, with_body)
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str], with_body: bool) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content)
