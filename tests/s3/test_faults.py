@@ -7,6 +7,7 @@ gives the object's bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -427,6 +428,25 @@ def test_a_disk_that_fills_up_does_not_matter_once_the_space_is_reserved(
         assert host.final.read_bytes() == stored.content
         hog.unlink()
         assert_next_run_is_right(host, proxy, stored)
+
+
+# F37: fsync fails
+
+
+def test_bytes_that_cannot_be_synced_are_not_published(
+    host: Host, proxy: FaultProxy, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        broken.setattr("module_utils._source.partfile.sync_directory", lambda path: None)
+        error = refusal(host, stored)
+    assert (error.kind, error.retryable) == (ErrorKind.UNSUPPORTED, False)
+    assert "syncing the download" in error.msg
+    assert host.files() == []
+    assert_next_run_is_right(host, proxy, stored)
 
 
 # A server that knows less, or a gateway that gets it wrong

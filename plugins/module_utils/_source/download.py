@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from .._errors import BadInput, FlydError, Untrusted
 from .._host.retry import Retry
 from .._names import Digest, printable
+from .flusher import Flusher
 from .follower import Follower, Progress, ResumeMismatch
 from .ledger import Ledger
-from .partfile import Received, discard, load, open_part, publish
+from .partfile import discard, open_part, publish
 from .patience import DownloadOptions, Patience
 from .receiver import Receiver
-from .s3 import Bucket, ObjectChanged, ObjectInfo, RangesRefused
+from .s3 import Bucket, ObjectInfo, RangesRefused
 
 __all__ = ["DownloadOptions", "Downloaded", "discard", "download", "publish"]
 
@@ -81,12 +82,7 @@ def download(
     begun = time.monotonic()
     patience = Patience(retry, (options or DownloadOptions()).deadline_seconds)
     job = _Job(bucket, info, part_path, expected, retry, options or DownloadOptions(), on_progress)
-    try:
-        sha256, resumed = _verified(job, patience)
-    except FlydError as error:
-        if not error.retryable or isinstance(error, ObjectChanged) or load(part_path, info) == Received():
-            discard(part_path)
-        raise
+    sha256, resumed = _verified(job, patience)
     seconds = time.monotonic() - begun
     return Downloaded(
         sha256, info.size_bytes, info.etag, seconds, 1 + patience.repeated, patience.waited_seconds, resumed
@@ -100,19 +96,20 @@ def _verified(job: _Job, patience: Patience) -> tuple[str, int]:
         discard(job.part_path)
         patience.repeated += 1
         found, resumed = _complete(job, patience, resume=False)
-        _refuse_wrong(job.info, job.expected, found[job.expected.algorithm])
+        _refuse_wrong(job, job.expected, found[job.expected.algorithm])
     return found["sha256"], resumed
 
 
-def _refuse_wrong(info: ObjectInfo, expected: Digest, found: str) -> None:
+def _refuse_wrong(job: _Job, expected: Digest, found: str) -> None:
     if found == expected.hex:
         return
+    discard(job.part_path)
     raise Untrusted(
-        f"{printable(info.key)} has {expected.algorithm}:{found}, but must have {expected}; it was downloaded twice",
+        f"{printable(job.info.key)} has {expected.algorithm}:{found}, but must have {expected}; it was downloaded twice",
         hint="the object is not the one that the checksum belongs to, or it is damaged where it is stored: ask its publisher",
         expected=str(expected),
         found=f"{expected.algorithm}:{found}",
-        key=printable(info.key),
+        key=printable(job.info.key),
     )
 
 
@@ -144,13 +141,12 @@ def _one_pass(job: _Job, patience: Patience, *, resume: bool, ranged: bool) -> t
         ledger = Ledger(size_bytes, segment_bytes, [(0, part.received.hashed_bytes), *part.received.spans])
         resumed_bytes = ledger.received_bytes()
         follower = Follower(part, ledger, job.expected, job.options, job.on_progress)
-        streams = min(job.options.streams, -(-(size_bytes - resumed_bytes) // segment_bytes))
+        receiver = Receiver(job.bucket, part, ledger, patience, job.options, resumable=ranged)
+        flusher = Flusher(part, ledger)
         try:
-            with Receiver(
-                job.bucket, part, ledger, patience, job.options, streams=streams, resumable=ranged
-            ) as receiver:
+            with flusher, receiver:
                 follower.follow(receiver, patience)
         finally:
             follower.checkpoint()
-        part.sync()
+        flusher.sync()
         return follower.digests(), resumed_bytes

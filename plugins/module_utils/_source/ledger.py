@@ -31,7 +31,9 @@ class Ledger:
     def __init__(self, size_bytes: int, segment_bytes: int, have: Iterable[Span] = ()) -> None:
         self.size_bytes = size_bytes
         self.segments = list(_segments(size_bytes, segment_bytes, merged(have)))
-        self._unclaimed = iter([one for one in self.segments if one.next_byte < one.end_byte])
+        missing = [one for one in self.segments if one.next_byte < one.end_byte]
+        self.missing_segments = len(missing)
+        self._unclaimed = iter(missing)
         self._lock = threading.Lock()
         self._cursor = 0
 

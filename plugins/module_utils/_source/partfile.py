@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .._errors import Busy, NoSpace, Unsupported
+from .._errors import Busy, FlydError, NoSpace, Unsupported
 from .._host.files import file_errors, free_bytes, sync_directory
 from .._host.process import boot_id
 from .._names import printable
 from .ledger import Span, merged
-from .s3 import ObjectInfo
+from .s3 import ObjectChanged, ObjectInfo
 
 STATE_SUFFIX = ".state"
 _NEW_SUFFIX = ".state.new"
@@ -96,21 +96,35 @@ class PartFile:
 def open_part(path: str, info: ObjectInfo, *, resume: bool) -> Iterator[PartFile]:
     """Open or make the part file (0600) and reserve its space; what an earlier run left of the same object is kept when ``resume``.
 
-    Raises ``NoSpace`` before anything is downloaded, and ``Busy`` when another process has it open for writing.
+    An error on the way removes it, unless a later run can go on with it. Raises ``NoSpace`` before anything is downloaded, and
+    ``Busy`` when another process has it open for writing: then it is that one's, and stays.
     """
     with file_errors(f"opening {printable(path)}"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _take(fd, path)
-        received = load(path, info) if resume else Received()
-        if not received.hashed_bytes and not received.spans:
-            with file_errors(_WHAT):
-                os.ftruncate(fd, 0)
-            _forget_state(path)
-        _reserve(fd, path, info.size_bytes)
-        yield PartFile(path, info, fd, received)
+        try:
+            received = _kept(fd, path, info) if resume else _begun_anew(fd, path)
+            _reserve(fd, path, info.size_bytes)
+            yield PartFile(path, info, fd, received)
+        except FlydError as error:
+            if not error.retryable or isinstance(error, ObjectChanged) or load(path, info) == Received():
+                discard(path)
+            raise
     finally:
         os.close(fd)
+
+
+def _kept(fd: int, path: str, info: ObjectInfo) -> Received:
+    received = load(path, info)
+    return received if received != Received() else _begun_anew(fd, path)
+
+
+def _begun_anew(fd: int, path: str) -> Received:
+    with file_errors(_WHAT):
+        os.ftruncate(fd, 0)
+    _forget_state(path)
+    return Received()
 
 
 def load(path: str, info: ObjectInfo) -> Received:

@@ -35,7 +35,6 @@ class Receiver:
         patience: Patience,
         options: DownloadOptions,
         *,
-        streams: int,
         resumable: bool,
     ) -> None:
         self._bucket = bucket
@@ -47,6 +46,7 @@ class Receiver:
         self._bodies: set[Body] = set()
         self._lock = threading.Lock()
         self.stop = threading.Event()
+        streams = min(options.streams, ledger.missing_segments)
         self._threads = [
             threading.Thread(target=self._work, name=f"download-{number}", daemon=True) for number in range(streams)
         ]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import Busy, FlydError, NoSpace, Unsupported
+from module_utils._errors import Busy, FlydError, NoSpace, Transient, Unsupported, Untrusted
 from module_utils._source import partfile
 from module_utils._source.partfile import Received, discard, load, open_part, publish
-from module_utils._source.s3 import ObjectInfo
+from module_utils._source.s3 import ObjectChanged, ObjectInfo
 
 INFO = ObjectInfo("archive.tar", 1000, '"etag"')
 GOOD = Received(100, "ab" * 32, ((0, 100), (300, 400)))
@@ -126,9 +126,32 @@ def test_a_fifo_is_refused(part: Path) -> None:
         pass
 
 
-def test_a_part_that_another_holds_open_is_busy(part: Path) -> None:
-    with open_part(str(part), INFO, resume=True), pytest.raises(Busy), open_part(str(part), INFO, resume=True):
-        pass
+def test_a_part_that_another_holds_open_is_busy_and_stays_its_own(part: Path) -> None:
+    with open_part(str(part), INFO, resume=True):
+        with pytest.raises(Busy), open_part(str(part), INFO, resume=True):
+            pass
+        assert part.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [Untrusted("wrong", hint=""), ObjectChanged("replaced", hint="")], ids=["for good", "replaced"]
+)
+def test_an_error_that_no_run_can_go_on_from_leaves_nothing(saved: Path, error: FlydError) -> None:
+    with pytest.raises(type(error)), open_part(str(saved), INFO, resume=True):
+        raise error
+    assert os.listdir(saved.parent) == []
+
+
+def test_an_error_that_passes_leaves_what_was_received(saved: Path) -> None:
+    with pytest.raises(Transient), open_part(str(saved), INFO, resume=True):
+        raise Transient("busy", hint="")
+    assert load(str(saved), INFO) == GOOD
+
+
+def test_an_error_that_passes_leaves_no_file_of_which_nothing_was_received(part: Path) -> None:
+    with pytest.raises(Transient), open_part(str(part), INFO, resume=True):
+        raise Transient("busy", hint="")
+    assert os.listdir(part.parent) == []
 
 
 def test_an_object_that_does_not_fit_is_told_before_anything_is_written(part: Path) -> None:
@@ -136,7 +159,7 @@ def test_an_object_that_does_not_fit_is_told_before_anything_is_written(part: Pa
     with pytest.raises(NoSpace) as caught, open_part(str(part), huge, resume=True):
         pass
     assert caught.value.details["needed_bytes"] == 1 << 60
-    assert part.stat().st_size == 0
+    assert os.listdir(part.parent) == []
 
 
 def test_publishing_leaves_the_final_name_alone(saved: Path, tmp_path: Path) -> None:
