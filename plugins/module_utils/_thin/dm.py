@@ -77,7 +77,8 @@ class DeviceMapper:
             self._dmsetup("remove", name)
             self._dmsetup(*argv)
         except CommandFailed as error:
-            raise self._not_confirmed(name, uuid, error) from None
+            device = self.find(uuid)
+            raise _unconfirmed(name, "made", error, is_done=device is not None and device.sectors > 0) from None
         return self._read_back(name, uuid)
 
     def remove(self, name: str) -> bool:
@@ -176,18 +177,6 @@ class DeviceMapper:
         self._dmsetup("remove", name)
         return True
 
-    def _not_confirmed(self, name: str, uuid: str, error: CommandFailed) -> FlydError:
-        """``error``, or what it means when time was up although the device is there."""
-        device = self.find(uuid)
-        if "returncode" in error.details or device is None or not device.sectors:
-            return error
-        return CommandFailed(
-            f"device {name} is made, but udev did not confirm it in time: {error.msg}",
-            hint="see `dmsetup udevcookies` and systemd-udevd; running again goes on with the device that is there",
-            retryable=True,
-            device=name,
-        )
-
     def _read_back(self, name: str, uuid: str) -> Device:
         device = self.by_name(name)
         if device is None or device.uuid != uuid or not device.sectors or device.suspended:
@@ -210,6 +199,8 @@ class DeviceMapper:
                 ) from None
             if error.number != errno.ENXIO:  # gone already is what was wanted
                 raise
+        except CommandFailed as error:
+            raise _unconfirmed(device.name, "removed", error, is_done=self.find(device.uuid) is None) from None
 
 
 def _refuse_foreign(device: Device) -> None:
@@ -219,3 +210,15 @@ def _refuse_foreign(device: Device) -> None:
             hint="it is left alone; remove or rename it if it is not needed, or choose another name",
             device=device.name,
         )
+
+
+def _unconfirmed(name: str, what: str, error: CommandFailed, *, is_done: bool) -> CommandFailed:
+    """``error``, or what it means when time was up although the kernel had done its part."""
+    if "returncode" in error.details or not is_done:
+        return error
+    return CommandFailed(
+        f"device {name} is {what}, but udev did not confirm it in time: {error.msg}",
+        hint="see `dmsetup udevcookies` and systemd-udevd; running again goes on from there",
+        retryable=True,
+        device=name,
+    )

@@ -218,12 +218,18 @@ def test_a_node_that_never_appears_is_an_error_that_names_it(
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the killed program's pipes go with the exception
 def test_a_stuck_udev_is_a_time_out_that_names_it(fake_host: FakeHost) -> None:
-    fake_host.stick("dmsetup create")
     hasty = fake_host.device_mapper(Runner(timeout_seconds=4.0, search=fake_host.runner.search))
-    with pytest.raises(CommandFailed, match="udev did not confirm it") as caught:
+    fake_host.stick("dmsetup create")
+    with pytest.raises(CommandFailed, match="device one is made, but udev did not confirm it") as caught:
         hasty.create("one", UUID, TABLE)
     assert caught.value.retryable
     assert fake_host.dm.find(UUID) is not None
+    fake_host.stick("dmsetup remove")
+    hasty.busy.attempts = 1
+    with pytest.raises(CommandFailed, match="device one is removed, but udev did not confirm it") as caught:
+        hasty.remove("one")
+    assert caught.value.retryable
+    assert fake_host.dm.find(UUID) is None
     del caught
     gc.collect()
 
