@@ -128,7 +128,7 @@ class Kernel:
             raise KernelError(errno.EINVAL, "reload")
         if fields[2] == "thin-pool":
             fields[3:5] = [self.block_number(fields[3]), self.block_number(fields[4])]
-            self.open_pool(fields)
+            self.open_pool(name, fields)
         elif fields[2] == "thin":
             fields[3] = self.block_number(fields[3])
             if str(int(fields[4])) not in self.metadata(self.pool_of(fields))["thins"]:
@@ -165,7 +165,10 @@ class Kernel:
 
     # Pools
 
-    def open_pool(self, fields: list[str]) -> None:
+    def open_pool(self, name: str, fields: list[str]) -> None:
+        others = [str(device["table"]).split() for other, device in self.devices.items() if other != name]
+        if any(table[2:4] == ["thin-pool", fields[3]] for table in others):
+            raise KernelError(errno.EBUSY, "reload")
         path = self.file_behind(fields[3])
         with open(path, "r+b") as file:
             block = file.read(4096)
@@ -181,14 +184,14 @@ class Kernel:
                 }
                 self.write_metadata(file, data)
             elif SUPERBLOCK.unpack_from(block)[4] != MAGIC:
-                raise KernelError(errno.EILSEQ, "reload")
+                raise KernelError(errno.ENOTBLK, "reload")
 
     def pool_of(self, fields: list[str]) -> list[str]:
         """The table of the pool that a thin table names."""
         for device in self.devices.values():
             if f"{MAJOR}:{device['minor']}" == fields[3] and device["table"] and " thin-pool " in device["table"]:
                 return str(device["table"]).split()
-        raise KernelError(errno.EINVAL, "reload")
+        raise KernelError(errno.ENODEV, "reload")
 
     def metadata(self, pool: list[str]) -> State:
         with open(self.file_behind(pool[3]), "rb") as file:
@@ -226,7 +229,7 @@ class Kernel:
             return f"{MAJOR}:{self.devices[name]['minor']}"
         if name.startswith("loop") and name[4:] in self.loops:
             return f"{LOOP_MAJOR}:{name[4:]}"
-        raise KernelError(errno.EINVAL, "reload")
+        raise KernelError(errno.ENODEV, "reload")
 
     def file_behind(self, number: str) -> str:
         major, minor = number.split(":")
