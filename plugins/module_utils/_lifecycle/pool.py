@@ -11,6 +11,7 @@ never written over.
 from __future__ import annotations
 
 from .._errors import BadInput, CorruptStore, OutOfOrder, doing
+from .._names import ShortName
 from .._thin.pool import (
     activate,
     deactivate,
@@ -23,6 +24,7 @@ from .outcome import Facts, Outcome, pool_view
 from .pool_making import PoolOptions, make_pool, spec_of
 from .records import Operation, OperationKind, PoolRecord
 from .settle import abandoned, settle
+from .volumes import check_transaction, pool_lock
 
 
 def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
@@ -32,7 +34,7 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
         pool = host.store.pool(options.name.value)
         if pool is not None:
             _refuse_torn(host, pool)
-        if pool is not None and not abandoned(host) and is_active(host, pool):
+        if pool is not None and pool.formatted and not abandoned(host) and is_active(host, pool):
             _require_same(pool, options)
             now = status(host.dm, pool.name)
             if now.transaction_id == pool.transaction_id:
@@ -48,8 +50,12 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
         _require_same(pool, options)
         if pool.formatted and is_active(host, pool):
             settle(host)
-            # Another run may be inside a step, so the pool may be one ahead; volumes.check_transaction judges that under its lock.
-            return _found(host, pool, options, status(host.dm, pool.name))
+            found = _found(host, pool, options, status(host.dm, pool.name))
+            if not host.dry_run:  # without the lock, another run's step would look like a pool of another time
+                with host.lock(pool_lock(pool)):
+                    check_transaction(host, pool)
+            return found
+    _refuse_foreign(host, options.name, pool)
     if host.dry_run:
         return _predicted(host, options, pool)
     before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
@@ -68,7 +74,8 @@ def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     if not was_active:
         activate(host.dm, host.runner, spec_of(pool), may_format=False)
     now = status(host.dm, pool.name)
-    if now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
+    has_failed = now.total_data_blocks == 0  # the kernel tells no numbers then; require_healthy says so
+    if not has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
         if not was_active:
             deactivate(host.dm, host.runner, spec_of(pool))
         raise CorruptStore(
@@ -115,13 +122,16 @@ def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) 
     return Outcome(view, view, False, _facts(pool, options, now), tuple(host.settled))
 
 
-def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Outcome:
-    found = host.dm.by_name(options.name.value)
+def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> None:
+    found = host.dm.by_name(name.value)
     if found is not None and (pool is None or found.uuid != pool.uuid):
         raise OutOfOrder(
             f"a device-mapper device named {found.name} exists and is not ours (UUID {found.uuid or 'none'})",
             hint="choose another name for the pool, or remove that device if nobody needs it",
         )
+
+
+def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Outcome:
     geometry = options.geometry()
     after = (
         pool_view(pool, active=True)

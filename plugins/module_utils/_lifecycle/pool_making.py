@@ -9,18 +9,22 @@ has made by then, the next one goes on with it; metadata that holds a superblock
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
 from dataclasses import dataclass
 
-from .._errors import BadInput
+from .._errors import BadInput, FlydError
 from .._host.crash import crash_point
+from .._host.files import remove_file
 from .._names import ShortName, new_ulid
 from .._thin.geometry import Geometry, compute_geometry
-from .._thin.pool import Backing, PoolSpec, ThinPool, activate, allocate_files, metadata_is_blank, status
+from .._thin.pool import Backing, PoolSpec, ThinPool, activate, allocate_files, deactivate, metadata_is_blank, status
 from .host import Host
 from .records import OperationKind, PoolRecord
+
+_FORGET_INTENTS = "DELETE FROM operations WHERE kind=? AND subject=?"
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,45 @@ class PoolOptions:
 
 
 def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
-    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again."""
-    pool = begun or _new_record(host, options)
+    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again.
+
+    A new one that fails leaves nothing behind, so that it can be asked for again with other options.
+    """
+    if begun is not None:
+        return _make(host, begun)
+    pool = _new_record(host, options)
+    missing = [path for path in (pool.data, pool.metadata) if pool.is_loop and not os.path.lexists(path)]
+    if pool.metadata not in missing and not metadata_is_blank(pool.metadata):
+        raise BadInput(
+            f"the metadata file or device {pool.metadata} is not blank",
+            hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
+        )
+    with host.store.transaction():
+        host.store.put(host.begin(OperationKind.POOL, pool.name))
+        host.store.put(pool)
+    try:
+        return _make(host, pool)
+    except BaseException:
+        with contextlib.suppress(FlydError, OSError):  # what cannot be undone now is taken up by the next run
+            _give_up(host, pool, missing)
+        raise
+
+
+def _give_up(host: Host, pool: PoolRecord, made: list[str]) -> None:
+    if pool.metadata not in made and not metadata_is_blank(pool.metadata):
+        return  # formatted by now, and not ours to remove: the next run goes on with it
+    deactivate(host.dm, host.runner, spec_of(pool))
+    for path in made:
+        remove_file(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(host.settings.path("pools", pool.id))
+    with host.store.transaction():
+        host.store.drop(pool)
+        host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)
+
+
+def _make(host: Host, pool: PoolRecord) -> PoolRecord:
     spec = spec_of(pool)
-    if begun is None:
-        if not pool.is_loop and not metadata_is_blank(pool.metadata):
-            raise BadInput(
-                f"the metadata device {pool.metadata} is not blank",
-                hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
-            )
-        operation = host.begin(OperationKind.POOL, pool.name)
-        with host.store.transaction():
-            host.store.put(operation)
-            host.store.put(pool)
     crash_point("pool:planned")
     if pool.is_loop:
         host.directory("pools")
@@ -71,7 +101,7 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
     pool = dataclasses.replace(pool, formatted=True)
     with host.store.transaction():
         host.store.put(pool)
-        host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.POOL.value, pool.name)
+        host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)
     return pool
 
 

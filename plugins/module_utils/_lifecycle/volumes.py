@@ -25,10 +25,12 @@ from .records import Operation, PoolRecord, Volume, VolumeState
 
 
 def active_pool(host: Host, name: str) -> PoolRecord:
-    """The pool of that name; raises ``OutOfOrder`` when it was never made or is not active."""
+    """The pool of that name; raises ``OutOfOrder`` when it was never made, only half, or is not active."""
     pool = host.store.pool(name)
-    if pool is None or host.dm.find(pool.uuid) is None:
-        problem = "does not exist" if pool is None else "is not active on this host"
+    if pool is None or not pool.formatted or host.dm.find(pool.uuid) is None:
+        problem = (
+            "does not exist" if pool is None else "is not active on this host" if pool.formatted else "is half made"
+        )
         raise OutOfOrder(
             f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
         )
