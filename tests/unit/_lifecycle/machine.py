@@ -25,7 +25,8 @@ from module_utils._lifecycle.advance import advance
 from module_utils._lifecycle.fetch import Fetch, FetchOptions
 from module_utils._lifecycle.host import Host, Settings
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._lifecycle.pool import PoolOptions, ensure_pool
+from module_utils._lifecycle.pool import ensure_pool
+from module_utils._lifecycle.pool_making import PoolOptions
 from module_utils._lifecycle.records import Image, Operation, PoolRecord, Snapshot, Volume, VolumeState
 from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
 from module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
