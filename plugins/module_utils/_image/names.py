@@ -34,8 +34,6 @@ def components(raw: bytes, limits: Limits) -> Path:
         parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
         raise refused("its name has a `..` component", raw)
-    if len(parts) > limits.depth:
-        limits.exceeded("depth", len(parts), raw)
     if len(raw) > MAX_COMPONENT_BYTES and max(map(len, parts), default=0) > MAX_COMPONENT_BYTES:
         raise refused(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
     return tuple(parts)

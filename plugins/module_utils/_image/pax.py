@@ -30,7 +30,7 @@ def parse_records(data: bytes, member: Name) -> Records:
             raise refused(f"a PAX record begins with {data[at : at + 12]!r}, not with its length", member)
         end = at + int(match[1])
         key, equals, value = data[match.end() : end - 1].partition(b"=")
-        if end > len(data) or data[end - 1 : end] != b"\n" or not equals or not key:
+        if data[end - 1 : end] != b"\n" or not equals or not key:
             raise refused(f"the PAX record {data[at : at + 40]!r} is malformed", member)
         records.append((key, value))
         at = end

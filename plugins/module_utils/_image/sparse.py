@@ -59,18 +59,25 @@ def _old_gnu_ranges(table: bytes, member: Name) -> list[tuple[int, int]]:
     return ranges
 
 
+def is_described(records: Records) -> bool:
+    """Whether PAX records speak of a sparse file."""
+    return any(key.startswith(_KEY) for key, _ in records)
+
+
 def from_pax(records: Records, read_block: ReadBlock, limits: Limits, member: Name) -> SparseFile | None:
     """The sparse file that PAX records describe, or None when they describe none."""
-    found = {key[len(_KEY) :]: value for key, value in records if key.startswith(_KEY)}
-    if not found:
+    if not is_described(records):
         return None
+    found = {key[len(_KEY) :]: value for key, value in records if key.startswith(_KEY)}
     if b"major" in found or b"minor" in found:
         if (found.get(b"major"), found.get(b"minor")) != (b"1", b"0"):
             raise refused("its sparse format is unknown", member)
         return _pax_1_0(found, read_block, limits, member)
     flat = found[b"map"].split(b",") if b"map" in found else _pairs_0_0(records, member)
     numbers = [whole_number(value, "sparse map", member) for value in flat if value or len(flat) > 1]
-    if b"numblocks" in found and whole_number(found[b"numblocks"], "sparse block count", member) * 2 != len(numbers):
+    # GNU tar takes no map without its length, and another meaning of the size then.
+    blocks = whole_number(found.get(b"numblocks", b""), "sparse block count", member)
+    if blocks * 2 != len(numbers):
         raise refused("its sparse map has another length than it says", member)
     size = whole_number(found.get(b"size", b""), "sparse size", member)
     return SparseFile(size, _pairs(numbers, member), 0, found.get(b"name", b""))

@@ -64,8 +64,8 @@ class Extensions:
         for key, value in records:
             if key.startswith(b"GNU.sparse."):
                 raise refused("a sparse map in a global header", member)
-            if key in _FIELDS:
-                self._globals[key] = value
+            if key in _FIELDS and self._globals.setdefault(key, value) != value:
+                raise refused(f"two global headers of different opinion about {key.decode()}", member)
 
     def take(self, member: Name) -> Overrides:
         """What the headers collected so far say about the next member; they are done with then."""

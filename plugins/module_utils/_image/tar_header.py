@@ -20,7 +20,8 @@ BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
 
 _LAYOUT = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
-_OCTAL = re.compile(rb" *([0-7]*)(?:[ \0].*)?", re.DOTALL)
+# As GNU tar reads it: a field of nothing but spaces is none, and one NUL in front is left by writers whose field before overflowed.
+_OCTAL = re.compile(rb"\0? *(?:([0-7]+)(?:[ \0].*)?|\0.*)", re.DOTALL)
 
 
 class Header(NamedTuple):

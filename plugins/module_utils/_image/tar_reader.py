@@ -52,7 +52,7 @@ _KINDS = {
     _DUMP_DIRECTORY: Kind.DIRECTORY,
     b"6": Kind.FIFO,
 }
-_FILE, _DEVICES = Kind.FILE, (Kind.CHARACTER, Kind.BLOCK)
+_FILE, _DIRECTORY, _DEVICES = Kind.FILE, Kind.DIRECTORY, (Kind.CHARACTER, Kind.BLOCK)
 _NO_DEVICE = (0, 0)
 
 
@@ -178,11 +178,14 @@ class TarReader:
             data, self._at = self._at, self._blocks.behind(self._at, size, name)
             if not name.endswith(b"/"):
                 return name, kind, size, data, size, None
-            kind = Kind.DIRECTORY  # v7 had no type for directories
+            kind = _DIRECTORY  # v7 had no type for directories
             if size:
                 raise refused("a directory with content", name)
-        elif size:
-            self._skip_unwanted(header.typeflag, size, name)
+        else:
+            if sparse.is_described(over.records):
+                raise refused(f"a sparse map for a {kind.value}", name)
+            if size:
+                self._skip_unwanted(header.typeflag, size, name)
         return name, kind, 0, 0, 0, None
 
     def _skip_unwanted(self, typeflag: bytes, size: int, name: bytes) -> None:
@@ -201,6 +204,8 @@ class TarReader:
     ) -> sparse.SparseFile | None:
         begin = self._at
         if header.typeflag == _OLD_SPARSE:
+            if sparse.is_described(over.records):
+                raise refused("two sparse maps for one file", name)
             found = sparse.old_gnu(block, lambda at: self._blocks.whole(begin + at, name), self._limits, name)
             self._at += found.map_bytes
             return found._replace(map_bytes=0)
@@ -213,7 +218,10 @@ class TarReader:
         return sparse.from_pax(over.records, read_map, self._limits, name)
 
     def _sparse_content(self, found: sparse.SparseFile, size: int, name: bytes) -> _Content:
+        name = found.name or name
+        if name.endswith(b"/"):
+            raise refused("a sparse map for a directory", name)
         stored = size - found.map_bytes
         ranges = sparse.check_ranges(found, stored, name)
         data, self._at = self._at + found.map_bytes, self._blocks.behind(self._at, size, name)
-        return found.name or name, _FILE, found.size, data, stored, ranges
+        return name, _FILE, found.size, data, stored, ranges

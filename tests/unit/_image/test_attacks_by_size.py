@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, Untrusted
+from module_utils._image.census import Census
+from module_utils._image.extent import Extent
 from module_utils._image.limits import Limits
 from tests.unit._image.unpacked import plan_of
 from tests.unit.builders import images, tar
@@ -180,12 +182,30 @@ def test_a_pax_header_of_80_mib_in_80_kb_of_gzip_costs_no_memory(tmp_path: Path)
 
 
 def test_too_many_empty_members_are_refused_by_counting(tmp_path: Path) -> None:
-    with open(tmp_path / "bomb", "wb") as file:
-        for _ in range(100):
-            file.write(tar.file(b"etc/x") * 2048)
-    limit, mebibytes = limit_and_mebibytes(tmp_path, tmp_path / "bomb", "entries=150000")
-    assert limit == "entries"
-    assert mebibytes < 40
+    (tmp_path / "bomb").write_bytes(tar.tar(tar.file(b"etc/x") * 1000))
+    with open(tmp_path / "bomb", "rb") as file:
+        tar_extent = Extent.whole(file.fileno())
+        Census(Limits(entries=1000)).look(tar_extent)
+        with pytest.raises(Untrusted, match="entries is 999, and the archive needs 1000"):
+            Census(Limits(entries=999)).look(tar_extent)
+
+
+def test_several_tars_are_counted_together_as_they_grow(tmp_path: Path) -> None:
+    (tmp_path / "bomb").write_bytes(tar.tar(tar.file(b"etc/x") * 1000))
+    census = Census(Limits(entries=1500))
+    with open(tmp_path / "bomb", "rb") as file:
+        for _ in range(2):
+            census.next_tar()
+            for size in (100_000, 300_000, 500 * 512):
+                census.look(Extent(file.fileno(), 0, size))
+        with pytest.raises(Untrusted, match="entries"):
+            census.look(Extent.whole(file.fileno()))
+
+
+def test_members_that_escape_the_count_are_counted_when_they_are_read(tmp_path: Path) -> None:
+    odd = tar.pax((b"size", b"0")) + tar.header(b"odd", size=b"no number")
+    error = refusal(tmp_path, layer_of(odd, *(tar.file(b"f%d" % at) for at in range(9))), entries=9)
+    assert (error.details["limit"], error.details["met"]) == ("entries", 10)
 
 
 def test_memory_stays_small_for_many_members(tmp_path: Path) -> None:

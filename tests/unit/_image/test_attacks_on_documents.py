@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import Unsupported, Untrusted
+from module_utils._image import documents
 from tests.unit._image.unpacked import Playground, needs_root, plan_of
 from tests.unit.builders import images, tar
 
@@ -96,6 +97,11 @@ def test_a_manifest_is_no_weapon(tmp_path: Path, weapon: str) -> None:
 def test_an_index_and_a_configuration_are_no_weapons_either(tmp_path: Path, weapon: str) -> None:
     assert "index.json" in refusal(tmp_path, {**images.oci_members([LAYER]), b"index.json": WEAPONS[weapon]})
     refusal(tmp_path, {**docker(Config="c"), b"c": WEAPONS[weapon]})
+
+
+def test_a_long_number_costs_no_time() -> None:
+    with pytest.raises(Untrusted, match="too long"):
+        documents.parse(b"[" + b"7" * 30 + b"]", "the document")
 
 
 def test_a_document_above_four_mebibytes_is_not_read(tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ def test_a_directory_that_becomes_a_link_and_again_a_directory_holds_its_own_fil
     assert playground.unpack(form, [layer]).kinds() == {"/two": "f", "/foo": "d", "/foo/three": "f"}
 
 
+def test_a_link_that_replaces_itself_on_the_way_is_seen(playground: Playground, form: str) -> None:
+    layer = tar.tar(tar.directory(b"a"), tar.symlink(b"a/s", b"/a"), tar.file(b"a/s/s", b"x"), tar.file(b"a/s/f", b"x"))
+    assert playground.unpack(form, [layer]).kinds() == {"/a": "d", "/a/s": "d", "/a/s/f": "f"}
+
+
 def test_a_name_of_255_bytes_is_kept_and_one_of_256_is_refused(playground: Playground, form: str) -> None:
     done = playground.unpack(form, [tar.tar(tar.long_name(b"n" * 255), tar.file(b"n", b"x"))])
     assert list(done.kinds()) == ["/" + "n" * 255]

@@ -10,8 +10,8 @@ import pytest
 
 from module_utils._errors import Untrusted
 from module_utils._image.plan import DeviceNodes
-from tests.unit._image.unpacked import Playground, Unpacked, needs_root
-from tests.unit.builders import tar
+from tests.unit._image.unpacked import Playground, Unpacked, needs_root, plan_of
+from tests.unit.builders import images, tar
 
 pytestmark = needs_root
 
@@ -68,6 +68,8 @@ def test_odd_times_are_what_gnu_tar_makes_of_them(playground: Playground, text: 
 def test_times_that_ext4_cannot_store_are_clamped_and_counted(
     playground: Playground, some_form: str, mtime: int
 ) -> None:
+    plan = plan_of(playground.root.parents[1], images.docker_archive(layer(tar.file(b"f", mtime=mtime))))
+    assert plan.leaves.inodes[0].mtime_ns // 10**9 == (2**34 - 2**31 - 1 if mtime > 0 else -(2**31))
     done = playground.unpack(some_form, layer(tar.file(b"f", mtime=mtime)))
     assert done.summary.clamped_times == 1
     assert -(2**31) <= int(done["/f"][7]) / 10**9 < 2**34

@@ -54,10 +54,9 @@ def old_gnu(ranges: list[tuple[int, int]], size: int, stored: bytes) -> bytes:
     return tar.header(b"s", b"S", len(stored), magic=tar.GNU, tail=tail) + tar.padded(stored)
 
 
-def pax_0_1(text: bytes, size: bytes, stored: bytes, **more: bytes) -> bytes:
+def pax_0_1(text: bytes, size: bytes, stored: bytes, blocks: bytes = b"1") -> bytes:
     """A sparse member of the PAX form 0.1."""
-    records = [(b"GNU.sparse.map", text), (b"GNU.sparse.size", size)]
-    records += [(b"GNU.sparse." + key.encode(), value) for key, value in more.items()]
+    records = [(b"GNU.sparse.map", text), (b"GNU.sparse.size", size), (b"GNU.sparse.numblocks", blocks)]
     return tar.pax(*records) + tar.file(b"s", stored)
 
 
@@ -75,10 +74,14 @@ def pax_1_0(text: bytes, size: bytes) -> bytes:
         (old_gnu([(98, 4)], 100, b"1234"), "reaches to 102"),
         (old_gnu([(0, 4)], 100, b"12345678"), "covers 4 bytes"),
         (old_gnu([(0, 2**33 - 1)], 2**33, b"1234"), "covers 8589934591 bytes"),
-        (pax_0_1(b"0,4,2", b"100", b"1234"), "middle of a range"),
+        (pax_0_1(b"0,4,2", b"100", b"1234"), "another length"),
         (pax_0_1(b"0,-4", b"100", b"1234"), "no number"),
         (pax_0_1(b"0,4", b"", b"1234"), "no number"),
-        (pax_0_1(b"0,4", b"100", b"1234", numblocks=b"7"), "another length"),
+        (pax_0_1(b"0,4", b"100", b"1234", blocks=b"7"), "another length"),
+        (tar.pax((b"GNU.sparse.size", b"512")) + tar.file(b"s"), "no number"),
+        (tar.pax((b"GNU.sparse.size", b"512"), (b"GNU.sparse.numblocks", b"0")) + tar.file(b"s/"), "for a directory"),
+        (tar.pax((b"GNU.sparse.name", b"other")) + old_gnu([], 0, b""), "two sparse maps"),
+        (tar.pax((b"GNU.sparse.name", b"other")) + tar.symlink(b"s", b"t"), "for a symbolic link"),
         (pax_1_0(b"1\n0\n4\n" + bytes(506) + b"1234", b"2"), "reaches to 4"),
         (pax_1_0(b"99999999\n0\n4\n" + bytes(500) + b"1234", b"9"), "does not end"),
         (pax_1_0(b"x\n0\n4\n" + bytes(506) + b"1234", b"9"), "no number"),

@@ -76,6 +76,7 @@ HONEST = {
     )
     + tar.padded(b"12345")
     + tar.END,
+    "a NUL in front of a size": tar.tar(tar.header(b"d", size=b"\x000000001000\x00"), SMUGGLED, tar.file(b"b")),
     "no end at all": tar.tar(tar.file(b"a"), end=b""),
     "padding behind the end": tar.tar(tar.file(b"a"), end=tar.END + bytes(9000)),
     "PAX keys twice": tar.tar(tar.pax((b"path", b"first"), (b"path", b"second")), tar.file(b"a")),
@@ -95,6 +96,7 @@ REFUSED = {
     "a size without end": (tar.tar(tar.header(b"a", size=2**63)), "ends"),
     "a size that is none": (tar.tar(tar.header(b"a", size=b"12x45678901")), "no number"),
     "a size in digits that octal lacks": (tar.tar(tar.header(b"a", size=b"00000000008\0")), "no number"),
+    "a size of spaces": (tar.tar(tar.header(b"a", size=b" " * 12)), "no number"),
     "an extension below zero": (tar.tar(tar.header(b"a", b"x", size=-512)), "size is -512"),
     "a PAX size below zero": (tar.tar(tar.pax((b"size", b"-1")), tar.file(b"a")), "no number"),
     "an empty PAX size": (tar.tar(tar.pax((b"size", b"")), tar.file(b"a")), "no number"),
@@ -121,6 +123,10 @@ REFUSED = {
     "garbage behind the end": (tar.tar(tar.file(b"a"), end=tar.END + b"x"), "behind the end"),
     "garbage far behind the end": (tar.tar(tar.file(b"a"), end=tar.END + bytes(3 << 20) + b"x"), "behind the end"),
     "two tars one behind the other": (tar.tar(tar.file(b"a")) + tar.tar(tar.file(b"b")), "behind the end"),
+    "global headers that contradict each other": (
+        tar.tar(tar.pax((b"path", b"a"), (b"path", b"b"), kind=b"g"), tar.file(b"c")),
+        "different opinion",
+    ),
     "a sparse map in a global header": (
         tar.tar(tar.pax((b"GNU.sparse.major", b"1"), kind=b"g"), tar.file(b"a")),
         "global",

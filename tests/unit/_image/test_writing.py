@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -48,8 +49,14 @@ def test_a_large_file_is_a_share_of_its_own(tmp_path: Path) -> None:
 @needs_root
 def test_more_directories_than_may_be_open_are_written(playground: Playground) -> None:
     members = [tar.file(b"a%d/b%d/c%d/f" % (at % 7, at % 11, at), b"x") for at in range(300)]
-    deep = tar.long_name(b"/".join([b"deep"] * 90)) + tar.file(b"deep")
-    assert len(playground.unpack("docker", [tar.tar(*members, deep, *members)]).kinds()) == 300 * 2 + 7 + 77 + 90
+    deep = tar.long_name(b"/".join([b"deep"] * 30)) + tar.file(b"deep")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        written = playground.unpack("docker", [tar.tar(*members, deep, *members)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(written.kinds()) == 300 * 2 + 7 + 77 + 30
 
 
 @needs_root
