@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._errors import CorruptStore, FlydError, OutOfOrder
+from .._errors import Busy, CorruptStore, FlydError, OutOfOrder
 from .._host.command import Runner
 from . import loop
 from .backing import (
@@ -29,6 +30,7 @@ from .backing import (
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
 from .health import REPAIR, blaming_pool, require_healthy, status
+from .holders import who_holds
 from .table import PoolTable
 
 __all__ = [
@@ -82,7 +84,12 @@ def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bo
             low_water_blocks=spec.geometry.low_water_blocks,
             error_if_no_space=spec.error_if_no_space,
         )
-        return dm.create(spec.name, spec.uuid, table.text())
+        try:
+            return dm.create(spec.name, spec.uuid, table.text())
+        except IoctlFailed as error:
+            if error.number != errno.EBUSY:
+                raise
+            raise _in_use(spec, (metadata, data), dm.sysfs) from None
 
 
 def deactivate(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> bool:
@@ -92,6 +99,15 @@ def deactivate(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> bool:
     if spec.backing.is_loop:
         changed = loop.detach_all(runner, [spec.backing.data, spec.backing.metadata], sysfs=dm.sysfs) or changed
     return changed
+
+
+def _in_use(spec: PoolSpec, paths: tuple[str, ...], sysfs: str) -> Busy:
+    numbers = [os.stat(path).st_rdev for path in paths]
+    holders = [name for number in numbers for name in who_holds(os.major(number), os.minor(number), sysfs=sysfs)]
+    return Busy(
+        f"the data or metadata device of pool {spec.name} is in use: it is held by {', '.join(holders) or 'another pool'}",
+        hint="unmount it or end what uses it, or give other devices",
+    )
 
 
 def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:

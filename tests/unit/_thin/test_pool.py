@@ -199,6 +199,15 @@ def test_a_block_device_that_is_too_small_is_refused(fake_host: FakeHost, spec: 
         activate(fake_host.dm, fake_host.runner, small, may_format=True)
 
 
+def test_a_device_that_another_pool_uses_is_busy(fake_host: FakeHost, spec: PoolSpec, pool: ThinPool) -> None:
+    second = dataclasses.replace(spec, name="second", uuid="FLYD-second-pool")
+    loops = fake_host.loops()
+    with pytest.raises(Busy, match="the data or metadata device of pool second is in use"):
+        activate(fake_host.dm, fake_host.runner, second, may_format=False)
+    assert set(fake_host.devices()) == {"pool"}
+    assert fake_host.loops() == loops, "the first pool keeps its loops"
+
+
 def test_an_id_is_made_once(fake_host: FakeHost, pool: ThinPool) -> None:
     pool.create_thin(MAX_THIN_ID)
     with pytest.raises(CorruptStore, match="exists in pool pool already") as caught:
