@@ -4,24 +4,23 @@
 """A bucket: what is there, and the bytes of it.
 
 Invariant: bytes are read only of the very object that was announced (``If-Match`` on its ETag, and its version id when it has
-one), and an ETag is never taken for a hash.
+one).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._errors import BadInput, FlydError, Transient, Unsupported, Untrusted
-from .._names import ObjectKey, printable
+from .._errors import BadInput, FlydError, Transient
+from .._names import ObjectKey
 from .body import Body
 from .client import Connection, connect
 from .faults import PASSES, ObjectChanged, RangesRefused, Where
 from .line import from_exception
+from .objects import ObjectInfo, announced, check_answer
 from .options import S3Options
 
 if TYPE_CHECKING:
@@ -31,21 +30,6 @@ __all__ = ["Bucket", "ObjectChanged", "ObjectInfo", "RangesRefused", "S3Options"
 
 MAX_FAMILY_OBJECTS = 1000
 SIDECAR_SUFFIXES = (".sha256", ".sha256sum", ".sha512", ".sha512sum")
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """What S3 announces of an object.
-
-    ``sha256`` is hex, or empty: only a SHA-256 of the full object counts, never the composite one of a multipart upload
-    (Amazon S3 user guide, "Checking object integrity"). ``etag`` keeps its quotes; ``version_id`` is empty in a bucket without versions.
-    """
-
-    key: str
-    size_bytes: int
-    etag: str
-    version_id: str = ""
-    sha256: str = ""
 
 
 class Bucket:
@@ -80,7 +64,7 @@ class Bucket:
             if not self._follow(told):
                 raise told from error
             answer = self._head(key.value, where)
-        return _info(key.value, answer, where)
+        return announced(key.value, answer, where)
 
     def open(self, info: ObjectInfo, first_byte: int = 0, last_byte: int | None = None) -> Body:
         """The bytes ``first_byte`` to ``last_byte`` (counted from 0, both included) of that very object.
@@ -89,14 +73,13 @@ class Bucket:
         """
         where = self._where(info.key)
         last = info.size_bytes - 1 if last_byte is None else last_byte
-        is_whole = first_byte == 0 and last == info.size_bytes - 1
         wanted = {"IfMatch": info.etag, **({"VersionId": info.version_id} if info.version_id else {})}
-        if not is_whole:
+        if (first_byte, last) != (0, info.size_bytes - 1):
             wanted["Range"] = f"bytes={first_byte}-{last}"
         answer = self._get(info.key, where, wanted)
         body = Body(answer["Body"], last - first_byte + 1, where)
         try:
-            _check_answer(answer, info, (first_byte, last), where, is_whole=is_whole)
+            check_answer(answer, info, first_byte, last, where)
         except BaseException:
             body.close()
             raise
@@ -116,11 +99,11 @@ class Bucket:
         """The whole of a small object; raises ``BadInput`` when it has more than ``limit_bytes``."""
         where = self._where(key.value)
         answer = self._get(key.value, where, {})
-        announced = int(answer["ContentLength"])
-        with Body(answer["Body"], announced, where) as body:
-            if announced > limit_bytes:
+        size_bytes = int(answer["ContentLength"])
+        with Body(answer["Body"], size_bytes, where) as body:
+            if size_bytes > limit_bytes:
                 raise BadInput(
-                    f"{where} has {announced} bytes; at most {limit_bytes} make sense here",
+                    f"{where} has {size_bytes} bytes; at most {limit_bytes} make sense here",
                     hint="check that the key is the one you mean",
                 )
             chunks: list[bytes] = []
@@ -196,50 +179,3 @@ def natural_order(key: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(
         (0, int(part), part) if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts if part
     )
-
-
-def _info(key: str, answer: Mapping[str, Any], where: Where) -> ObjectInfo:
-    etag, size = str(answer.get("ETag", "")), answer.get("ContentLength")
-    has_etag = bool(etag.strip('"'))
-    if not has_etag or not isinstance(size, int) or size < 0:
-        raise Unsupported(
-            f"the server announces no {'size' if has_etag else 'ETag'} of {where}",
-            hint="flyd.lite needs both to be sure that all bytes are of one object; see the server's or the gateway's settings",
-        )
-    return ObjectInfo(key, size, etag, _version(answer), _full_sha256(answer, etag))
-
-
-def _version(answer: Mapping[str, Any]) -> str:
-    version = str(answer.get("VersionId", ""))
-    return "" if version == "null" else version
-
-
-def _full_sha256(answer: Mapping[str, Any], etag: str) -> str:
-    value, scope = str(answer.get("ChecksumSHA256", "")), answer.get("ChecksumType")
-    # Older servers do not say of what a checksum is; the ETag of a multipart upload ends in the number of its parts.
-    if scope not in ("FULL_OBJECT", None) or (scope is None and "-" in etag):
-        return ""
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return ""
-    return raw.hex() if len(raw) == 32 else ""
-
-
-def _check_answer(
-    answer: Mapping[str, Any], info: ObjectInfo, span: tuple[int, int], where: Where, *, is_whole: bool
-) -> None:
-    """Refuse an answer that is not about the bytes asked for; what it then sends is counted by ``Body``."""
-    if answer.get("ETag", info.etag) != info.etag:
-        raise ObjectChanged(f"the object was replaced while it was read: {where}", hint="run again")
-    told = str(answer.get("ContentRange", ""))
-    if is_whole and not told:
-        return
-    if not told:
-        raise RangesRefused(f"the server sends {where} only whole", hint="it is read in one stream instead")
-    match = re.fullmatch(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", told)
-    if not match or (int(match[1]), int(match[2])) != span or match[3] not in ("*", str(info.size_bytes)):
-        raise Untrusted(
-            f"the server answers {printable(told, 80)!r} when asked for bytes {span[0]} to {span[1]} of {info.size_bytes} of {where}",
-            hint="look at what stands between this host and the bucket (proxies, gateways)",
-        )
