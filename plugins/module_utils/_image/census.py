@@ -9,6 +9,8 @@ The count is only a first look: whatever seems odd ends it, and is left to the r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .extent import Extent
 from .limits import Limits
 from .tar_extensions import TYPES
@@ -17,34 +19,43 @@ from .tar_header import BLOCK, padded
 _WINDOW_BYTES = 1 << 16
 
 
+@dataclass
+class _Walk:
+    """How far a tar has been walked from header to header."""
+
+    tar: Extent
+    at: int = 0
+    ended: bool = False
+
+
 class Census:
     """Counts the members of tars, those of one image together."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._count = 0
-        self._at = 0
-        self._ended = False
+        self._walks: list[_Walk] = []
 
     def next_tar(self) -> None:
         """What comes now is another tar."""
-        self._at = 0
-        self._ended = False
+        self._walks.append(_Walk(Extent(-1, 0, 0)))
 
     def look(self, tar: Extent) -> None:
-        """Count what has not been counted of ``tar``, which may still grow; refuse it when it has too many members.
+        """Count what has not been counted of ``tar``, which may still grow; refuse it when there are too many members.
 
-        A tar that is too short to hold too many is not looked at: most are.
+        Tars that are too short to hold too many between them are not walked: most images are.
         """
-        if self._count + tar.size // BLOCK <= self._limits.entries:
+        self._walks[-1].tar = tar
+        if sum(walk.tar.size for walk in self._walks) // BLOCK <= self._limits.entries:
             return
-        while not self._ended and self._at + BLOCK <= tar.size:
-            self._at += self._count_in(tar.read(self._at, _WINDOW_BYTES))
-            if self._count > self._limits.entries:
-                self._limits.exceeded("entries", self._count)
+        for walk in self._walks:
+            while not walk.ended and walk.at + BLOCK <= walk.tar.size:
+                self._count_in(walk, walk.tar.read(walk.at, _WINDOW_BYTES))
+                if self._count > self._limits.entries:
+                    self._limits.exceeded("entries", self._count)
 
-    def _count_in(self, window: bytes) -> int:
-        """Count the headers in ``window``, which begins with one; returns how far behind its beginning the next one is."""
+    def _count_in(self, walk: _Walk, window: bytes) -> None:
+        """Count the headers in ``window``, which begins with one, and go on behind it."""
         at = 0
         while at + BLOCK <= len(window):
             field = window[at + 124 : at + 136]
@@ -53,8 +64,8 @@ class Census:
             except ValueError:
                 size = -1
             if size < 0 or not window[at + 148]:  # no checksum: the zero blocks of the end
-                self._ended = True
+                walk.ended = True
                 break
             self._count += window[at + 156 : at + 157] not in TYPES
             at += BLOCK + padded(size)
-        return at
+        walk.at += at

@@ -94,6 +94,7 @@ class Preparation:
         if compression is not Compression.NONE:
             stored = self.spool.decompress(stored, compression, "the archive", census)
         else:
+            census.next_tar()
             census.look(stored)
         index = archive.index(stored, limits, self.deadline)
         return layouts.find_image(index, stored, self.options.image_name, platform)

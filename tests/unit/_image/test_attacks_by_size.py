@@ -185,14 +185,19 @@ def test_too_many_empty_members_are_refused_by_counting(tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(tar.tar(tar.file(b"etc/x") * 1000))
     with open(tmp_path / "bomb", "rb") as file:
         tar_extent = Extent.whole(file.fileno())
-        Census(Limits(entries=1000)).look(tar_extent)
-        with pytest.raises(Untrusted, match="entries is 999, and the archive needs 1000"):
-            Census(Limits(entries=999)).look(tar_extent)
+        for allowed in (1000, 999):
+            census = Census(Limits(entries=allowed))
+            census.next_tar()
+            if allowed == 1000:
+                census.look(tar_extent)
+            else:
+                with pytest.raises(Untrusted, match="entries is 999, and the archive needs 1000"):
+                    census.look(tar_extent)
 
 
 def test_several_tars_are_counted_together_as_they_grow(tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(tar.tar(tar.file(b"etc/x") * 1000))
-    census = Census(Limits(entries=1500))
+    census = Census(Limits(entries=1499))
     with open(tmp_path / "bomb", "rb") as file:
         for _ in range(2):
             census.next_tar()
