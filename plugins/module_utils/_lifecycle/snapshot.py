@@ -96,7 +96,7 @@ class Activate:
             return None
         volume = _volume_of(host, snapshot)
         device = host.dm.find(volume.uuid)
-        if device is None or device.read_only != snapshot.read_only or not os.path.exists(device.path):
+        if device is None or not device.sectors or device.suspended or not os.path.exists(device.path):
             return None
         self._require_same(snapshot, volume)
         return None if self._options.access.differs(device.path) else _facts(image, snapshot, volume)
@@ -119,6 +119,11 @@ class Activate:
             image, snapshot = self._create(host, pool, image)
         volume = _volume_of(host, snapshot)
         self._require_same(snapshot, volume)
+        if volume.pool_id != pool.id:
+            raise BadInput(
+                f"the snapshot {snapshot.name} of {self._options.key} is not in the pool {pool.name}",
+                hint="name the pool that holds it",
+            )
         device = map_thin(host, pool, volume, read_only=snapshot.read_only)
         self._options.access.apply(device.path)
         log.update(device=snapshot.device, name=snapshot.name)

@@ -47,7 +47,8 @@ def create_volume(
 ) -> Volume:
     """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
 
-    Raises ``NoSpace`` when 2^24 ids are taken, ``CorruptStore`` when the pool holds an id that the store does not know.
+    Raises ``NoSpace`` when 2^24 ids are taken, ``CorruptStore`` when the pool holds an id that the store does not know; that one is
+    somebody else's, so its row goes at once, lest undoing the intent delete it.
     """
     with host.lock(pool_lock(pool)):
         pool = check_transaction(host, pool)
@@ -59,7 +60,13 @@ def create_volume(
         thin = ThinPool(host.dm, pool.name)
         make = thin.create_thin if origin < 0 else lambda thin_id: thin.create_snap(thin_id, origin)
         created = dataclasses.replace(volume, state=VolumeState.CREATED)
-        _step(host, pool, lambda: make(volume.thin_id), lambda: host.store.put(created), label=kind)
+        try:
+            _step(host, pool, lambda: make(volume.thin_id), lambda: host.store.put(created), label=kind)
+        except CorruptStore as error:
+            if error.details.get("errno") == "EEXIST":
+                with host.store.transaction():
+                    host.store.drop(volume)
+            raise
     return created
 
 
