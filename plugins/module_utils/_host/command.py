@@ -154,6 +154,9 @@ def die_with_parent() -> Callable[[], None]:
 
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .._errors import BadInput, doing
+from .._errors import BadInput, Unsupported, doing
 from .._host.isolation import in_child
 from .config import ImageConfig
 from .image import Image
@@ -128,7 +128,13 @@ def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Seq
 @contextlib.contextmanager
 def _reader(options: Options) -> Iterator[_Reader]:
     with contextlib.ExitStack() as stack:
-        yield _Reader(options, stack)
+        try:
+            yield _Reader(options, stack)
+        except MemoryError:
+            raise Unsupported(
+                "the host has not enough memory to merge this image's layers in",
+                hint="about 600 bytes are needed for each file; give the host more, or raise the limit of this process (`ulimit -v`)",
+            ) from None
 
 
 class _Reader:

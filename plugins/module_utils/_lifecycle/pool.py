@@ -88,7 +88,7 @@ def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
 def is_active(host: Host, pool: PoolRecord) -> bool:
     """Whether the pool's device is there, with its UUID, and not suspended."""
     device = host.dm.find(pool.uuid)
-    return device is not None and not device.suspended
+    return device is not None and device.sectors > 0 and not device.suspended
 
 
 def _require_same(pool: PoolRecord, options: PoolOptions) -> None:

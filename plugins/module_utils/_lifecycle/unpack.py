@@ -22,6 +22,7 @@ from .._host.files import file_errors
 from .._image.unpacking import Options, Unpacking, open_image
 from .._names import ObjectKey
 from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
+from .._thin.pool import blaming_pool
 from .._thin.table import SECTOR_BYTES
 from .._thin.volume import flush
 from .host import Host
@@ -71,7 +72,8 @@ class Unpack:
             operation = host.begin(OperationKind.UNPACK, str(self._options.key), volume_ulid=new_volume_ulid())
             try:
                 base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
-                summary = _fill(host, pool, base, unpacking)
+                with blaming_pool(host.dm, pool.name):
+                    summary = _fill(host, pool, base, unpacking)
             except BaseException as error:
                 undo_after(host, pool, operation, error)
                 raise

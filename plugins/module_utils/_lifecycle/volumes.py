@@ -83,10 +83,7 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
 
 
 def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = False) -> Device:
-    """The volume's device, mapped if it was not."""
-    found = host.dm.find(volume.uuid)
-    if found is not None:
-        return found
+    """The volume's device, mapped, running and with its node, whatever it was before."""
     pool_device = host.dm.find(pool.uuid)
     if pool_device is None:
         raise AssertionError("callers hold an active pool")
@@ -102,9 +99,8 @@ def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = 
 
 
 def unmap(host: Host, volume: Volume) -> bool:
-    """Unmap the volume's device, found by its UUID; says whether it was mapped. ``Busy`` names who holds it."""
-    found = host.dm.find(volume.uuid)
-    return found is not None and unmap_volume(host.dm, found.name)
+    """Unmap the volume's device, a half-made one too; says whether there was one. ``Busy`` names who holds it."""
+    return unmap_volume(host.dm, volume.device_name)
 
 
 def new_volume_ulid() -> str:
