@@ -62,6 +62,7 @@ class Stages:
         self._machine.restore(stage)
         self._machine.s3.put(KEY.value, ARCHIVE)
         self._machine.s3.forget()
+        self._machine.lock_timeout_seconds = 30.0
         return self._machine
 
 

@@ -27,7 +27,7 @@ from module_utils._lifecycle.host import Host, Settings
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool import ensure_pool
 from module_utils._lifecycle.pool_making import PoolOptions
-from module_utils._lifecycle.records import Image, Operation, PoolRecord, Snapshot, Volume, VolumeState
+from module_utils._lifecycle.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
 from module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
 from module_utils._lifecycle.store import open_store
@@ -60,13 +60,14 @@ class Machine:
         self.root = root
         self.state = root / "state"
         self.s3 = s3
+        self.lock_timeout_seconds = 30.0
 
     # Runs
 
     @contextlib.contextmanager
     def host(self, *, dry_run: bool = False, pool: str = "pool") -> Iterator[Host]:
         """A run of its own."""
-        settings = Settings(str(self.state), ShortName(pool), 5.0, 20.0, 0, 0.01)
+        settings = Settings(str(self.state), ShortName(pool), self.lock_timeout_seconds, 20.0, 0, 0.01)
         store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=5.0)
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
@@ -170,6 +171,10 @@ class Machine:
         with self.host(dry_run=True) as host:
             return host.store.image(str(key))
 
+    def generations(self) -> list[Image]:
+        """The current images, and those that were retired."""
+        return [*self.records(Image), *self.records(RetiredImage)]
+
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log."""
         return [json.loads(line) for line in (self.state / "log" / "flyd.jsonl").read_text().splitlines()]
@@ -200,7 +205,7 @@ class Machine:
             "open intents": (self.records(Operation), []),
             "mapped devices": ({device["uuid"] for device in self.fake.devices().values()}, uuids),
             "loops": (sorted(self.fake.loops().values()), sorted(path for one in pools for path in self.files_of(one))),
-            "archives": (self.files_in("archives"), sorted({image.sha256 for image in self.records(Image)})),
+            "archives": (self.files_in("archives"), sorted({image.sha256 for image in self.generations()})),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),
             "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),
