@@ -48,4 +48,5 @@ def pool_view(pool: PoolRecord, *, active: bool) -> Facts:
         "metadata_bytes": pool.metadata_bytes,
         "block_bytes": pool.block_sectors * SECTOR_BYTES,
         "low_water_blocks": pool.low_water_blocks,
+        "min_free_percent": pool.min_free_percent,
     }

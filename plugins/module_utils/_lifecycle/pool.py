@@ -10,6 +10,8 @@ never written over.
 
 from __future__ import annotations
 
+import dataclasses
+
 from .._errors import BadInput, CorruptStore, OutOfOrder, doing
 from .._names import ShortName
 from .._thin.pool import (
@@ -37,7 +39,7 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
         if pool is not None and pool.formatted and not abandoned(host) and is_active(host, pool):
             _require_same(pool, options)
             now = status(host.dm, pool.name)
-            if now.transaction_id == pool.transaction_id:
+            if now.transaction_id == pool.transaction_id and pool.min_free_percent == options.min_free_percent:
                 return _found(host, pool, options, now)
         with host.lock(f"pool setup {options.name}"):
             return _ensure(host, options)
@@ -50,7 +52,7 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
         _require_same(pool, options)
         if pool.formatted and is_active(host, pool):
             settle(host)
-            found = _found(host, pool, options, status(host.dm, pool.name))
+            found = _adjusted(host, pool, options, status(host.dm, pool.name))
             if not host.dry_run:  # without the lock, another run's step would look like a pool of another time
                 with host.lock(pool_lock(pool)):
                     check_transaction(host, pool)
@@ -114,6 +116,20 @@ def _refuse_torn(host: Host, pool: PoolRecord) -> None:
             f"the removal of the pool {pool.name} was cut off half way",
             hint="finish it with flyd_pool, state: absent; then make the pool anew",
         )
+
+
+def _adjusted(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
+    """The pool that is there, with the share that must stay free as it is asked for now."""
+    after = dataclasses.replace(pool, min_free_percent=options.min_free_percent)
+    found = _found(host, after, options, now)
+    if after == pool:
+        return found
+    if not host.dry_run:
+        with host.store.transaction():
+            host.store.put(
+                dataclasses.replace(host.store.pool(pool.name) or after, min_free_percent=after.min_free_percent)
+            )
+    return dataclasses.replace(found, before=pool_view(pool, active=True), changed=True)
 
 
 def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
