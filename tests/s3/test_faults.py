@@ -97,6 +97,16 @@ def test_a_body_that_is_cut_without_end_is_given_up_after_the_attempts(
     assert_next_run_is_right(host, proxy, stored)
 
 
+def test_breaks_with_progress_between_them_are_not_counted_together(
+    host: Host, proxy: FaultProxy, store: Store
+) -> None:
+    stored = store(8 * SEGMENT_BYTES)
+    proxy.plan(kinds.truncated(SEGMENT_BYTES + 1), times=6)
+    fetched = host.fetch(stored, attempts=2, segment_bytes=8 * SEGMENT_BYTES)
+    assert fetched.downloaded.attempts == 7
+    assert_next_run_is_right(host, proxy, stored)
+
+
 def test_an_answer_that_announces_less_than_was_asked_for_is_gone_on_with(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
