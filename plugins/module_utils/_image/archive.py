@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .extent import Extent
 from .limits import Deadline, Limits
-from .names import Path, components
+from .names import components
 from .refusal import refused
 from .tar_reader import Kind, Member, TarReader
 
@@ -26,10 +26,10 @@ class Archive:
     """The members of an archive by name, symbolic links among them."""
 
     limits: Limits
-    files: dict[Path, Extent] = field(default_factory=dict)
-    links: dict[Path, Path] = field(default_factory=dict)
-    broken_links: set[Path] = field(default_factory=set)
-    doubles: set[Path] = field(default_factory=set)
+    files: dict[bytes, Extent] = field(default_factory=dict)
+    links: dict[bytes, bytes] = field(default_factory=dict)
+    broken_links: set[bytes] = field(default_factory=set)
+    doubles: set[bytes] = field(default_factory=set)
     top: set[bytes] = field(default_factory=set)  # first components of all names
 
     def has(self, name: str) -> bool:
@@ -56,9 +56,9 @@ class Archive:
             path = self.links[path]
         raise refused(f"it is a chain of more than {_MAX_HOPS} links", name)
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> bytes:
         try:
-            return components(name.encode("utf-8"), self.limits)
+            return b"/".join(components(name.encode("utf-8"), self.limits))
         except UnicodeEncodeError:
             raise refused("it is no name that a member could have", name) from None
 
@@ -66,27 +66,31 @@ class Archive:
 def index(extent: Extent, limits: Limits, deadline: Deadline) -> Archive:
     """Read all headers of the archive in ``extent``; raises ``Untrusted``."""
     archive = Archive(limits)
+    names_bytes = 0
     for count, member in enumerate(TarReader(extent, limits, terminated=False), 1):
+        names_bytes += len(member.name) + len(member.link)
         if not count & 255:
             deadline.check()
         if count > limits.entries:
             limits.exceeded("entries", count)
+        if names_bytes > limits.metadata_bytes:
+            limits.exceeded("metadata_bytes", names_bytes)
         path = components(member.name, limits)
         archive.top.update(path[:1])
-        if count <= MAX_MEMBERS or len(path) == 1:
-            _add(archive, path, member, extent)
+        if path and (count <= MAX_MEMBERS or len(path) == 1):
+            _add(archive, b"/".join(path), member, extent)
     return archive
 
 
-def _add(archive: Archive, path: Path, member: Member, extent: Extent) -> None:
-    if not path or member.kind is Kind.DIRECTORY:
+def _add(archive: Archive, path: bytes, member: Member, extent: Extent) -> None:
+    if member.kind is Kind.DIRECTORY:
         return
     if path in archive.files or path in archive.links or path in archive.broken_links:
         archive.doubles.add(path)
     if member.kind is Kind.FILE and member.ranges is None:
         archive.files[path] = extent.part(member.data, member.size)
     elif member.kind in (Kind.SYMLINK, Kind.HARD_LINK):
-        base = path[:-1] if member.kind is Kind.SYMLINK else ()
+        base = path.rpartition(b"/")[0] if member.kind is Kind.SYMLINK else b""
         target, is_inside = _join(base, member.link)
         if is_inside:
             archive.links[path] = target
@@ -94,14 +98,14 @@ def _add(archive: Archive, path: Path, member: Member, extent: Extent) -> None:
             archive.broken_links.add(path)
 
 
-def _join(base: Path, target: bytes) -> tuple[Path, bool]:
+def _join(base: bytes, target: bytes) -> tuple[bytes, bool]:
     """``target`` seen from the directory ``base``, and whether it stays inside. docker save links ``../other/layer.tar``."""
-    way = list(base)
+    way = base.split(b"/") if base else []
     for part in target.split(b"/"):
         if part == b"..":
             if not way:
-                return (), False
+                return b"", False
             way.pop()
         elif part not in (b"", b"."):
             way.append(part)
-    return tuple(way), not target.startswith(b"/")
+    return b"/".join(way), not target.startswith(b"/")

@@ -27,7 +27,8 @@ class Limits:
 
     ``entries`` counts tar members; ``content_bytes`` the logical size of all members and ``file_bytes`` of one (holes count);
     ``decompressed_bytes`` what decompression may put out, and ``ratio`` how many times its input once 64 MiB are out;
-    ``depth`` directories above a path; ``path_bytes`` one path; ``header_bytes`` one PAX or GNU header or sparse map;
+    ``depth`` directories above a path; ``implied_directories`` those that members need and no member is;
+    ``path_bytes`` one path; ``header_bytes`` one PAX or GNU header or sparse map;
     ``metadata_bytes`` names, link targets, xattrs and sparse maps; ``document_bytes`` one JSON document;
     ``hard_links`` names of one inode (ext4 allows 65000); ``seconds`` reading, and again writing.
     """
@@ -38,6 +39,7 @@ class Limits:
     decompressed_bytes: int = 64 * GIB
     ratio: int = 200
     depth: int = 512
+    implied_directories: int = 100_000
     path_bytes: int = 16384
     header_bytes: int = 1 << 20
     metadata_bytes: int = 128 << 20

@@ -95,16 +95,17 @@ def _pairs_0_0(records: Records, member: Name) -> list[bytes]:
 
 def _pax_1_0(found: dict[bytes, bytes], read_block: ReadBlock, limits: Limits, member: Name) -> SparseFile:
     """PAX 1.0 keeps the map before the data: a count, then offsets and lengths, each a line of digits."""
-    text = b""
-    wanted = 1
-    lines: list[bytes] = []
-    while len(lines) < wanted:
-        text += read_block(len(text))
-        if len(text) > limits.header_bytes:
-            limits.exceeded("header_bytes", len(text), member)
-        if len(lines) < wanted and text.count(b"\n") >= wanted:
-            lines = text.split(b"\n")[:-1]
-            wanted = 1 + 2 * whole_number(lines[0], "sparse map", member)
+    text = read_block(0)
+    wanted = 1 + 2 * whole_number(text.partition(b"\n")[0], "sparse map", member)
+    blocks, newlines, size_bytes = [text], text.count(b"\n"), len(text)
+    while newlines < wanted:
+        blocks.append(read_block(size_bytes))
+        newlines += blocks[-1].count(b"\n")
+        size_bytes += BLOCK
+        if size_bytes > limits.header_bytes:
+            limits.exceeded("header_bytes", size_bytes, member)
+    text = b"".join(blocks)
+    lines = text.split(b"\n")[:-1]
     numbers = [whole_number(line, "sparse map", member) for line in lines[1:wanted]]
     used = sum(len(line) + 1 for line in lines[:wanted])
     if text[used:].strip(b"\0"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import pax
+from .limits import Limits
 from .refusal import Name, refused
 
 LOCAL_PAX = (b"x", b"X")  # X is what Solaris wrote
@@ -40,7 +41,9 @@ NOTHING = Overrides()
 class Extensions:
     """Collects extension headers until the member that they speak of."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._global_bytes = 0
         self._globals: dict[bytes, bytes] = {}
         self._found: dict[bytes, bytes] = {}
 
@@ -52,6 +55,9 @@ class Extensions:
     def add(self, typeflag: bytes, data: bytes, member: Name) -> None:
         """Take the content of one extension header."""
         if typeflag == GLOBAL_PAX:
+            self._global_bytes += len(data)
+            if self._global_bytes > self._limits.header_bytes:
+                self._limits.exceeded("header_bytes", self._global_bytes, member)
             self._add_globals(pax.parse_records(data, member), member)
             return
         kind = b"x" if typeflag in LOCAL_PAX else typeflag

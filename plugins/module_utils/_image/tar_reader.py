@@ -103,7 +103,7 @@ class TarReader:
         self._terminated = terminated
         self._at = 0
         self._numbers = _Numbers()
-        self._extensions = Extensions()
+        self._extensions = Extensions(limits)
 
     def __iter__(self) -> Iterator[Member]:
         while True:

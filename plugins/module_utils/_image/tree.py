@@ -18,6 +18,7 @@ Place = tuple[Directory, bytes]
 
 MAX_HOPS = 40  # as Linux: path_resolution(7)
 MAX_STEPS = 8192  # components of one path, those of the links on its way included
+MAX_ALL_STEPS = 200_000_000  # of all paths together: half a minute; honest images of a million files take a tenth
 
 
 class Tree:
@@ -27,6 +28,8 @@ class Tree:
         self.root = Directory()
         self.names_of: dict[Inode, int] = {}  # how often an inode was linked, for those that were
         self._limits = limits
+        self._implied = 0
+        self._steps = 0
         # Members of one directory mostly follow each other. Any replacement of a name may change what a path means.
         self._last_path: Path = ()
         self._last_directory: Directory | None = self.root
@@ -117,13 +120,19 @@ class Tree:
             if not isinstance(child, Directory):
                 if not make:
                     return None
-                child = self._make_directory(way[-1], name)
+                child = self._make_directory(way[-1], name, whole)
             way.append(child)
             if len(way) > self._limits.depth:
                 self._limits.exceeded("depth", len(way), b"/".join(whole))
+        self._steps += steps
+        if self._steps > MAX_ALL_STEPS:
+            raise refused("its links take too many steps to follow", b"/".join(whole))
         return way[-1]
 
-    def _make_directory(self, parent: Directory, name: bytes) -> Directory:
+    def _make_directory(self, parent: Directory, name: bytes, whole: Path) -> Directory:
+        self._implied += 1
+        if self._implied > self._limits.implied_directories:
+            self._limits.exceeded("implied_directories", self._implied, b"/".join(whole))
         if name in parent.children:
             self._last_directory = None
         made = parent.children[name] = Directory()
