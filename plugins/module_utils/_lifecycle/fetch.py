@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from .._errors import BadInput, MissingLibrary, NoSpace, Unsupported, Untrusted
 from .._host.files import free_bytes
 from .._names import Digest, ObjectKey, new_ulid
-from .._source.checksum import ChecksumPolicy, Expected, is_pinned, resolve
-from .._source.s3 import Bucket, ObjectInfo, S3Options
+from .._source.checksum import ChecksumPolicy, Expected, Trust, is_pinned, resolve
+from .._source.s3 import Bucket, ObjectChanged, ObjectInfo, S3Options
 from .host import Host
 from .outcome import Facts
 from .receipt import Receipt, receive
@@ -63,6 +63,8 @@ class Fetch:
             return None
         if self._pinned is not None:
             return self._facts(host, image) if self._pinned.hex == image.sha256 else None
+        if self._options.policy is ChecksumPolicy.REQUIRE and image.trust == Trust.FIRST_USE.value:
+            return None  # nobody has vouched for it yet
         return self._facts(host, image) if self._is_of(image, self._head(host)) else None
 
     def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
@@ -87,18 +89,12 @@ class Fetch:
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
-        info = self._head(host)
-        self._require_size(host, info)
-        expected = resolve(
-            self._require_bucket(),
-            info,
-            self._options.key,
-            self._options.checksum,
-            self._options.policy,
-            recorded_sha256=image.sha256 if self._is_of(image, info) else "",
-        )
         begun = time.monotonic()
-        got = receive(host, self._require_bucket(), info, self._options.key, expected, self._options.max_bytes)
+        try:
+            info, expected, got = self._receive(host, image)
+        except ObjectChanged:  # replaced while it was read: begun again once, with what is announced now
+            self._info = None
+            info, expected, got = self._receive(host, image)
         after = self._record(host, image, info, got, expected)
         seconds = round(time.monotonic() - begun, 3)
         log.update(
@@ -110,6 +106,20 @@ class Fetch:
         )
         received = {"bytes_received": got.received_bytes, "seconds": seconds, "attempts": got.attempts}
         return after, {**self._facts(host, after), **received}
+
+    def _receive(self, host: Host, image: Image) -> tuple[ObjectInfo, Expected, Receipt]:
+        info = self._head(host)
+        self._require_size(host, info)
+        expected = resolve(
+            self._require_bucket(),
+            info,
+            self._options.key,
+            self._options.checksum,
+            self._options.policy,
+            recorded_sha256=image.sha256 if self._is_of(image, info) else "",
+        )
+        bucket = self._require_bucket()
+        return info, expected, receive(host, bucket, info, self._options.key, expected, self._options.max_bytes)
 
     def _record(self, host: Host, image: Image, info: ObjectInfo, got: Receipt, expected: Expected) -> Image:
         after = dataclasses.replace(

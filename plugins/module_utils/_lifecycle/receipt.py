@@ -49,11 +49,12 @@ def receive(
     operation = _intent(host, key)
     crash_point("fetch:planned")
     host.directory("archives")
+    part = part_path(host, operation)
     if expected.digest is not None and _is_here(
         host.archive_path(expected.digest.hex), info.size_bytes, expected.digest.hex
     ):
+        discard(part)
         return Receipt(expected.digest.hex, operation, 0, 0, 0.0)
-    part = part_path(host, operation)
     try:
         with file_errors("downloading the archive"):
             got = download(
