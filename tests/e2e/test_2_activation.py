@@ -96,6 +96,7 @@ def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activ
         assert len(line["run"]) == 26, name
         assert line["attempt"] >= 1, name
         assert line["seconds"] > 0, name
+        assert line["bytes"] > 0, name
     assert ended["fetch"]["bytes"] > 100 << 20
     assert ended["unpack"]["bytes"] > 100 << 20
     for secret in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -126,7 +126,7 @@ class Activate:
             )
         device = map_thin(host, pool, volume, read_only=snapshot.read_only)
         self._options.access.apply(device.path)
-        log.update(device=snapshot.device, name=snapshot.name)
+        log.update(device=snapshot.device, name=snapshot.name, bytes=volume.sectors * SECTOR_BYTES)
         return image, _facts(image, snapshot, volume)
 
     def _create(self, host: Host, pool: PoolRecord, image: Image) -> tuple[Image, Snapshot]:
