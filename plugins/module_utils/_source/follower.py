@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from .._errors import Unsupported
 from .._names import Digest
@@ -56,12 +57,12 @@ class Follower:
             if receiver.failure is not None:
                 raise receiver.failure
             ready_bytes = self._ledger.contiguous_bytes()
-            if ready_bytes == self._hashed_bytes:
+            if self._hashed_bytes < ready_bytes:
+                self._hash_some(ready_bytes)
+            else:
                 receiver.news.wait(_POLL_SECONDS)
                 receiver.news.clear()
                 patience.check_time()
-            while self._hashed_bytes < ready_bytes:
-                self._hash_some(ready_bytes)
             self._checkpoint_when_due()
         if receiver.failure is not None:
             raise receiver.failure
@@ -74,12 +75,18 @@ class Follower:
         """Record what is good now, for the next run and for whoever watches."""
         received = self._ledger.received_bytes()
         if received:
-            self._part.save(
-                Received(self._hashed_bytes, self._hashes["sha256"].hexdigest(), tuple(self._ledger.spans()))
-            )
+            self._part.save(self._good())
         if self._on_progress:
             self._on_progress(received, self._ledger.size_bytes)
         self._recorded_bytes, self._recorded_at = received, time.monotonic()
+
+    def _good(self) -> Received:
+        claimed, spans = self._part.received, tuple(self._ledger.spans())
+        if (
+            self._hashed_bytes < claimed.hashed_bytes
+        ):  # not read again so far: the claim stays for the next run to check
+            return replace(claimed, spans=spans)
+        return Received(self._hashed_bytes, self._hashes["sha256"].hexdigest(), spans)
 
     def _checkpoint_when_due(self) -> None:
         came = self._ledger.received_bytes() - self._recorded_bytes
