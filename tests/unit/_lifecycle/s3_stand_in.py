@@ -35,15 +35,22 @@ class S3StandIn:
         self.url = ""
 
     def put(self, key: str, content: bytes) -> None:
-        path = self._objects / key.replace("/", "%")
-        path.write_bytes(content)
+        self._path(key).write_bytes(content)
+
+    def put_before_next_get(self, key: str, content: bytes) -> None:
+        """Replace the object when its body is asked for next."""
+        self._path(f"{key}.next").write_bytes(content)
 
     def delete(self, key: str) -> None:
-        (self._objects / key.replace("/", "%")).unlink()
+        self._path(key).unlink()
 
-    def get(self, key: str) -> bytes | None:
-        path = self._objects / key.replace("/", "%")
-        return path.read_bytes() if path.exists() else None
+    def get(self, key: str, method: str) -> bytes | None:
+        if method == "GET" and self._path(f"{key}.next").exists():
+            self._path(f"{key}.next").rename(self._path(key))
+        return self._path(key).read_bytes() if self._path(key).exists() else None
+
+    def _path(self, key: str) -> Path:
+        return self._objects / key.replace("/", "%")
 
     def requests(self) -> list[str]:
         """Method and key of every request, in order."""
@@ -93,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
         self.bucket.note(f"{self.command} {key}")
-        content = self.bucket.get(key) if bucket == BUCKET else None
+        content = self.bucket.get(key, self.command) if bucket == BUCKET else None
         if content is None:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", {}, with_body)
             return
