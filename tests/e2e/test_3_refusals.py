@@ -86,5 +86,5 @@ def test_a_layer_with_a_lying_digest_gives_its_volume_back(
     before = prepared.traces()
     result = prepared.module("flyd_unpack", key=key)
     assert result["error_kind"] == "untrusted"
-    assert "diff_id" in result["msg"]
+    assert "layer0/layer.tar has the digest" in result["msg"]
     assert prepared.traces() == before
