@@ -190,3 +190,14 @@ def echoing_headers(request: Request, upstream: Upstream) -> Answer:
     """A server that repeats in its error what was signed and with what."""
     said = " ".join(request.headers.get(name, "")[-100:] for name in ("x-amz-security-token", "authorization"))
     return refused(403, "AccessDenied", message=said)(request, upstream)
+
+
+def distant(latency_seconds: float, bytes_per_second: float) -> Fault:
+    """A server far away: every answer takes its time, and each connection carries only so much."""
+    pace = slowed(bytes_per_second)
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        time.sleep(latency_seconds)
+        return pace(request, upstream)
+
+    return fault
