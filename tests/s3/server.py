@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A real S3 server for the tests: SeaweedFS, one process, everything in a directory of its own.
 
-Invariant: it listens on the loopback only, on ports that were free, and ends with the test session.
+Invariant: it listens on the loopback only, on ports that were free, and ends with the tests, also when they are killed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from module_utils._host.command import die_with_parent
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -66,7 +68,9 @@ def running_server(program: str, directory: Path) -> Iterator[int]:
     ]
     argv += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
     with (directory / "server.log").open("wb") as log:
-        server = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory)
+        server = subprocess.Popen(
+            argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory, preexec_fn=die_with_parent()
+        )
     try:
         _wait_for(server, ports["s3.port"], directory / "server.log")
         yield ports["s3.port"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.faults import kinds
+from tests.faults.proxy import FaultProxy
 from tests.s3.conftest import SEGMENT_BYTES, Host, Stored
 
 
