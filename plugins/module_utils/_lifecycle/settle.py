@@ -49,16 +49,17 @@ def _settle_one(host: Host, operation: Operation) -> None:
     pool = None if volume is None else _active_pool_of(host, volume)
     if volume is not None and pool is None:
         return  # its pool comes back with flyd_pool; the intent waits for it
-    did = "finished" if operation.kind is OperationKind.REMOVE else "undid"
-    what = f"{did} the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
-    host.settled.append(f"would have {what}" if host.dry_run else what)
+    do, did = ("finish", "finished") if operation.kind is OperationKind.REMOVE else ("undo", "undid")
+    what = f"the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
     if host.dry_run:
+        host.settled.append(f"would {do} {what}")
         return
     if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
         destroy_volume(host, pool, volume)
     with host.store.transaction():
         host.store.drop(operation)
-    host.log.write("settled", what=what, operation=operation.ulid)
+    host.settled.append(f"{did} {what}")
+    host.log.write("settled", what=host.settled[-1], operation=operation.ulid)
 
 
 def _active_pool_of(host: Host, volume: Volume) -> PoolRecord | None:

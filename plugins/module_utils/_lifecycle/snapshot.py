@@ -10,6 +10,7 @@ written is never mounted on this host.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import grp
 import os
@@ -29,6 +30,7 @@ from .store import utc_now
 from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, undo_after, unmap
 
 DEFAULT_NAME = "default"
+_MAX_ID = 2**32 - 2  # chown(2): the number above means "leave it"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ class NodeAccess:
                 f"owner, group or mode of the node cannot be used: {error}",
                 hint="give names known on this host or numbers, and an octal mode such as '0660'",
             ) from None
-        if bits > 0o777:
+        if not -1 <= bits <= 0o777 or mode.startswith("-"):
             raise BadInput(f"mode {mode} is not the mode of a device node", hint="give an octal mode such as '0660'")
+        if max(uid, gid) > _MAX_ID:
+            raise BadInput(
+                f"owner or group of the node is {max(uid, gid)}", hint=f"an id of Linux is at most {_MAX_ID}"
+            )
         return cls(uid, gid, bits)
 
     def differs(self, path: str) -> bool:
@@ -139,7 +145,8 @@ class Activate:
         sectors = self._sectors(pool, base)
         operation = host.begin(OperationKind.SNAPSHOT, str(self._options.key), volume_ulid=new_volume_ulid())
         try:
-            volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
+            with _at_rest(host, base):
+                volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
             if sectors > base.sectors:
                 _grow(host, pool, volume)
             map_thin(host, pool, volume, read_only=self._options.read_only)
@@ -183,6 +190,12 @@ class Activate:
                 f"the snapshot {snapshot.name} of {self._options.key} exists with read_only={snapshot.read_only} and {size_bytes} bytes",
                 hint="an existing snapshot keeps its size and mode: choose another name, or remove this one first",
             )
+
+
+def _at_rest(host: Host, base: Volume) -> contextlib.AbstractContextManager[None]:
+    """Suspend a base that somebody has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
+    found = host.dm.find(base.uuid)
+    return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
 
 
 def _grow(host: Host, pool: PoolRecord, volume: Volume) -> None:
