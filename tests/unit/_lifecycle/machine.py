@@ -61,6 +61,7 @@ class Machine:
         self.state = root / "state"
         self.s3 = s3
         self.lock_timeout_seconds = 30.0
+        self.ran: list[str] = []  # the programs of the last run
 
     # Runs
 
@@ -71,6 +72,7 @@ class Machine:
         store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=5.0)
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
+            self.ran = runner.ran
             yield Host(settings, store, runner, self.fake.device_mapper(runner), dry_run)
         finally:
             store.close()

@@ -1,0 +1,193 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""fetched → unpacked: a sealed base holds the merged tree, or there is none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from module_utils._errors import CorruptStore, FlydError, NoSpace, OutOfOrder, Untrusted
+from module_utils._lifecycle import unpack as unpack_module
+from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
+from module_utils._thin.volume import flush
+from tests.unit._lifecycle.machine import BASE_BYTES, KEY, Machine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
+TREE = {"etc/kept": b"kept", "redis-server": b"#!"}
+
+
+def archive_path(machine: Machine) -> str:
+    [image] = machine.records(Image)
+    return str(machine.state / "archives" / image.sha256)
+
+
+def test_the_base_holds_the_merged_tree_and_is_told(fetched: Machine) -> None:
+    outcome = fetched.unpack()
+    [base] = fetched.records(Volume)
+    assert fetched.tree_of(base) == TREE
+    assert (base.kind, base.state, base.sectors * 512) == ("base", VolumeState.LIVE, BASE_BYTES)
+    facts = {"device": f"/dev/mapper/base-{base.ulid}", "layers": 2, "whiteouts": 1, "entries": 3, "size": BASE_BYTES}
+    assert outcome.facts == {**outcome.facts, **facts}
+    assert outcome.facts["config"]["Env"] == ["PATH=/bin"]
+
+
+def test_the_row_of_the_image_names_its_base(unpacked: Machine) -> None:
+    [base], [image] = unpacked.records(Volume), unpacked.records(Image)
+    assert (image.state, image.base_ulid) == (State.UNPACKED, base.ulid)
+    assert image.pool_device == f"/dev/mapper/base-{base.ulid}"
+    assert json.loads(image.summary)["bytes"] == len(b"".join(TREE.values()))
+
+
+def test_a_sealed_base_is_not_mapped(unpacked: Machine) -> None:
+    assert list(unpacked.fake.devices()) == ["pool"]
+
+
+def test_the_volume_is_whole_blocks_of_the_pool(fetched: Machine) -> None:
+    fetched.unpack(size_bytes=BASE_BYTES + 1)
+    [base] = fetched.records(Volume)
+    assert base.sectors * 512 == BASE_BYTES + (1 << 16)
+
+
+def test_the_volume_was_checked_and_flushed_before_anything_says_unpacked(
+    fetched: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, State]] = []
+
+    def spy(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **options: Any) -> Any:
+            [image] = fetched.records(Image)
+            seen.append((name, image.state))
+            return real(*args, **options)
+
+        return watched
+
+    for name in ("make_ext4", "populate", "check", "flush", "unmap"):
+        monkeypatch.setattr(unpack_module, name, spy(name, getattr(unpack_module, name)))
+    fetched.unpack()
+    steps = ("make_ext4", "populate", "check", "flush", "unmap")
+    assert seen == [(name, State.FETCHED) for name in steps]
+
+
+def test_the_flush_reaches_the_device_that_was_written(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def note(path: str) -> None:
+        assert os.path.basename(path) in fetched.fake.devices(), "still mapped"
+        flushed.append(path)
+        flush(path)
+
+    monkeypatch.setattr(unpack_module, "flush", note)
+    fetched.unpack()
+    [base] = fetched.records(Volume)
+    assert flushed == [str(fetched.root / "dev/mapper" / f"base-{base.ulid}")]
+
+
+# Refusals and faults: the volume is thrown away whole, and the next right run succeeds
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dmsetup message pool 0 create_thin",
+        "dmsetup message pool 0 set_transaction_id",
+        "dmsetup create base-",
+        "mkfs.ext4",
+        "e2fsck",
+        "dmsetup remove",
+    ],
+)
+def test_a_program_that_fails_leaves_no_volume(fetched: Machine, line: str) -> None:
+    fetched.fake.refuse(line, errno.EIO)
+    with pytest.raises(FlydError, match=f"^while unpack of {KEY}"):
+        fetched.unpack()
+    assert fetched.left_over() == []
+    assert fetched.records(Image)[0].state is State.FETCHED
+    assert fetched.unpack().changed
+
+
+def test_an_error_in_the_writing_leaves_no_volume(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise NoSpace("the volume is full", hint="make it larger")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unpack_module, "populate", full)
+        with pytest.raises(NoSpace):
+            fetched.unpack()
+    assert fetched.left_over() == []
+    assert fetched.unpack().changed
+
+
+@pytest.mark.parametrize("at", [0, 600, -1])
+def test_an_archive_that_has_rotted_is_refused(fetched: Machine, at: int) -> None:
+    path = archive_path(fetched)
+    with open(path, "r+b") as file:
+        content = bytearray(file.read())
+        content[at] ^= 1
+        file.seek(0)
+        file.write(content)
+    with pytest.raises(Untrusted):
+        fetched.unpack()
+    assert fetched.left_over() == []
+    os.unlink(path)
+    fetched.fetch()
+    assert fetched.unpack().changed
+
+
+def test_a_lost_archive_is_told_with_the_way_to_get_it_back(fetched: Machine) -> None:
+    os.unlink(archive_path(fetched))
+    with pytest.raises(CorruptStore, match="is gone") as caught:
+        fetched.unpack()
+    assert "run flyd_fetch again" in caught.value.hint
+    fetched.fetch()
+    assert fetched.unpack().changed
+
+
+def test_a_link_in_the_place_of_the_archive_is_not_followed(fetched: Machine) -> None:
+    path = archive_path(fetched)
+    os.rename(path, f"{path}.away")
+    os.symlink(f"{path}.away", path)
+    with pytest.raises(FlydError, match="opening the archive"):
+        fetched.unpack()
+
+
+def test_a_pool_without_room_is_told_before_a_volume_is_made(fetched: Machine) -> None:
+    fetched.fake.set_pool("pool", used_data_blocks=128)
+    before = fetched.fake.thin_ids("pool")
+    with pytest.raises(NoSpace, match="thin pool pool has 0 MiB free"):
+        fetched.unpack()
+    assert fetched.fake.thin_ids("pool") == before
+    assert fetched.left_over() == []
+
+
+def test_a_pool_that_is_not_there_is_told(fetched: Machine) -> None:
+    fetched.fake.reboot()
+    with pytest.raises(OutOfOrder, match="is not active") as caught:
+        fetched.unpack()
+    assert "flyd_pool" in caught.value.hint
+    fetched.pool()
+    assert fetched.unpack().changed
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_a_killed_run_left_is_settled_by_any_other_arrow(fetched: Machine, held: bool) -> None:
+    fetched.killed_at("unpack:written", fetched.unpack)
+    [device] = [name for name in fetched.fake.devices() if name.startswith("base-")]
+    if held:
+        fetched.fake.hold(device)
+    outcome = fetched.pool()
+    [line] = outcome.settled
+    if held:
+        assert line.startswith(f"left the unpack of {KEY} for later: device {device} is held by")
+        fetched.fake.let_go()
+        fetched.pool()
+    else:
+        assert line == f"undid the unpack of {KEY} ({device})"
+    assert (fetched.records(Volume), fetched.records(Operation)) == ([], [])
+    assert list(fetched.fake.devices()) == ["pool"]
