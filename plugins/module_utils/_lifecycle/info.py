@@ -14,7 +14,7 @@ from .._thin.pool import status
 from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .outcome import Facts, Outcome, pool_view
-from .records import Image, Operation, PoolRecord, Snapshot, Volume, VolumeState
+from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from .settle import abandoned
 
 
@@ -48,7 +48,7 @@ def _image(image: Image) -> Facts:
 
 
 def _snapshots(host: Host) -> list[Facts]:
-    keys = {image.id: image.object_key for image in host.store.all(Image)}
+    keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
             **dataclasses.asdict(snapshot),
