@@ -17,7 +17,7 @@ from module_utils._errors import CorruptStore, FlydError, NoSpace, OutOfOrder, U
 from module_utils._lifecycle import unpack as unpack_module
 from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
 from module_utils._thin.volume import flush
-from tests.unit._lifecycle.machine import BASE_BYTES, KEY, Machine
+from tests.unit._lifecycle.machine import BASE_BYTES, KEY, OTHER_ARCHIVE, Machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
 TREE = {"etc/kept": b"kept", "redis-server": b"#!"}
@@ -138,6 +138,14 @@ def test_an_archive_that_has_rotted_is_refused(fetched: Machine, at: int) -> Non
     os.unlink(path)
     fetched.fetch()
     assert fetched.unpack().changed
+
+
+def test_an_archive_that_was_exchanged_for_another_sound_one_is_refused(fetched: Machine) -> None:
+    with open(archive_path(fetched), "wb") as file:
+        file.write(OTHER_ARCHIVE)
+    with pytest.raises(Untrusted, match="sha256:"):
+        fetched.unpack()
+    assert fetched.left_over() == []
 
 
 def test_a_lost_archive_is_told_with_the_way_to_get_it_back(fetched: Machine) -> None:
