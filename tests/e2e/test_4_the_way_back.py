@@ -38,7 +38,7 @@ def test_a_base_with_snapshots_is_not_removed(prepared: Machine, activation: Pla
 
 
 def test_a_snapshot_in_use_stays_and_the_error_names_the_user(prepared: Machine, activation: Play) -> None:
-    prepared.ssh(f"sleep 600 < {activation.device} & echo $! > /root/sleeper")
+    prepared.ssh(f"sleep 600 < {activation.device} > /dev/null 2>&1 & echo $! > /root/sleeper")
     try:
         result = prepared.module("flyd_snapshot", key=REDIS_KEY, state="absent")
         assert (result["error_kind"], result["retryable"]) == ("busy", True)
