@@ -41,7 +41,7 @@ class Stages:
     """One machine that is put into any of its states; each is made once."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+        self.machine = machine
         self._made = {"virgin"}
         self._steps: dict[str, tuple[str, Callable[[], object]]] = {
             "pooled": ("virgin", machine.pool),
@@ -57,25 +57,31 @@ class Stages:
             before, step = self._steps[stage]
             self.at(before)
             step()
-            self._machine.save(stage)
+            self.machine.save(stage)
             self._made.add(stage)
-        self._machine.restore(stage)
-        self._machine.s3.put(KEY.value, ARCHIVE)
-        self._machine.s3.forget()
-        self._machine.lock_timeout_seconds = 30.0
-        return self._machine
+        self.machine.restore(stage)
+        self.machine.s3.put(KEY.value, ARCHIVE)
+        self.machine.s3.forget()
+        self.machine.lock_timeout_seconds = 30.0
+        return self.machine
 
 
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
     pytest.importorskip("ulid", reason="python-ulid is not installed")
     pytest.importorskip("boto3", reason="boto3 is not installed")
-    with S3StandIn(tmp_path_factory.mktemp("s3")).running() as s3, pytest.MonkeyPatch.context() as patch:
+    with S3StandIn(tmp_path_factory.mktemp("s3")).running() as s3:
         s3.put(KEY.value, ARCHIVE)
-        machine = Machine(tmp_path_factory.mktemp("machine") / "host", s3)
-        patch.setattr("module_utils._lifecycle.unpack.populate", machine.fake.populate)
-        patch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
-        yield Stages(machine)
+        yield Stages(Machine(tmp_path_factory.mktemp("machine") / "host", s3))
+
+
+@pytest.fixture(autouse=True)
+def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no simulation, for each test by itself: tests of other packages want the real one back."""
+    if "stages" in request.fixturenames:
+        machine = request.getfixturevalue("stages").machine
+        monkeypatch.setattr("module_utils._lifecycle.unpack.populate", machine.fake.populate)
+        monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
 
 
 @pytest.fixture
