@@ -38,7 +38,9 @@ class Settings:
     retry_delay_seconds: float
 
     def __post_init__(self) -> None:
-        if not os.path.isabs(self.state_dir) or os.path.normpath(self.state_dir) == "/":
+        if not os.path.isabs(self.state_dir) or not os.path.normpath(self.state_dir).strip(
+            "/"
+        ):  # normpath leaves // as it is
             raise BadInput(
                 f"state_dir {self.state_dir!r} is not an absolute path below /",
                 hint="give a directory such as /var/lib/flyd",
