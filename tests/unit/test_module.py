@@ -1,0 +1,268 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module ends once, with valid JSON: an outcome, or an error that says its kind, whether to retry, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ansible.module_utils.testing", reason="ansible-core is not installed")
+pytest.importorskip("ulid", reason="python-ulid is not installed")
+
+from ansible.module_utils.testing import patch_module_args
+
+from module_utils import _module
+from module_utils._errors import BadInput, Busy, MissingLibrary, NoSpace, doing
+from module_utils._lifecycle.host import Host
+from module_utils._lifecycle.outcome import Outcome
+from module_utils._module import Given, run
+
+Work = Callable[[Host, Given], Outcome]
+SAME = Outcome({"state": "new"}, {"state": "new"}, False, {"device": None})
+CHANGED = Outcome({"state": "new"}, {"state": "fetched"}, True, {"device": "/dev/mapper/x"}, ("undid it",))
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Give the signals back that a module takes."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Run a module with ``work``; what it printed, which must be one object of JSON and nothing else."""
+
+    def call(work: Work, *, check: bool = False, diff: bool = False, **given: Any) -> dict[str, Any]:
+        options = {"state_dir": str(tmp_path / "state"), "name": "pool", **given}
+        flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
+        rules = {key: options.pop(key) for key in ("absent", "read_only") if key in options}
+        with patch_module_args({**options, **flags}), contextlib.suppress(SystemExit):
+            run(work, {"name": {"type": "str"}, "size": {"type": "str"}}, **rules)
+        out, err = capfd.readouterr()
+        result: dict[str, Any] = json.loads(out)
+        assert "Traceback" not in out + err
+        return result
+
+    return call
+
+
+def failing(error: BaseException) -> Work:
+    def work(_host: Host, _given: Given) -> Outcome:
+        with doing("unpack of images/redis.tar"):
+            raise error
+
+    return work
+
+
+@needs_root
+def test_an_outcome_becomes_the_result(ended: Callable[..., dict[str, Any]]) -> None:
+    result = ended(lambda *_: CHANGED)
+    assert (result["changed"], result["device"], result["settled"]) == (True, "/dev/mapper/x", ["undid it"])
+    assert result["actions"] == []
+    assert "diff" not in result
+    assert "failed" not in result
+
+
+@needs_root
+@pytest.mark.parametrize(("outcome", "shown"), [(CHANGED, True), (SAME, False)])
+def test_a_diff_is_shown_when_asked_for_and_there_is_one(
+    ended: Callable[..., dict[str, Any]], outcome: Outcome, shown: bool
+) -> None:
+    result = ended(lambda *_: outcome, diff=True)
+    assert ("diff" in result) is shown
+    assert result.get("diff", {"before": outcome.before, "after": outcome.after}) == {
+        "before": outcome.before,
+        "after": outcome.after,
+    }
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("check", "read_only", "dry_run"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+def test_check_mode_and_read_only_modules_write_nothing(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path, check: bool, read_only: bool, dry_run: bool
+) -> None:
+    seen: list[bool] = []
+
+    def work(host: Host, _: Given) -> Outcome:
+        seen.append(host.dry_run)
+        return SAME
+
+    ended(work, check=check, read_only=read_only)
+    assert seen == [dry_run]
+    assert (tmp_path / "state").exists() is not dry_run
+
+
+@needs_root
+def test_the_state_chooses_the_way(ended: Callable[..., dict[str, Any]]) -> None:
+    ways = {"present": lambda *_: SAME, "absent": lambda *_: CHANGED}
+    assert ended(ways["present"], absent=ways["absent"])["changed"] is False
+    assert ended(ways["present"], absent=ways["absent"], state="absent")["changed"] is True
+
+
+@needs_root
+def test_an_error_becomes_a_failure_with_its_kind_and_what_to_do(ended: Callable[..., dict[str, Any]]) -> None:
+    result = ended(failing(NoSpace("the pool is full", hint="remove something", free_bytes=7)))
+    assert result["failed"] is True
+    assert result["msg"] == "while unpack of images/redis.tar: the pool is full"
+    assert (result["error_kind"], result["retryable"], result["hint"]) == ("no_space", False, "remove something")
+    assert (result["doing"], result["details"]) == (["unpack of images/redis.tar"], {"free_bytes": 7})
+    assert result["changed"] is False
+
+
+@needs_root
+def test_an_error_that_may_pass_says_so(ended: Callable[..., dict[str, Any]]) -> None:
+    result = ended(failing(Busy("somebody has it", hint="wait")))
+    assert (result["error_kind"], result["retryable"]) == ("busy", True)
+
+
+@needs_root
+def test_an_error_of_the_system_is_put_into_our_terms(ended: Callable[..., dict[str, Any]]) -> None:
+    result = ended(failing(OSError(errno.ENOSPC, "No space left on device", "/var/lib/flyd/x")))
+    assert result["error_kind"] == "no_space"
+    assert "/var/lib/flyd/x" in result["msg"]
+    assert result["hint"]
+
+
+@needs_root
+@pytest.mark.parametrize("check", [False, True])
+def test_a_fault_of_ours_has_no_traceback_but_the_log_has(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path, check: bool
+) -> None:
+    result = ended(failing(ValueError("line\nline \x1b[2J")), check=check)
+    assert result["error_kind"] == "command_failed"
+    assert r"ValueError: line\nline \x1b[2J" in result["msg"]
+    log = tmp_path / "state" / "log" / "flyd.jsonl"
+    assert log.exists() is not check
+    if not check:
+        assert "Traceback" in json.loads(log.read_text())["traceback"]
+
+
+def test_who_is_not_root_is_told_before_anything_is_touched(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("module_utils._module.os.geteuid", lambda: 1000)
+    result = ended(lambda *_: CHANGED)
+    assert (result["error_kind"], "become" in result["hint"]) == ("unsupported", True)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "../pool"}, "cannot be used"),
+        ({"state_dir": "/"}, "state_dir"),
+        ({"state_dir": "//"}, "state_dir"),
+        ({"state_dir": "/var/.."}, "state_dir"),
+        ({"name": "x" * 2000}, "cannot be used"),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_bad_input(
+    ended: Callable[..., dict[str, Any]], given: dict[str, Any], message: str
+) -> None:
+    result = ended(lambda *_: CHANGED, **given)
+    assert result["error_kind"] == "bad_input"
+    assert message in result["msg"]
+
+
+@needs_root
+def test_a_size_that_is_none_names_its_option(ended: Callable[..., dict[str, Any]]) -> None:
+    def work(_: Host, given: Given) -> Outcome:
+        given.size_bytes("size")
+        return SAME
+
+    assert ended(work, size="")["changed"] is False
+    assert ended(work, size="lots")["msg"].startswith("size is 'lots'")
+
+
+@pytest.fixture
+def respawned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The interpreters that the module was started over in. It starts over where prepare has made its environment."""
+    started: list[str] = []
+    python = tmp_path / "venv-python"
+    python.touch()
+    monkeypatch.setattr(_module, "VENV_PYTHON", str(python))
+    monkeypatch.setattr(_module, "respawn_module", started.append)
+    return started
+
+
+@needs_root
+def test_a_missing_library_starts_the_module_over_where_prepare_has_put_it(
+    ended: Callable[..., dict[str, Any]], respawned: list[str]
+) -> None:
+    ended(failing(MissingLibrary("boto3", "boto3")))
+    assert respawned == [_module.VENV_PYTHON]
+
+
+@needs_root
+@pytest.mark.parametrize("why", ["no environment", "over already"])
+def test_a_library_that_is_missing_there_too_is_told(
+    ended: Callable[..., dict[str, Any]], respawned: list[str], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "over already":
+        monkeypatch.setattr(_module, "has_respawned", lambda: True)
+    else:
+        os.unlink(_module.VENV_PYTHON)
+    result = ended(failing(MissingLibrary("boto3", "boto3")))
+    assert respawned == []
+    assert (result["error_kind"], "flyd.lite.prepare" in result["hint"]) == ("unsupported", True)
+
+
+@needs_root
+def test_other_errors_start_nothing_over(ended: Callable[..., dict[str, Any]], respawned: list[str]) -> None:
+    ended(failing(BadInput("x", hint="y")))
+    assert respawned == []
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_polite_kill_unwinds_the_work_and_is_told(
+    ended: Callable[..., dict[str, Any]], number: signal.Signals
+) -> None:
+    unwound: list[bool] = []
+
+    def work(host: Host, _: Given) -> Outcome:
+        try:
+            with host.lock("image x"):
+                os.kill(os.getpid(), number)
+        finally:
+            unwound.append(host.store.rows("SELECT * FROM _busy") == [])
+        return CHANGED
+
+    result = ended(work)
+    assert unwound == [True]
+    assert f"stopped by {number.name}" in result["msg"]
+    assert result["retryable"] is True
+
+
+@needs_root
+@pytest.mark.xfail(strict=True, reason="what a signal raises is retryable, so a loop of retries goes on")
+def test_a_polite_kill_ends_a_loop_of_retries(ended: Callable[..., dict[str, Any]]) -> None:
+    tried: list[int] = []
+
+    def work(host: Host, _: Given) -> Outcome:
+        def wait() -> None:
+            tried.append(1)
+            if len(tried) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        host.settings.retry().call(wait)
+        return CHANGED
+
+    assert "stopped by SIGTERM" in ended(work, retries=3, retry_delay=0.01).get("msg", "")
