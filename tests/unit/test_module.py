@@ -176,7 +176,7 @@ def test_who_is_not_root_is_told_before_anything_is_touched(
 def test_an_option_that_cannot_be_right_is_bad_input(
     ended: Callable[..., dict[str, Any]], given: dict[str, Any], message: str
 ) -> None:
-    result = ended(lambda *_: CHANGED, **given)
+    result = ended(lambda *_: CHANGED, check=True, **given)  # check mode: a defect here must not write to /
     assert result["error_kind"] == "bad_input"
     assert message in result["msg"]
 

@@ -38,9 +38,8 @@ class Settings:
     retry_delay_seconds: float
 
     def __post_init__(self) -> None:
-        if not os.path.isabs(self.state_dir) or not os.path.normpath(self.state_dir).strip(
-            "/"
-        ):  # normpath leaves // as it is
+        below_root = os.path.normpath(self.state_dir).strip("/")  # normpath leaves // as it is
+        if not os.path.isabs(self.state_dir) or not below_root:
             raise BadInput(
                 f"state_dir {self.state_dir!r} is not an absolute path below /",
                 hint="give a directory such as /var/lib/flyd",
