@@ -137,7 +137,7 @@ def doing(what: str) -> Iterator[None]:
 def error_to_json(error: FlydError) -> dict[str, object]:
     """``error`` as an object of JSON, to cross from one process to another."""
     return {
-        "class": type(error).__name__,
+        "kind": error.kind.value,
         "msg": error.msg,
         "hint": error.hint,
         "retryable": error.retryable,
@@ -147,9 +147,10 @@ def error_to_json(error: FlydError) -> dict[str, object]:
 
 
 def error_from_json(fields: dict[str, Any]) -> FlydError:
-    """The error that ``error_to_json`` described; an unknown class becomes ``CommandFailed``."""
-    classes = {cls.__name__: cls for cls in FlydError.__subclasses__()}
-    cls = classes.get(str(fields["class"]), CommandFailed)
+    """The error that ``error_to_json`` described; of the class of its kind, ``CommandFailed`` for an unknown one."""
+    # A finer class has arguments of its own: on this side its kind is what counts, and each kind has one class.
+    classes = {cls.kind.value: cls for cls in FlydError.__subclasses__()}
+    cls = classes.get(str(fields.get("kind")), CommandFailed)
     error = cls(
         str(fields["msg"]), hint=str(fields["hint"]), retryable=bool(fields["retryable"]), **dict(fields["details"])
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ._errors import BadInput, MissingLibrary
 
+MAX_FILE_BYTES = (1 << 63) - 1  # off_t
 MAX_KEY_BYTES = 1024  # S3: "object key names", UTF-8 bytes
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -44,7 +45,7 @@ class ObjectKey:
     value: str
 
     def __post_init__(self) -> None:
-        raw = self.value.encode("utf-8", "surrogateescape")
+        raw = self.value.encode("utf-8", "surrogatepass")
         problem = _key_problem(self.value, raw)
         if problem:
             raise BadInput(
@@ -149,4 +150,10 @@ def parse_bytes(text: str, *, what: str) -> int:
             f"{what} is {printable(text)!r}, which is no size above zero",
             hint="write a number with K, M, G or T, for example 512M",
         )
-    return int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    size_bytes = int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    if size_bytes > MAX_FILE_BYTES:
+        raise BadInput(
+            f"{what} is {printable(text)!r}, which is more than any file can have",
+            hint="write a size below 8E, for example 512M",
+        )
+    return size_bytes

@@ -108,7 +108,6 @@ def test_an_error_crosses_a_process_as_it_is(cls: type[FlydError]) -> None:
     assert (str(got), got.kind, got.retryable, got.hint) == (str(sent), cls.kind, True, "mend it")
 
 
-@pytest.mark.xfail(strict=True, reason="only the direct subclasses are known on the other side")
 def test_an_error_of_a_finer_class_crosses_with_its_kind() -> None:
     got = crossed(MissingLibrary("boto3", "boto3"))
     assert got.kind is ErrorKind.UNSUPPORTED
