@@ -61,7 +61,7 @@ def _old_gnu_ranges(table: bytes, member: Name) -> list[tuple[int, int]]:
 
 def is_described(records: Records) -> bool:
     """Whether PAX records speak of a sparse file."""
-    return any(key.startswith(_KEY) for key, _ in records)
+    return any(key.startswith(_KEY) for key, _value in records)
 
 
 def from_pax(records: Records, read_block: ReadBlock, limits: Limits, member: Name) -> SparseFile | None:
