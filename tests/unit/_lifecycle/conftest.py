@@ -4,12 +4,17 @@
 """A store alone, and the whole machine on a simulated host in each of its states.
 
 Two things of the real host have no simulation and are replaced here: mounting a volume (its tree is a directory, see
-tests/unit/fakes/host.py) and BLKFLSBUF, which a volume that is a file does not know. fsync before it is real.
+tests/unit/fakes/host.py) and BLKFLSBUF, which a volume that is a file does not know. fsync before it is real. Two more are replaced for
+their time: the fake programs answer without a process each (see programs.py), and botocore reads each of its large files once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,16 +22,25 @@ import pytest
 
 from module_utils._lifecycle.store import Store, open_store
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
+from tests.unit._lifecycle.programs import run_in_this_process
 from tests.unit._lifecycle.s3_stand_in import S3StandIn
 
 FIOCLEX = 0x5451  # an ioctl that every descriptor knows and that changes nothing here
 
 
+def make_directory() -> contextlib.AbstractContextManager[str]:
+    """A directory in memory where there is room: every commit is an fsync, and nothing here outlives the machine."""
+    memory = "/dev/shm"
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 512 << 20
+    return tempfile.TemporaryDirectory(prefix="flyd-", dir=memory if roomy else None)
+
+
 @pytest.fixture
-def store_path(tmp_path: Path) -> Path:
+def store_path() -> Iterator[Path]:
     """Where a store would be, in a directory that is ours alone."""
-    (tmp_path / "state").mkdir(mode=0o700)
-    return tmp_path / "state" / "flyd.db"
+    with make_directory() as directory:
+        (Path(directory) / "state").mkdir(mode=0o700)
+        yield Path(directory) / "state" / "flyd.db"
 
 
 @pytest.fixture
@@ -70,9 +84,9 @@ class Stages:
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
     pytest.importorskip("ulid", reason="python-ulid is not installed")
     pytest.importorskip("boto3", reason="boto3 is not installed")
-    with S3StandIn(tmp_path_factory.mktemp("s3")).running() as s3:
+    with make_directory() as directory, S3StandIn(tmp_path_factory.mktemp("s3")).running() as s3:
         s3.put(KEY.value, ARCHIVE)
-        yield Stages(Machine(tmp_path_factory.mktemp("machine") / "host", s3))
+        yield Stages(Machine(Path(directory) / "host", s3))
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +96,24 @@ def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         machine = request.getfixturevalue("stages").machine
         monkeypatch.setattr("module_utils._lifecycle.unpack.populate", machine.fake.populate)
         monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
+        monkeypatch.setattr("module_utils._host.command._run", run_in_this_process)
+        for name, once in _read_once().items():
+            monkeypatch.setattr(f"botocore.loaders.{name}", once)
+
+
+@functools.cache
+def _read_once() -> dict[str, object]:
+    """botocore's reading of its own data, remembered for all clients."""
+    from botocore.loaders import JSONFileLoader, create_loader
+
+    def remembered(read: Callable[..., object]) -> object:
+        cached = functools.cache(read)
+        return lambda _self, *asked, **options: cached(*asked, **options)
+
+    return {
+        "JSONFileLoader.load_file": remembered(JSONFileLoader().load_file),
+        "Loader.list_available_services": remembered(create_loader().list_available_services),
+    }
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ LAYERS = (
 )
 ARCHIVE = images.docker_archive(LAYERS)
 OTHER_ARCHIVE = images.docker_archive(LAYERS[:1])
-POOL_BYTES, BASE_BYTES = 8 << 20, 1 << 20
+POOL_BYTES, METADATA_BYTES, BASE_BYTES = 4 << 20, 256 << 10, 1 << 20
 Work = Callable[[Host], Outcome]
 
 
@@ -100,7 +100,7 @@ class Machine:
             "metadata": "",
             "is_loop": True,
             "data_bytes": POOL_BYTES,
-            "metadata_bytes": 1 << 20,
+            "metadata_bytes": METADATA_BYTES,
             "block_bytes": None,
             "low_water_blocks": None,
             "error_if_no_space": True,
@@ -246,14 +246,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_file(source: str, target: str) -> None:
-    if os.stat(source).st_size < 1 << 16:
-        shutil.copy2(source, target)
-        return
-    with open(source, "rb") as old, open(target, "wb") as new:
-        while chunk := old.read(1 << 16):
-            if chunk.strip(b"\0"):
-                new.write(chunk)
-            else:
-                new.seek(len(chunk), os.SEEK_CUR)
-        new.truncate()
+    with open(source, "rb", buffering=0) as old, open(target, "wb", buffering=0) as new:
+        size = os.fstat(old.fileno()).st_size
+        end = 0
+        with contextlib.suppress(OSError):  # ENXIO: only a hole is left
+            while end < size:
+                first = os.lseek(old.fileno(), end, os.SEEK_DATA)
+                end = os.lseek(old.fileno(), first, os.SEEK_HOLE)
+                os.pwrite(new.fileno(), os.pread(old.fileno(), end - first, first), first)
+        new.truncate(size)
     shutil.copystat(source, target)

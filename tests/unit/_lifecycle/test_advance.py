@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from module_utils._lifecycle.records import Snapshot, State, Volume
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.disk import at_once, beside
 from tests.unit._lifecycle.machine import KEY, Machine
+from tests.unit._lifecycle.programs import run_for_real
 
 ARROWS = {"virgin": "pool", "pooled": "fetch", "fetched": "unpack", "unpacked": "snapshot"}
 STAGES = [*ARROWS, "activated"]
@@ -55,6 +57,24 @@ def test_an_arrow_that_was_taken_is_not_taken_again_and_nothing_is_written(stage
     assert [getattr(machine, arrow)().changed for arrow in taken] == [False] * len(taken)
     assert machine.everything() == before
     assert machine.s3.requests() == [f"HEAD {KEY}"] * ("fetch" in taken), "no body of an object"
+
+
+def test_programs_in_processes_of_their_own_are_told_and_answer_the_same(
+    virgin: Machine, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_root()
+
+    def told(machine: Machine) -> list[str]:
+        lines = []
+        for arrow in ARROWS.values():
+            getattr(machine, arrow)()
+            lines += machine.ran
+        assert machine.left_over() == []
+        return [re.sub(r"[0-9A-Z]{26}|[0-9]{19,}", "…", line) for line in lines]
+
+    quickly = told(virgin)
+    monkeypatch.setattr("module_utils._host.command._run", run_for_real)
+    assert told(stages.at("virgin")) == quickly
 
 
 # Check mode

@@ -14,7 +14,7 @@ import pytest
 
 from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
 from module_utils._lifecycle.records import Operation, PoolRecord
-from tests.unit._lifecycle.machine import POOL_BYTES, Machine
+from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
 
 GREATER_THAN_ANY_DISK = 1 << 60
 
@@ -250,7 +250,7 @@ def test_a_creation_that_fails_on_its_way_leaves_nothing(virgin: Machine, line: 
 
 def test_files_of_the_operator_are_used_and_not_removed_when_the_creation_fails(virgin: Machine) -> None:
     files = virgin.root / "files"
-    for name, size in (("data", POOL_BYTES), ("metadata", 1 << 20)):
+    for name, size in (("data", POOL_BYTES), ("metadata", METADATA_BYTES)):
         (files / name).write_bytes(bytes(size))
         (files / name).chmod(0o600)
     virgin.fake.refuse("dmsetup create", errno.EIO)

@@ -84,7 +84,8 @@ def test_after_a_reboot_the_same_snapshot_is_mapped_again(activated: Machine) ->
     assert activated.left_over() == []
 
 
-def test_a_snapshot_whose_node_was_lost_gets_it_back(activated: Machine) -> None:
+def test_a_snapshot_whose_node_was_lost_gets_it_back(activated: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("module_utils._thin.dmsetup._NODE_SECONDS", 0.05)
     node(activated).unlink()
     assert activated.snapshot().changed
     assert node(activated).exists()

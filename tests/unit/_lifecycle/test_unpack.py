@@ -17,7 +17,7 @@ from module_utils._errors import CorruptStore, FlydError, NoSpace, OutOfOrder, U
 from module_utils._lifecycle import unpack as unpack_module
 from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
 from module_utils._thin.volume import flush
-from tests.unit._lifecycle.machine import BASE_BYTES, KEY, OTHER_ARCHIVE, Machine
+from tests.unit._lifecycle.machine import BASE_BYTES, KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
 TREE = {"etc/kept": b"kept", "redis-server": b"#!"}
@@ -166,7 +166,7 @@ def test_a_link_in_the_place_of_the_archive_is_not_followed(fetched: Machine) ->
 
 
 def test_a_pool_without_room_is_told_before_a_volume_is_made(fetched: Machine) -> None:
-    fetched.fake.set_pool("pool", used_data_blocks=128)
+    fetched.fake.set_pool("pool", used_data_blocks=POOL_BYTES >> 16)
     before = fetched.fake.thin_ids("pool")
     with pytest.raises(NoSpace, match="thin pool pool has 0 MiB free"):
         fetched.unpack()
