@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Iterator
 from typing import Any, Callable
 
 from .._thin.pool import status
@@ -88,7 +89,7 @@ def _drift(host: Host) -> list[str]:
     pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
     known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
     return [
-        *(f"the pool {pool.name} is not active" for pool in pools if host.dm.find(pool.uuid) is None),
+        *(line for pool in pools for line in _drift_of_pool(host, pool)),
         *(
             f"the snapshot {found.device} is not mapped"
             for found in host.store.all(Snapshot)
@@ -105,6 +106,16 @@ def _drift(host: Host) -> list[str]:
             if volume.state is not VolumeState.LIVE
         ),
     ]
+
+
+def _drift_of_pool(host: Host, pool: PoolRecord) -> Iterator[str]:
+    if host.dm.find(pool.uuid) is None:
+        yield f"the pool {pool.name} is not active"
+        return
+    now = status(host.dm, pool.name)
+    # One ahead is a step that is being made or was cut off; a pool that has failed tells no numbers.
+    if now.total_data_blocks and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
+        yield f"the pool {pool.name} is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
 
 
 def _mapped(host: Host, ulid: str) -> bool:
