@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -109,8 +110,8 @@ def test_the_lock_of_a_killed_process_is_taken_over_although_nobody_has_reaped_i
 
 
 def test_who_waits_too_long_is_told_who_has_it(store_path: Path, store: Store) -> None:
-    lock = held(another(store_path), NAME, timeout_seconds=0)
-    with beside(lambda: lock.__enter__()) as pid:
+    kept = contextlib.ExitStack()
+    with beside(lambda: kept.enter_context(held(another(store_path), NAME, timeout_seconds=0))) as pid:
         before = holders(store)
         begun = time.monotonic()
         with pytest.raises(Busy, match=rf"{NAME} is held by process {pid} \(`.*pytest.*waited 0.1 s") as caught:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -269,8 +270,9 @@ def test_a_damaged_page_is_told_when_it_is_met(store_path: Path, store: Store) -
     with open(store_path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (os.path.getsize(store_path) - 4096))
-    with pytest.raises(CorruptStore, match="is damaged"):
-        open_store(str(store_path), writable=False, busy_seconds=1).all(Image)
+    damaged = open_store(str(store_path), writable=False, busy_seconds=1)
+    with contextlib.closing(damaged), pytest.raises(CorruptStore, match="is damaged"):
+        damaged.all(Image)
 
 
 def test_an_empty_file_on_a_virgin_host_reads_as_an_empty_store(store_path: Path) -> None:
