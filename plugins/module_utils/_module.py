@@ -114,6 +114,8 @@ def run(
         failed: FlydError = error
     except FlydError as error:
         failed = error
+    except _Stopped as stopped:
+        failed = Transient(f"stopped by {stopped}", hint="run again: what was open has been undone or will be settled")
     except OSError as error:
         failed = from_os_error(error, "working on this host")
     except Exception as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
@@ -174,15 +176,16 @@ def _unexpected(error: Exception, opened: list[Host]) -> FlydError:
     )
 
 
+class _Stopped(BaseException):
+    """A signal asked us to end. No ``FlydError``: nothing may retry or handle it, everything must be unwound by it."""
+
+
 def _unwind_on_signals() -> None:
     """Let an ended connection or a polite kill unwind the work, so that it is undone now instead of by the next run."""
 
     def stop(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)
-        raise Transient(
-            f"stopped by {signal.Signals(number).name}",
-            hint="run again: what was open has been undone or will be settled",
-        )
+        raise _Stopped(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)

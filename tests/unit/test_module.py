@@ -252,7 +252,6 @@ def test_a_polite_kill_unwinds_the_work_and_is_told(
 
 
 @needs_root
-@pytest.mark.xfail(strict=True, reason="what a signal raises is retryable, so a loop of retries goes on")
 def test_a_polite_kill_ends_a_loop_of_retries(ended: Callable[..., dict[str, Any]]) -> None:
     tried: list[int] = []
 

@@ -102,6 +102,9 @@ def in_child(work: Callable[[], Json], *, what: str) -> Json:
 
 
 def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
+    # A signal to the whole group ends this process at once: unwinding is its parent's work.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     try:
         no_new_privileges()
         try:

@@ -110,15 +110,11 @@ class Fetch:
     def _receive(self, host: Host, image: Image) -> tuple[ObjectInfo, Expected, Receipt]:
         info = self._head(host)
         self._require_size(host, info)
-        expected = resolve(
-            self._require_bucket(),
-            info,
-            self._options.key,
-            self._options.checksum,
-            self._options.policy,
-            recorded_sha256=image.sha256 if self._is_of(image, info) else "",
+        bucket, asked = self._require_bucket(), self._options
+        recorded = image.sha256 if self._is_of(image, info) else ""
+        expected = host.settings.retry().call(
+            lambda: resolve(bucket, info, asked.key, asked.checksum, asked.policy, recorded_sha256=recorded)
         )
-        bucket = self._require_bucket()
         return info, expected, receive(host, bucket, info, self._options.key, expected, self._options.max_bytes)
 
     def _record(self, host: Host, image: Image, info: ObjectInfo, got: Receipt, expected: Expected) -> Image:

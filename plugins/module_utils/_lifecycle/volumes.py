@@ -185,6 +185,6 @@ def undo_after(host: Host, pool: PoolRecord, operation: Operation, error: BaseEx
             destroy_volume(host, pool, volume)
         with host.store.transaction():
             host.store.drop(operation)
-    except FlydError as second:
+    except (FlydError, OSError) as second:
         if isinstance(error, FlydError):
-            error.details["left_for_next_run"] = f"{operation.kind.value} {operation.ulid}: {second.msg}"
+            error.details["left_for_next_run"] = f"{operation.kind.value} {operation.ulid}: {second}"
