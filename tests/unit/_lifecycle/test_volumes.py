@@ -237,4 +237,20 @@ def test_what_cannot_be_undone_now_is_left_to_the_next_run_and_the_first_error_s
     first = NoSpace("the volume is full", hint="make it larger")
     undo_after(host, pool_of(host), operation, first)
     assert str(first.details["left_for_next_run"]).startswith(f"unpack {operation.ulid}: device {volume.device_name}")
+
+
+def test_a_host_that_refuses_the_clean_up_does_not_hide_the_first_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = intent(host)
+    create_volume(host, pool_of(host), operation, kind="base", sectors=SECTORS)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("module_utils._lifecycle.volumes.destroy_volume", refuse)
+    first = NoSpace("full", hint="make room")
+    undo_after(host, pool_of(host), operation, first)
+    assert "Too many open files" in str(first.details["left_for_next_run"])
+    assert host.store.find(Operation, "ulid=?", operation.ulid) is not None
     assert host.store.all(Operation) == [operation]
