@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine of the lab that runs the collection's modules without a controller.
+
+Invariant: what runs there is this checkout: modules, module_utils and the tools are copied as they are, beside the parts of ansible-core
+and the packages that they import.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible
+
+from tests.e2e.machine import LAB, ROOT
+
+HOME = "/opt/flyd-drive"
+STATE_DIR = "/var/lib/flyd"
+_COLLECTION = "ansible_collections/flyd/lite/plugins"
+_STEP_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a module; ``crash_at`` names the crash point at which it is killed."""
+
+    module: str
+    options: dict[str, Any]
+    check: bool = False
+    crash_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As tools/drive.py reads it."""
+        return {"module": self.module, "options": self.options, "check": self.check, "crash_at": self.crash_at}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The VM ``name``, which the lab has running."""
+
+    name: str
+
+    def install(self) -> None:
+        """Bring the modules and what they import into the machine."""
+        self.ssh(f"rm -rf {HOME} && mkdir -p {HOME} && tar -C {HOME} -x", stdin=_payload())
+
+    def ssh(self, command: str, *, stdin: bytes = b"", check: bool = True) -> str:
+        """The output of a shell command in the machine; raises ``AssertionError`` when it fails, unless told not to."""
+        argv = [*LAB, "ssh", self.name, "--", command]
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=_STEP_SECONDS, check=False)
+        said = done.stdout.decode("utf-8", "replace")
+        assert done.returncode == 0 or not check, f"{command}: {done.stderr.decode('utf-8', 'replace')}{said}"
+        return said
+
+    def drive(self, steps: Sequence[Step], *, go_on: bool = False, prefix: str = "") -> list[dict[str, Any]]:
+        """What the modules of ``steps`` printed, as far as they ran; ``prefix`` goes before the command (strace, say)."""
+        command = f"{prefix} {self.command(go_on=go_on)}".strip()
+        text = self.ssh(command, stdin=json.dumps([step.to_json() for step in steps]).encode(), check=False)
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    @staticmethod
+    def command(*, go_on: bool = False) -> str:
+        """The shell command that reads steps from its standard input."""
+        return f"python3 {HOME}/tools/drive.py --path {HOME}/site {'--all' if go_on else ''}".strip()
+
+    def violations(self, *arguments: str) -> list[str]:
+        """What the checker of the invariants finds; see tools/invariants.py for its arguments."""
+        text = self.ssh(f"python3 {HOME}/tools/invariants.py {STATE_DIR} {' '.join(arguments)}", check=False)
+        report: dict[str, list[str]] = json.loads(text.strip().splitlines()[-1])
+        return report["violations"]
+
+
+def _payload() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, arcname in _files():
+            tar.add(path, arcname, recursive=False)
+        for name in ("ansible_collections", "ansible_collections/flyd", "ansible_collections/flyd/lite"):
+            _add(tar, f"site/{name}/__init__.py", b"")
+        _add(tar, f"site/{_COLLECTION}/__init__.py", b"")
+        _add(tar, f"site/{_COLLECTION}/modules/__init__.py", b"")
+        _add(tar, "site/ansible/__init__.py", b"")
+        for name, content in _wheel_files():
+            _add(tar, f"site/{name}", content)
+    return buffer.getvalue()
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    for tool in sorted((ROOT / "tests/tools").glob("*.py")):
+        yield tool, f"tools/{tool.name}"
+    for part in ("modules", "module_utils"):
+        for path in sorted((ROOT / "plugins" / part).rglob("*.py")):
+            yield path, f"site/{_COLLECTION}/{path.relative_to(ROOT / 'plugins')}"
+    core = Path(ansible.__file__).parent
+    yield core / "release.py", "site/ansible/release.py"
+    for path in sorted((core / "module_utils").rglob("*.py")):
+        yield path, f"site/ansible/{path.relative_to(core)}"
+
+
+def _wheel_files() -> Iterator[tuple[str, bytes]]:
+    """What the wheels for targets hold; all of them are pure Python, so to unpack them is to install them."""
+    directory = ROOT / "build/wheels"
+    subprocess.run([ROOT / "tools/wheels.sh", Path(sys.executable).parents[1], directory], check=True)
+    for wheel in sorted(directory.glob("*.whl")):
+        if not wheel.name.startswith("pip-"):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if not name.endswith("/"):
+                        yield name, archive.read(name)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.mode = 0o644
+    tar.addfile(member, io.BytesIO(content))

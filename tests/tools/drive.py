@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the collection's own modules on this machine, one after the other, without a controller.
+
+    drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL}
+
+Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
+that ended it. The first step that fails is the last one, unless ``--all`` is given. Exit code 0 when every step succeeded.
+
+A play costs an emulated machine many seconds, most of them Ansible's; here Python starts once, and each module is a fork of it:
+what a fork does is what the module would do, as a process of its own.
+
+Invariant: a module runs as it would from Ansible (its own main, options checked by its own specification), in a session of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+MODULES = "ansible_collections.flyd.lite.plugins.modules"
+CRASH_POINT = "FLYD_CRASH_POINT"
+_NOT_A_RESULT = 70
+
+
+def run_step(step: dict[str, Any]) -> dict[str, Any]:
+    """What the module of ``step`` printed, as JSON; ``driven`` is how its process ended."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _become_module(step, write_end)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        printed = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {**_result(printed), "driven": code}
+
+
+def _become_module(step: dict[str, Any], output: int) -> NoReturn:
+    try:
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if step.get("crash_at"):
+            os.environ[CRASH_POINT] = str(step["crash_at"])
+        _run(str(step["module"]), {**step.get("options", {}), "_ansible_check_mode": bool(step.get("check"))})
+    except SystemExit as ended:
+        sys.stdout.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+    except BaseException:  # noqa: BLE001 - a fork must never return into its parent's code
+        traceback.print_exc()
+    os._exit(_NOT_A_RESULT)
+
+
+def _run(name: str, options: dict[str, Any]) -> None:
+    from ansible.module_utils.testing import patch_module_args
+
+    module = importlib.import_module(f"{MODULES}.{name}")
+    with patch_module_args({**options, "_ansible_diff": True}):
+        module.main()
+
+
+def _result(printed: bytes) -> dict[str, Any]:
+    lines = [line for line in printed.decode("utf-8", "replace").splitlines() if line.startswith("{")]
+    result: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return result
+
+
+def _import_once(steps: list[dict[str, Any]]) -> None:
+    """What the steps need is imported before the first fork, so that none of them pays for it again."""
+    for name in {str(step["module"]) for step in steps}:
+        importlib.import_module(f"{MODULES}.{name}")
+    importlib.import_module("ansible.module_utils.testing")
+
+
+def main() -> int:
+    """Run the steps of standard input; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--all", action="store_true", help="go on behind a step that failed")
+    parser.add_argument("--path", action="append", default=[], help="a directory to import from")
+    given = parser.parse_args()
+    sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
+    steps: list[dict[str, Any]] = json.load(sys.stdin)
+    _import_once(steps)
+    ok = True
+    for step in steps:
+        result = run_step(step)
+        print(json.dumps(result), flush=True)
+        ok = ok and result["driven"] == 0
+        if not ok and not given.all:
+            break
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
