@@ -45,6 +45,7 @@ def _image(image: Image) -> Facts:
         "state": image.state.value,
         "config": json.loads(image.config),
         "summary": json.loads(image.summary),
+        "members": json.loads(image.members),
     }
 
 

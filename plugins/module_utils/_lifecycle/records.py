@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,6 +71,13 @@ class Image:
     base_ulid: str = ""
     config: str = "{}"
     summary: str = "{}"
+    members: str = "[]"  # the objects of a family as JSON, lowest layer first
+    keep_archive: bool = True
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The files in state_dir/archives that the image is made of: its archive, or its layers, lowest first."""
+        return tuple(member["sha256"] for member in json.loads(self.members)) or ((self.sha256,) if self.sha256 else ())
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def from_row(record: type[R], row: tuple[Any, ...] | None) -> R | None:
 
 
 _FLAGS = frozenset(
-    field.name for cls in (Snapshot, PoolRecord) for field in dataclasses.fields(cls) if field.type == "bool"
+    field.name for cls in (Image, Snapshot, PoolRecord) for field in dataclasses.fields(cls) if field.type == "bool"
 )
 
 

@@ -142,7 +142,7 @@ class RemoveArchive:
                 f"{self._key} is still unpacked as {', '.join(one.pool_device for one in unpacked)}",
                 hint="remove its base first (flyd_unpack, state: absent); the role flyd.lite.deactivate does both in order",
             )
-        digests = {generation.sha256 for generation in generations} - host.store.digests_of_others(self._key)
+        digests = {digest for one in generations for digest in one.digests} - host.store.digests_of_others(self._key)
         paths = [host.archive_path(digest) for digest in sorted(digests)]
         return [path for path in paths if os.path.exists(path)]
 

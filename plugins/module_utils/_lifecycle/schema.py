@@ -40,7 +40,14 @@ _VERSION_1: tuple[str, ...] = (
     pid INTEGER NOT NULL, started INTEGER NOT NULL, begun_at DATETIME)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+# The objects of a family, as JSON; and whether the archive stays on disk when the base is sealed.
+_VERSION_2: tuple[str, ...] = tuple(
+    f"ALTER TABLE {table} ADD COLUMN {column}"
+    for table in ("images", "retired_images")
+    for column in ("members TEXT NOT NULL DEFAULT '[]'", "keep_archive INTEGER NOT NULL DEFAULT 1")
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)
 
 

@@ -112,9 +112,9 @@ class Store:
         return [*self.all(Image, "object_key=?", object_key), *self.all(RetiredImage, "object_key=?", object_key)]
 
     def digests_of_others(self, object_key: str) -> set[str]:
-        """The archives that other keys are made of."""
+        """The archives and layers that other keys are made of."""
         found = [*self.all(Image, "object_key<>?", object_key), *self.all(RetiredImage, "object_key<>?", object_key)]
-        return {image.sha256 for image in found}
+        return {digest for image in found for digest in image.digests}
 
     def downloads(self, object_key: str) -> list[Operation]:
         """The open intents to download a key."""

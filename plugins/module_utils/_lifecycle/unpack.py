@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from .._errors import CorruptStore, doing
 from .._host.crash import crash_point
 from .._host.files import file_errors
-from .._image.unpacking import Options, Unpacking, open_image
+from .._image.unpacking import Options, Unpacking, open_family, open_image
 from .._names import ObjectKey
 from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
 from .._thin.pool import blaming_pool
@@ -66,7 +66,7 @@ class Unpack:
         options = dataclasses.replace(
             self._options.image, expected_sha256=image.sha256, spool_directory=host.directory("spool")
         )
-        with _open_archive(host.archive_path(image.sha256)) as archive, open_image(archive, options) as unpacking:
+        with _open_image(host, image, options) as unpacking:
             size_bytes = self._volume_bytes(pool, unpacking)
             require_room(host, pool, unpacking.plan.content_bytes + size_bytes // 64)
             operation = host.begin(OperationKind.UNPACK, str(self._options.key), volume_ulid=new_volume_ulid())
@@ -126,6 +126,16 @@ def _record(
         host.store.put(after)
         host.store.drop(operation)
     return after
+
+
+@contextlib.contextmanager
+def _open_image(host: Host, image: Image, options: Options) -> Iterator[Unpacking]:
+    """The image in its archive, or that of a family in its layers, each verified by its own digest."""
+    with contextlib.ExitStack() as stack:
+        fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]
+        is_family = ObjectKey(image.object_key).is_family
+        opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)
+        yield stack.enter_context(opened)
 
 
 @contextlib.contextmanager

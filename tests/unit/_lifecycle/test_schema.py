@@ -106,6 +106,20 @@ def test_an_older_store_becomes_a_newer_one_and_keeps_its_rows(
     newer.close()
 
 
+def test_a_store_of_the_first_version_gains_members_and_keep_archive(store_path: Path) -> None:
+    store_path.parent.chmod(0o700)
+    with sqlite3.connect(store_path) as old:
+        for statement in schema.MIGRATIONS[0]:
+            old.execute(statement)
+        old.execute("PRAGMA user_version=1")
+        old.execute("INSERT INTO images(id, object_key, sha256, state) VALUES ('1', 'redis.tar', 'ab', 'fetched')")
+    old.close()
+    newer = open_store(str(store_path), writable=True, busy_seconds=1)
+    [image] = newer.all(Image)
+    assert (image.digests, image.keep_archive) == (("ab",), True)
+    newer.close()
+
+
 def test_looking_at_an_older_store_shows_it_as_the_newer_one_and_writes_nothing(
     store_path: Path, store: Store, next_version: None
 ) -> None:
