@@ -45,8 +45,15 @@ options:
   limits:
     description:
       - Bounds on what an archive may ask of the host, by name. What is not named keeps its default.
-      - The names are C(entries), C(content_bytes), C(file_bytes), C(decompressed_bytes), C(ratio), C(depth), C(path_bytes),
-        C(header_bytes), C(metadata_bytes), C(document_bytes), C(hard_links), C(layers) and C(seconds).
+      - An error names the limit and the value met.
+      - C(entries) [1500000] counts the members of all layers, and C(layers) [512] those.
+      - C(content_bytes) [64 GiB] bounds the logical size of all files, holes included, and C(file_bytes) [32 GiB] that of one.
+      - C(decompressed_bytes) [64 GiB] bounds what decompression may put out, and C(ratio) [200] how many times its input.
+      - C(depth) [512] counts the directories above a path, C(path_bytes) [16384] bounds a path,
+        and C(implied_directories) [100000] counts those that members need and no member is.
+      - C(header_bytes) [1 MiB] bounds one extended header or sparse map, C(metadata_bytes) [128 MiB] all names, links, attributes
+        and sparse maps together, and C(document_bytes) [4 MiB] one JSON document.
+      - C(hard_links) [65000] counts the names of one file, and C(seconds) [3600] bounds the time to read, and again to write.
     type: dict
   device_nodes:
     description:

@@ -23,8 +23,10 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from module_utils._errors import BadInput, FlydError
+from module_utils._host.command import Runner
 from module_utils._host.files import from_os_error
-from module_utils._image.unpacking import DeviceNodes, Limits, Options, open_family, open_image
+from module_utils._host.filter import zstd_program
+from module_utils._image.unpacking import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
 
 _READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
 
@@ -40,7 +42,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("--limits", default="", metavar="NAME=VALUE,...", help="bounds, such as entries=1000,depth=20")
     parser.add_argument("--image-name", default="", help="which of several images: a tag, or a position from 0")
-    parser.add_argument("--platform", default="", help="os/architecture[/variant]; default: this machine")
+    parser.add_argument(
+        "--platform", default="", help="os/architecture[/variant]; default: this machine, or the archive's only image"
+    )
     parser.add_argument("--device-nodes", default="create", choices=[choice.value for choice in DeviceNodes])
     parser.add_argument("--sha256", default="", help="the archive's digest in hex")
     parser.add_argument("--processes", type=int, default=0, help="how many write side by side; default: by CPUs")
@@ -56,9 +60,11 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         spool_directory=given.spool,
         image_name=given.image_name,
         platform=given.platform,
+        platform_policy=PlatformPolicy.SOLE,  # nothing of the tree is run here
         device_nodes=DeviceNodes(given.device_nodes),
         expected_sha256=given.sha256,
         processes=given.processes,
+        zstd=zstd_program(Runner()),
     )
     with contextlib.ExitStack() as stack:
         root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)

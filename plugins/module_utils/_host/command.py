@@ -17,15 +17,17 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable
 
 from .._errors import CommandFailed, Unsupported
 from .._names import printable
 
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": os.pathsep.join(SEARCH_PATH)}
 _PR_SET_PDEATHSIG = 1
 _REAP_SECONDS = 5.0
 _MAX_OUTPUT_SHOWN = 600
+_NOBODY = 65534
 
 
 class Program(str, enum.Enum):
@@ -51,6 +53,7 @@ class Program(str, enum.Enum):
     THIN_CHECK = ("thin_check", "thin-provisioning-tools")
     THIN_DUMP = ("thin_dump", "thin-provisioning-tools")
     THIN_REPAIR = ("thin_repair", "thin-provisioning-tools")
+    ZSTD = ("zstd", "zstd")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,31 @@ class Runner:
             )
         return done
 
+    def start_between_pipes(self, program: Program, *args: str, confine: Callable[[], None]) -> subprocess.Popen[bytes]:
+        """Start ``program`` as nobody, with pipes for its three streams; ``confine`` is called in the new process first."""
+        argv = (self.find(program), *args)
+        self.ran.append(" ".join((program.value, *args)))
+        set_death_signal = die_with_parent()
+
+        def prepare() -> None:
+            set_death_signal()
+            confine()
+
+        identity: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        return subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
+            argv,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            close_fds=True,
+            preexec_fn=prepare,
+            **identity,
+        )
+
 
 def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
     begun = time.monotonic()
@@ -116,7 +144,7 @@ def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"LC_ALL": "C", "PATH": os.pathsep.join(SEARCH_PATH)},
+        env=_ENVIRONMENT,
         cwd="/",
         start_new_session=True,
         close_fds=True,

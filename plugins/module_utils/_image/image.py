@@ -16,9 +16,19 @@ from .._errors import BadInput, Untrusted
 from .._names import Digest, printable
 from .config import ImageConfig, ParsedConfig
 from .extent import Extent
+from .platforms import Platform, PlatformPolicy
 from .refusal import refused
 
 _SELECT = "set image_name to one of these names, or to a position in the archive's list, counted from 0"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which of an archive's images is wanted: ``name`` is a tag or a position, empty for the only one; ``platform`` None for this machine's."""
+
+    name: str = ""
+    platform: Platform | None = None
+    policy: PlatformPolicy = PlatformPolicy.THIS_MACHINE
 
 
 @dataclass(frozen=True)

@@ -13,28 +13,27 @@ from . import docker_archive, legacy_archive, oci_archive
 from .archive import Archive
 from .config import ImageConfig
 from .extent import Extent
-from .image import Image, StoredLayer
+from .image import Image, Selector, StoredLayer
 from .oci_blobs import NotWhole
 from .oci_index import INDEX, LAYOUT
-from .platforms import Platform
 from .refusal import refused
 
 _ROOT_FILE_SYSTEM = {b"etc", b"bin", b"usr", b"sbin", b"lib"}
 
 
-def find_image(archive: Archive, extent: Extent, image_name: str, platform: Platform | None) -> Image:
-    """The image in ``archive``, which stands in ``extent``; raises ``Untrusted``, ``BadInput`` or ``Unsupported``."""
+def find_image(archive: Archive, extent: Extent, wanted: Selector) -> Image:
+    """The image that ``wanted`` selects in ``archive``, which stands in ``extent``; raises ``Untrusted``, ``BadInput`` or ``Unsupported``."""
     if archive.has(LAYOUT) and archive.has(INDEX):
         if archive.has(docker_archive.MANIFEST):
-            return _hybrid(archive, image_name, platform)
+            return _hybrid(archive, wanted)
         try:
-            return oci_archive.find_image(archive, image_name, platform)
+            return oci_archive.find_image(archive, wanted)
         except NotWhole as error:
             raise error.reason from None
     if archive.has(docker_archive.MANIFEST):
-        return docker_archive.find_image(archive, image_name)
+        return docker_archive.find_image(archive, wanted.name)
     if archive.has(legacy_archive.REPOSITORIES):
-        return legacy_archive.find_image(archive, image_name)
+        return legacy_archive.find_image(archive, wanted.name)
     if archive.top & _ROOT_FILE_SYSTEM:
         return Image("rootfs", ImageConfig(), (StoredLayer("the root file system", extent),))
     raise refused(
@@ -43,15 +42,15 @@ def find_image(archive: Archive, extent: Extent, image_name: str, platform: Plat
     )
 
 
-def _hybrid(archive: Archive, image_name: str, platform: Platform | None) -> Image:
+def _hybrid(archive: Archive, wanted: Selector) -> Image:
     """Docker 25 and later, BuildKit and ctr write both lists side by side."""
     try:
-        image = oci_archive.find_image(archive, image_name, platform)
+        image = oci_archive.find_image(archive, wanted)
     except NotWhole:
-        return docker_archive.find_image(archive, image_name)
-    if not docker_archive.is_whole(archive, image_name):
+        return docker_archive.find_image(archive, wanted.name)
+    if not docker_archive.is_whole(archive, wanted.name):
         return image
-    other = docker_archive.find_image(archive, image_name)
+    other = docker_archive.find_image(archive, wanted.name)
     same = [layer.diff_id for layer in image.layers] == [layer.diff_id for layer in other.layers]
     # Of an image for several platforms manifest.json has one, perhaps not the one that was asked for.
     if not same and image.config.architecture == other.config.architecture:

@@ -15,18 +15,17 @@ from .._names import Digest
 from . import documents
 from .archive import Archive
 from .config import parse_config
-from .image import Image, StoredLayer, count_layers
+from .image import Image, Selector, StoredLayer, count_layers
 from .oci_blobs import Descriptor, not_whole, read_blob, stored_blob
 from .oci_index import choose
-from .platforms import Platform
 
 
-def find_image(archive: Archive, image_name: str, platform: Platform | None) -> Image:
-    """The image for ``platform`` (None: this machine), by ``image_name`` where there are several.
+def find_image(archive: Archive, wanted: Selector) -> Image:
+    """The image that ``wanted`` selects.
 
     Raises ``NotWhole`` when manifest.json may be asked instead; ``Untrusted``, ``BadInput`` or ``Unsupported`` otherwise.
     """
-    chosen = choose(archive, image_name, platform)
+    chosen = choose(archive, wanted)
     what = f"the manifest {chosen.digest}"
     manifest = documents.Fields(documents.parse(read_blob(archive, chosen, what), what), what)
     config = Descriptor.parse(manifest.inner("config"), what)

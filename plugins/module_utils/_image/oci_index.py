@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._errors import BadInput, Unsupported
+from .._errors import BadInput, FlydError, Unsupported
 from . import documents
 from .archive import Archive
 from .docker_archive import full_name
 from .documents import Fields
-from .image import no_such_image, several_images
+from .image import Selector, no_such_image, several_images
 from .oci_blobs import Descriptor, NotWhole, read_blob
-from .platforms import Platform, listed
+from .platforms import Platform, PlatformPolicy, listed
 from .refusal import refused
 
 INDEX = "index.json"
@@ -40,16 +40,45 @@ class Candidate:
     names: tuple[str, ...]
 
 
-def choose(archive: Archive, image_name: str, platform: Platform | None) -> Descriptor:
-    """The manifest of the image ``image_name`` for ``platform`` (None: this machine); see ``oci_archive.find_image``."""
+def choose(archive: Archive, wanted: Selector) -> Descriptor:
+    """The manifest of the image that ``wanted`` selects; see ``oci_archive.find_image``."""
     data = documents.read_document(archive.file(INDEX), INDEX, archive.limits)
     top = _images(Fields(documents.parse(data, INDEX), INDEX))
     if not top:
         raise NotWhole(refused("it lists no image", INDEX))
-    candidates: list[Candidate] = []
-    for fields in _named(top, image_name):
-        _collect(archive, fields, _names(fields), (), candidates)
-    return _for_platform(candidates, platform, image_name).descriptor
+    search = _Search(archive)
+    for fields in _named(top, wanted.name):
+        search.follow(fields, _names(fields))
+    candidates = search.found
+    try:
+        return _for_platform(candidates, wanted.platform or Platform.of_this_machine()).descriptor
+    except _NoneSuits:
+        # Of what an index lists, only this platform's blobs may have been saved: the others are no candidates.
+        saved = _each_once([one for one in candidates if archive.has(one.descriptor.path)])
+        if wanted.platform is None and wanted.policy is PlatformPolicy.SOLE and len(saved) == 1:
+            return saved[0].descriptor
+        raise _no_such_platform(candidates, wanted.platform) from None
+
+
+class _NoneSuits(Exception):
+    """No candidate is for the platform."""
+
+
+def _each_once(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates without those whose manifest was listed before."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(str(candidate.descriptor.digest), candidate)
+    return list(found.values())
+
+
+def _no_such_platform(candidates: Sequence[Candidate], platform: Platform | None) -> FlydError:
+    kind = Unsupported if platform is None else BadInput
+    there_are = listed([candidate.platform for candidate in candidates if candidate.platform])
+    return kind(
+        f"the archive has no image for {platform or Platform.of_this_machine()}, only for: {there_are}",
+        hint="set platform to one of these, or save the image for this machine",
+    )
 
 
 def _images(index: Fields) -> list[Fields]:
@@ -90,55 +119,57 @@ def _named(top: list[Fields], image_name: str) -> list[Fields]:
     return chosen
 
 
-def _collect(
-    archive: Archive, fields: Fields, names: tuple[str, ...], above: tuple[str, ...], found: list[Candidate]
-) -> None:
-    """Add the manifests that ``fields`` leads to; ``above`` are the indexes on the way, so that none is entered twice."""
-    descriptor = Descriptor.parse(fields, INDEX)
-    digest = str(descriptor.digest)
-    platform = _platform(fields)
-    if not archive.has(descriptor.path):  # other platforms' manifests may be left out
-        found.append(Candidate(descriptor, platform, names))
-        return
-    what = f"the manifest {digest}"
-    document = Fields(documents.parse(read_blob(archive, descriptor, what), what), what)
-    if not document.has("manifests"):
-        if not document.text("artifactType"):
-            found.append(Candidate(descriptor, platform or _configured_platform(archive, document, what), names))
-        return
-    if digest in above or len(above) >= _MAX_DEPTH or len(found) > _MAX_CANDIDATES:
-        raise refused("indexes lead to indexes without end", what)
-    for inner in _images(document):
-        _collect(archive, inner, names, (*above, digest), found)
+class _Search:
+    """Finds the manifests that entries of an index lead to; each document is read once, however often it is listed."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._seen: set[tuple[str, Platform | None]] = set()
+        self._configured: dict[str, Platform | None] = {}
+        self.found: list[Candidate] = []
+
+    def follow(self, fields: Fields, names: tuple[str, ...], above: tuple[str, ...] = ()) -> None:
+        """Add what ``fields`` leads to; ``above`` are the indexes on the way, so that none is entered within itself."""
+        descriptor = Descriptor.parse(fields, INDEX)
+        digest, platform = str(descriptor.digest), _platform(fields)
+        if digest in above or len(above) > _MAX_DEPTH or len(self._seen) > _MAX_CANDIDATES:
+            raise refused("indexes lead to indexes without end", f"the manifest {digest}")
+        if (digest, platform) in self._seen:
+            return
+        self._seen.add((digest, platform))
+        if not self._archive.has(descriptor.path):  # other platforms' manifests may be left out
+            self.found.append(Candidate(descriptor, platform, names))
+            return
+        document = self._document(descriptor, f"the manifest {digest}")
+        if document.has("manifests"):
+            for inner in _images(document):
+                self.follow(inner, names, (*above, digest))
+        elif not document.text("artifactType"):
+            self.found.append(Candidate(descriptor, platform or self._configured_platform(document, digest), names))
+
+    def _document(self, descriptor: Descriptor, what: str) -> Fields:
+        return Fields(documents.parse(read_blob(self._archive, descriptor, what), what), what)
+
+    def _configured_platform(self, manifest: Fields, digest: str) -> Platform | None:
+        config = Descriptor.parse(manifest.inner("config"), f"the manifest {digest}")
+        key = str(config.digest)
+        if key not in self._configured:
+            self._configured[key] = None
+            if self._archive.has(config.path):
+                fields = self._document(config, f"the configuration {key}")
+                platform = Platform(fields.text("os"), fields.text("architecture"), fields.text("variant"))
+                self._configured[key] = platform if platform.is_known else None
+        return self._configured[key]
 
 
-def _configured_platform(archive: Archive, manifest: Fields, what: str) -> Platform | None:
-    config = Descriptor.parse(manifest.inner("config"), what)
-    if not archive.has(config.path):
-        return None
-    name = f"the configuration {config.digest}"
-    fields = Fields(documents.parse(read_blob(archive, config, name), name), name)
-    platform = Platform(fields.text("os"), fields.text("architecture"), fields.text("variant"))
-    return platform if platform.is_known else None
-
-
-def _for_platform(candidates: Sequence[Candidate], platform: Platform | None, image_name: str) -> Candidate:
-    wanted = platform or Platform.of_this_machine()
-    suiting: dict[str, Candidate] = {}
-    for candidate in candidates:
-        if candidate.platform is None or candidate.platform.suits(wanted):
-            suiting.setdefault(str(candidate.descriptor.digest), candidate)
-    if not suiting:
-        kind = Unsupported if platform is None else BadInput
-        there_are = listed([candidate.platform for candidate in candidates if candidate.platform])
-        raise kind(
-            f"the archive has no image for {wanted}, only for: {there_are}",
-            hint="set platform to one of these, or save the image for this machine",
-        )
-    chosen = list(suiting.values())
+def _for_platform(candidates: Sequence[Candidate], platform: Platform) -> Candidate:
+    """The candidate for ``platform``; raises ``_NoneSuits`` or, when there are several, ``Untrusted``."""
+    chosen = _each_once([one for one in candidates if one.platform is None or one.platform.suits(platform)])
+    if not chosen:
+        raise _NoneSuits
     if len(chosen) > 1:  # amd64 and amd64/v3, say: the one that runs everywhere
         chosen = [
-            one for one in chosen if one.platform and one.platform.normal_variant == wanted.normal_variant
+            one for one in chosen if one.platform and one.platform.normal_variant == platform.normal_variant
         ] or chosen
     if len(chosen) > 1:
         raise several_images([one.names[0] if one.names else str(one.descriptor.digest) for one in chosen])

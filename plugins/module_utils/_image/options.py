@@ -13,6 +13,8 @@ from typing import Any
 
 from .limits import Limits
 from .plan import DeviceNodes
+from .platforms import PlatformPolicy
+from .zstd import ZstdProgram
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,21 @@ class Options:
     """How to unpack.
 
     ``spool_directory`` must have room for what is decompressed. ``image_name`` selects one of several images, by tag or position;
-    ``platform`` is os/architecture[/variant], empty for this machine. ``expected_sha256`` is the archive's digest as stored, in
+    ``platform`` is os/architecture[/variant], empty for this machine, and ``platform_policy`` says what then becomes of an archive
+    that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
+    ``zstd`` undoes zstd by a program of the host, where its Python cannot.
     """
 
     limits: Limits
     spool_directory: str
     image_name: str = ""
     platform: str = ""
+    platform_policy: PlatformPolicy = PlatformPolicy.THIS_MACHINE
     device_nodes: DeviceNodes = DeviceNodes.CREATE
     expected_sha256: str = ""
     processes: int = 0
+    zstd: ZstdProgram | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Invariant: a platform has an operating system and an architecture, as OCI names 
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,15 @@ _ARCHITECTURES = {
 }
 # What a variant means when it is not written: containerd's platforms.Normalize().
 _DEFAULT_VARIANTS = {("arm64", "v8"), ("arm", "v7"), ("amd64", "v1")}
+
+
+class PlatformPolicy(enum.Enum):
+    """What becomes of an archive without an image for the platform that is wanted when none was named."""
+
+    THIS_MACHINE = "this machine"  # refused: a guest here could not run what it holds
+    SOLE = (
+        "sole"  # its only image is taken, whatever it is for; for callers that look at the tree and run nothing of it
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .census import Census
 from .compression import Compression, sniff
 from .config import ImageConfig
 from .extent import Extent
-from .image import Image, StoredLayer
+from .image import Image, Selector, StoredLayer
 from .limits import Deadline
 from .options import Options
 from .platforms import Platform
@@ -97,7 +97,8 @@ class Preparation:
             census.next_tar()
             census.look(stored)
         index = archive.index(stored, limits, self.deadline)
-        return layouts.find_image(index, stored, self.options.image_name, platform)
+        wanted = Selector(self.options.image_name, platform, self.options.platform_policy)
+        return layouts.find_image(index, stored, wanted)
 
     def prepare(self, image: Image) -> Prepared:
         """The layers' tars; compressed ones are decompressed, and verified with it."""

@@ -9,10 +9,12 @@ decompressor; and what was read and written is hashed on its way, not afterwards
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .._host.files import file_errors
@@ -22,6 +24,8 @@ from .compression import Compression, open_stream
 from .digests import check_digest
 from .extent import Extent
 from .limits import Deadline, Limits
+from .streams import Stream
+from .zstd import ZstdProgram
 
 _CHUNK_BYTES = 1 << 20
 _RATIO_FREE_BYTES = 64 << 20  # the first MiB of a log compress well; the ratio says something only behind them
@@ -34,6 +38,7 @@ class Spool:
     directory: str
     limits: Limits
     deadline: Deadline
+    zstd: ZstdProgram | None = None
     _fds: list[int] = field(default_factory=list)
     _written_bytes: int = 0
 
@@ -53,9 +58,8 @@ class Spool:
         ``census`` counts members while they come out.
         """
         packed = _HashedInput(source, stored)
-        stream = open_stream(compression, packed, what)
         hasher = hashlib.new(content.algorithm) if content else None
-        with file_errors("writing decompressed layers to the spool"):
+        with file_errors("writing decompressed layers to the spool"), self._stream(compression, packed, what) as stream:
             fd = self._new_file()
             written = 0
             census.next_tar()
@@ -73,6 +77,14 @@ class Spool:
         if hasher and content:
             check_digest(content, hasher.hexdigest(), f"{what}, decompressed,")
         return Extent(fd, 0, written)
+
+    @contextlib.contextmanager
+    def _stream(self, compression: Compression, packed: _HashedInput, what: str) -> Iterator[Stream]:
+        stream = open_stream(compression, packed, what, self.zstd)
+        try:
+            yield stream
+        finally:
+            stream.close()
 
     def _count(self, new: int, written: int, packed: int, what: str) -> None:
         self.deadline.check()

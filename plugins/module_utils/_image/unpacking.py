@@ -27,6 +27,7 @@ from .limits import Deadline, Limits
 from .options import Options, Summary
 from .phases import Phases
 from .plan import DeviceNodes, Plan, make_plan
+from .platforms import PlatformPolicy
 from .preparing import Preparation, Prepared, check_of_archive, family, whole_file
 from .spool import Spool
 from .tree_writer import write_tree
@@ -38,6 +39,7 @@ __all__ = [
     "Limits",
     "Options",
     "Plan",
+    "PlatformPolicy",
     "Summary",
     "Unpacking",
     "open_family",
@@ -145,7 +147,7 @@ class _Reader:
         self._options = options
         self._stack = stack
         self._deadline = Deadline(options.limits)
-        spool = Spool(options.spool_directory, options.limits, self._deadline)
+        spool = Spool(options.spool_directory, options.limits, self._deadline, options.zstd)
         stack.callback(spool.close)
         self.preparation = Preparation(options, spool, self._deadline)
         self._verifications: list[Verification] = []

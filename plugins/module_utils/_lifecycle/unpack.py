@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from .._errors import CorruptStore, doing
 from .._host.crash import crash_point
 from .._host.files import file_errors
+from .._host.filter import zstd_program
 from .._image.unpacking import Options, Unpacking, open_family, open_image
 from .._names import ObjectKey
 from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
@@ -64,7 +65,10 @@ class Unpack:
         """Plan the tree, make a volume that fits it, write, seal, record."""
         pool = active_pool(host, host.settings.pool.value)
         options = dataclasses.replace(
-            self._options.image, expected_sha256=image.sha256, spool_directory=host.directory("spool")
+            self._options.image,
+            expected_sha256=image.sha256,
+            spool_directory=host.directory("spool"),
+            zstd=zstd_program(host.runner),
         )
         with _open_image(host, image, options) as unpacking:
             size_bytes = self._volume_bytes(pool, unpacking)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
 from module_utils._errors import Unsupported, Untrusted
+from module_utils._host.command import Runner
+from module_utils._host.filter import zstd_program
 from module_utils._image import compression
+from module_utils._image import zstd as zstd_streams
 from module_utils._image.compression import Compression, sniff
-from tests.unit._image.unpacked import plan_of
+from module_utils._image.unpacking import open_family
+from module_utils._image.zstd import ZstdProgram
+from tests.unit._image.unpacked import options, plan_of
 from tests.unit.builders import images, tar
 
 LAYER = tar.tar(tar.file(b"f", random.Random(7).randbytes(200_000)))
@@ -22,7 +30,7 @@ LAYER = tar.tar(tar.file(b"f", random.Random(7).randbytes(200_000)))
 def zstd(data: bytes) -> bytes:
     """``data`` in one zstd frame."""
     zstandard = pytest.importorskip("zstandard", reason="the Python package zstandard is not installed")
-    packed: bytes = zstandard.ZstdCompressor().compress(data)
+    packed: bytes = zstandard.ZstdCompressor(write_checksum=True).compress(data)
     return packed
 
 
@@ -33,6 +41,23 @@ PACKS: dict[str, images.Pack] = {"gzip": gzip.compress, "xz": lzma.compress, "bz
 def pack(request: pytest.FixtureRequest) -> images.Pack:
     """Each way to compress."""
     return PACKS[request.param]
+
+
+@pytest.fixture(params=["package", "own module", "program"])
+def zstd_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ZstdProgram | None:
+    """Each way to undo zstd; what is no way here is skipped."""
+    if request.param != "package":
+        monkeypatch.setattr(zstd_streams, "_zstandard", None)
+    elif zstd_streams._zstandard is None:
+        pytest.skip("the Python package zstandard is not installed")
+    if request.param == "own module" and zstd_streams._own_module is None:
+        pytest.skip("neither Python 3.14 nor the Python package backports.zstd")
+    if request.param != "program":
+        return None
+    monkeypatch.setattr(zstd_streams, "_own_module", None)
+    if shutil.which("zstd") is None:
+        pytest.skip("the program zstd is not installed")
+    return zstd_program(Runner())
 
 
 @pytest.fixture(params=["fast", "standard library"])
@@ -101,9 +126,62 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, pack: images.Pack, at: int) ->
         plan_of(tmp_path, images.docker_archive([LAYER], damaged))
 
 
-def test_frames_that_are_to_be_skipped_are(tmp_path: Path) -> None:
+def test_zstd_is_read_in_each_way(tmp_path: Path, zstd_way: ZstdProgram | None) -> None:
+    def in_pieces(data: bytes) -> bytes:
+        return zstd(data[:1000]) + zstd(b"") + zstd(data[1000:])
+
     skippable = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00toc!"
-    assert names(tmp_path, images.docker_archive([LAYER], lambda data: skippable + zstd(data) + skippable)) == [b"f"]
+    for pack in (zstd, in_pieces, lambda data: skippable + zstd(data) + skippable):
+        archive = images.docker_archive([LAYER], pack)
+        assert plan_of(tmp_path, archive, zstd=zstd_way).leaves.names == [b"f"]
+        assert plan_of(tmp_path, pack(archive), zstd=zstd_way).leaves.names == [b"f"]
+
+
+def cut(data: bytes) -> bytes:
+    return zstd(data)[:-3]
+
+
+def behind(data: bytes) -> bytes:
+    return zstd(data) + b"no frame"
+
+
+def flipped(data: bytes) -> bytes:
+    packed = bytearray(zstd(data))
+    packed[1000] ^= 1
+    return bytes(packed)
+
+
+@pytest.mark.parametrize("damage", [cut, behind, flipped])
+def test_damaged_zstd_is_refused_in_each_way_though_no_digest_covers_it(
+    tmp_path: Path, zstd_way: ZstdProgram | None, damage: images.Pack
+) -> None:
+    (tmp_path / "layer").write_bytes(damage(LAYER))
+    with (
+        open(tmp_path / "layer", "rb") as layer,
+        pytest.raises(Untrusted, match="compressed data"),
+        open_family([layer.fileno()], options(tmp_path, zstd=zstd_way)),
+    ):
+        pass
+
+
+def test_a_zstd_frame_with_a_huge_window_is_refused_in_each_way(tmp_path: Path, zstd_way: ZstdProgram | None) -> None:
+    # A frame header (RFC 8878, 3.1.1.1) that asks for a window of 2 GiB.
+    frame = b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x01\x00\x00"
+    with pytest.raises(Untrusted, match="damaged"):
+        plan_of(tmp_path, images.docker_archive([LAYER], lambda _: frame), zstd=zstd_way)
+
+
+def test_a_zstd_bomb_is_stopped_at_its_limit_in_each_way(tmp_path: Path, zstd_way: ZstdProgram | None) -> None:
+    bomb = zstd(bytes(72 << 20))
+    before = descriptors_and_children()
+    with pytest.raises(Untrusted, match="limit ratio"):
+        plan_of(tmp_path, images.docker_archive([LAYER], lambda _: bomb), zstd=zstd_way)
+    assert descriptors_and_children() == before
+
+
+def descriptors_and_children() -> tuple[list[str], str]:
+    """What this process has open, and what it has started."""
+    return os.listdir("/proc/self/fd"), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
 def test_compression_is_told_by_magic_and_not_mistaken_for_a_tars_first_name() -> None:
@@ -112,12 +190,14 @@ def test_compression_is_told_by_magic_and_not_mistaken_for_a_tars_first_name() -
     assert sniff(b"") is Compression.NONE
 
 
-def test_zstd_without_the_package_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstd_without_package_and_program_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = images.docker_archive([LAYER], zstd)
-    monkeypatch.setattr(compression, "_zstandard", None)
-    with pytest.raises(Unsupported, match="zstd") as caught:
-        plan_of(tmp_path, archive)
-    assert "zstandard" in caught.value.hint
+    monkeypatch.setattr(zstd_streams, "_zstandard", None)
+    monkeypatch.setattr(zstd_streams, "_own_module", None)
+    for program in (None, zstd_program(Runner(search=(str(tmp_path),)))):
+        with pytest.raises(Unsupported, match="neither the Python package zstandard nor the program zstd") as caught:
+            plan_of(tmp_path, archive, zstd=program)
+        assert "python3-zstandard" in caught.value.hint
 
 
 def test_a_bomb_in_a_bomb_is_not_opened_twice(tmp_path: Path) -> None:
@@ -128,3 +208,21 @@ def test_a_bomb_in_a_bomb_is_not_opened_twice(tmp_path: Path) -> None:
 def test_a_compressed_empty_layer_is_empty(tmp_path: Path, pack: images.Pack) -> None:
     assert plan_of(tmp_path, images.docker_archive([b""], pack)).entries == 0
     assert plan_of(tmp_path, images.docker_archive([b""])).entries == 0
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000, 1 << 20])
+def test_the_end_of_a_zstd_frame_is_known_wherever_reads_end(step: int) -> None:
+    zstandard = pytest.importorskip("zstandard", reason="the Python package zstandard is not installed")
+    chance = random.Random(step)
+    for at in range(40):
+        data = chance.randbytes(chance.choice([0, 1, 300])) + bytes(chance.choice([0, 10, 400_000]))
+        packer = zstandard.ZstdCompressor(
+            level=at % 20, write_checksum=bool(at & 1), write_content_size=bool(at & 2), threads=0
+        )
+        packed = packer.compress(data)
+        for cut_off in (0, 1, 3, 4, len(packed) - 1):
+            source = io.BytesIO(packed[: len(packed) - cut_off])
+            frames = zstd_streams._Frames(source)
+            while frames.read(step):
+                pass
+            assert frames.is_between is (cut_off == 0)

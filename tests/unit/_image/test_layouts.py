@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, Unsupported, Untrusted
-from module_utils._image.platforms import Platform
+from module_utils._image import oci_index
+from module_utils._image.archive import Archive
+from module_utils._image.oci_blobs import Descriptor, read_blob
+from module_utils._image.platforms import Platform, PlatformPolicy
 from module_utils._image.unpacking import open_family, open_image
 from tests.unit._image.unpacked import options, plan_of
 from tests.unit.builders import images, tar
@@ -199,6 +202,49 @@ def test_one_image_for_another_platform_is_refused_with_the_list(tmp_path: Path)
         plan_of(tmp_path, images.archive(members))
     with pytest.raises(BadInput, match="linux/s390x"):
         plan_of(tmp_path, images.archive(members), platform="linux/arm64")
+
+
+def test_one_image_for_another_platform_is_taken_by_those_who_run_nothing(tmp_path: Path) -> None:
+    policy = PlatformPolicy.SOLE
+    foreign = {"platform": {"os": "linux", "architecture": "s390x"}}
+    third = {"platform": {"os": "linux", "architecture": "riscv64"}}
+    sole = images.archive(index_of(([ONE], foreign)))
+    assert plan_of(tmp_path, sole, platform_policy=policy).leaves.names == [b"one"]
+    one_saved = images.archive(index_of(([ONE], foreign), ([OTHER], third), absent=(1,)))
+    assert plan_of(tmp_path, one_saved, platform_policy=policy).leaves.names == [b"one"]
+    ours = images.archive(index_of(([OTHER], foreign), ([ONE], {"platform": this_platform()})))
+    assert plan_of(tmp_path, ours, platform_policy=policy).leaves.names == [b"one"]
+    with pytest.raises(Unsupported, match="linux/s390x, linux/riscv64"):
+        plan_of(tmp_path, images.archive(index_of(([ONE], foreign), ([OTHER], third))), platform_policy=policy)
+    with pytest.raises(BadInput, match="linux/s390x"):
+        plan_of(tmp_path, sole, platform_policy=policy, platform="linux/arm64")
+
+
+def test_documents_are_read_once_however_often_an_index_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = index_of(([ONE], {}))
+    for _ in range(3):
+        (entry,) = json.loads(members[b"index.json"])["manifests"]
+        inner = json.dumps({"manifests": [entry] * 500}).encode()
+        members[images.blob_name(inner)] = inner
+        members[b"index.json"] = json.dumps({"manifests": [images.descriptor(inner)]}).encode()
+    read: list[str] = []
+
+    def read_and_note(archive: Archive, descriptor: Descriptor, what: str) -> bytes:
+        read.append(what)
+        return read_blob(archive, descriptor, what)
+
+    monkeypatch.setattr(oci_index, "read_blob", read_and_note)
+    assert names(tmp_path, images.archive(members)) == [b"one"]
+    assert len(read) == 3 + 2
+
+
+def test_an_index_of_too_many_manifests_is_refused(tmp_path: Path) -> None:
+    entries = [{"digest": f"sha256:{at:064x}", "size": 1} for at in range(2000)]
+    members = {b"oci-layout": b"{}", b"index.json": json.dumps({"manifests": entries}).encode()}
+    with pytest.raises(Untrusted, match="without end"):
+        plan_of(tmp_path, images.archive(members))
 
 
 def test_the_plain_variant_is_taken_before_a_special_one(tmp_path: Path) -> None:
