@@ -12,11 +12,11 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test bench-unpack demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Make the development environment in FLYD_VENV (.venv)
 
@@ -33,7 +33,7 @@ demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the arc
 	@tools/demo.sh $(VENV)
 
 test: static ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in a VM
-	@$(PYTHON) -m pytest tests/unit tests/s3 tests/e2e
+	@$(PYTHON) -m pytest tests/unit tests/bench tests/s3 tests/e2e
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
 
@@ -51,7 +51,7 @@ lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
 
 types: $(READY) $(COLLECTIONS) ## mypy --strict
 	MYPYPATH=$(COLLECTIONS) $(BIN)/mypy --package ansible_collections.flyd.lite.plugins
-	MYPYPATH=plugins:tests/vm $(BIN)/mypy --python-version 3.11 $(PYTHON_PARTS)
+	MYPYPATH=plugins:tests/vm:. $(BIN)/mypy --python-version 3.11 $(PYTHON_PARTS)
 
 docs-lint: $(READY) $(COLLECTIONS) ## Documentation of the plugins and roles, changelog
 	PATH=$(BIN):$$PATH $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
@@ -59,6 +59,13 @@ docs-lint: $(READY) $(COLLECTIONS) ## Documentation of the plugins and roles, ch
 
 sanity: $(READY) ## ansible-test sanity
 	tools/sanity.sh $(VENV)
+
+# PYTHONDONTWRITEBYTECODE would have the modules compiled at each start, which an installed collection's are not.
+bench-%: export PYTHONDONTWRITEBYTECODE =
+bench-%: export PYTHONPATH = .:tests/vm
+
+bench-unpack: $(READY) ## Unpacking beside tar, bsdtar, umoci and containerd (root; ten minutes)
+	@$(PYTHON) -m bench.unpack
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .

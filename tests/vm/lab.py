@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from base_image import base_image
+from build_image import build_image
 from cache import Cache, discard, made_whole
 from inventory import inventory_text
 from programs import LabError
@@ -93,8 +94,11 @@ def s3_put(cache: Cache, options: argparse.Namespace) -> None:
     print(f"{done.target} {'uploaded' if done.sent else 'unchanged'} {done.size_bytes} sha256:{done.sha256}")
 
 
-def image_redis(cache: Cache, _: argparse.Namespace) -> None:
-    print(redis_image(cache))
+_IMAGES = {"redis": redis_image, "build": build_image}
+
+
+def image(cache: Cache, options: argparse.Namespace) -> None:
+    print(_IMAGES[options.image](cache))
 
 
 def _at_once(acts: Mapping[str, Callable[[], None]]) -> None:
@@ -152,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     listing = verb("inventory", inventory, "print the running machines as an Ansible inventory, and write it to a file")
     listing.add_argument("--output", type=Path, metavar="FILE")
     _add_s3(verb("s3", s3_url, "the S3 server"))
-    images = verb("image", image_redis, "build an image archive and print its path")
-    images.add_argument("image", choices=["redis"])
+    images = verb("image", image, "build an image archive and print its path")
+    images.add_argument("image", choices=sorted(_IMAGES))
     return parser
 
 

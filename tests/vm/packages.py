@@ -22,6 +22,9 @@ PACKAGE_OF = {
     "ssh-keygen": "openssh-client",
     "umoci": "umoci",
     "skopeo": "skopeo",
+    "bsdtar": "libarchive-tools",
+    "containerd": "containerd",
+    "ctr": "containerd",
     "fakeroot": "fakeroot",
     "newuidmap": "uidmap",
 }

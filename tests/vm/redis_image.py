@@ -10,20 +10,15 @@ goes into the second and third is ours (see layers.py).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
-from cache import Cache, discard, made_whole
+from archives import FORGET_HOST, cached_archive, join
+from cache import Cache
 from layers import write_base, write_difference, write_whiteouts
-from packages import debian_tree, ensure_programs
-from programs import run
+from packages import debian_tree
 
-_TOOL_TIMEOUT_SECONDS = 300.0
-
-# The container's network and name are its host's affair, and mmdebstrap copies this one's.
-_FORGET_HOST = '--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"'
 _PROVE_REDIS = '--customize-hook=chroot "$1" /usr/bin/redis-server --version'
-_KEEP_LISTS = ("--skip=cleanup/apt/lists", _FORGET_HOST)
+_KEEP_LISTS = ("--skip=cleanup/apt/lists", FORGET_HOST)
 
 _REMOVED = ("usr/share/doc", "usr/share/man")
 _EMPTIED = ("var/lib/apt/lists",)
@@ -41,20 +36,10 @@ _CONFIG = (
 
 def redis_image(cache: Cache) -> Path:
     """The path of the archive, which is built first when missing (about a minute)."""
-    archive = cache.directory("images") / "redis_latest.tar"
-    with cache.lock("image-redis"):
-        if not archive.exists():
-            work = cache.root / "images" / "redis.work"
-            discard(work)
-            work.mkdir(mode=0o700)
-            with made_whole(archive) as part:
-                _build(work, part, cache.directory("logs") / "redis.log")
-            discard(work)
-    return archive
+    return cached_archive(cache, "redis", "redis_latest.tar", _build)
 
 
 def _build(work: Path, archive: Path, log: Path) -> None:
-    ensure_programs("umoci", "skopeo", log=log)
     debian, base, with_redis = work / "debian.tar", work / "base.tar", work / "with-redis.tar"
     debian_tree(debian, variant="minbase", include=(), options=_KEEP_LISTS, log=log)
     write_base(debian, base)
@@ -63,19 +48,4 @@ def _build(work: Path, archive: Path, log: Path) -> None:
     redis, whiteouts = work / "redis.tar", work / "whiteouts.tar"
     write_difference(base, with_redis, redis)
     write_whiteouts(with_redis, whiteouts, removed=_REMOVED, emptied=_EMPTIED)
-    _join((base, redis, whiteouts), work / "oci", archive, log)
-
-
-def _join(layers: Iterable[Path], layout: Path, archive: Path, log: Path) -> None:
-    image = f"{layout}:redis"
-    _tool(log, "umoci", "init", "--layout", layout)
-    _tool(log, "umoci", "new", "--image", image)
-    for layer in layers:
-        _tool(log, "umoci", "raw", "add-layer", "--image", image, layer)
-    _tool(log, "umoci", "config", "--image", image, *_CONFIG)
-    # Without a policy file skopeo copies nothing, and there is no signature to check.
-    _tool(log, "skopeo", "--insecure-policy", "copy", f"oci:{image}", f"docker-archive:{archive}:redis:latest")
-
-
-def _tool(log: Path, *argv: str | Path) -> None:
-    run(argv, timeout_seconds=_TOOL_TIMEOUT_SECONDS, log=log)
+    join((base, redis, whiteouts), work / "oci", archive, "redis:latest", _CONFIG, log)

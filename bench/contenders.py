@@ -1,0 +1,108 @@
+"""Who unpacks: ourselves and the programs that we are compared with, each as its users run it.
+
+Invariant: each gets an empty directory on a new file system and input that is in memory; what it is to be compared in is told by
+``tree``. Nobody is told to skip a check that it makes by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import containerd
+from bench.inputs import ROOT, TAG, Inputs
+from bench.measuring import Argv, environment
+from bench.verifying import Standard
+
+Commands = Callable[[Inputs, Path], Sequence[Argv]]
+Around = Callable[[Path, Path], AbstractContextManager[None]]
+
+_UNPACK = ROOT / "tests/tools/unpack.py"
+
+
+@contextlib.contextmanager
+def _nothing(_root: Path, _work: Path) -> Iterator[None]:
+    yield
+
+
+@dataclass(frozen=True)
+class Contender:
+    """``commands`` unpack an image into a directory; ``around`` is what must run meanwhile; ``tree`` is where the result lies."""
+
+    name: str
+    commands: Commands
+    programs: tuple[str, ...] = ()
+    standard: Standard = Standard.TREE
+    around: Around = _nothing
+    tree: Callable[[Path], AbstractContextManager[Path]] = contextlib.nullcontext
+    env: Mapping[str, str] = field(default_factory=environment)
+
+
+def _per_layer(*argv: str) -> Commands:
+    return lambda inputs, root: [[*argv, layer, "-C", root] for layer in inputs.layers]
+
+
+def _gzip_into_tar(inputs: Inputs, root: Path) -> Sequence[Argv]:
+    script = 'set -eo pipefail; root=$1; shift; for layer; do gzip -dc "$layer" | tar -x -C "$root"; done'
+    return [["bash", "-c", script, "bash", root, *inputs.gzip_layers]]
+
+
+def _umoci(inputs: Inputs, root: Path) -> Sequence[Argv]:
+    return [["umoci", "raw", "unpack", "--image", f"{inputs.gzip_oci}:{TAG}", root / "tree"]]
+
+
+def flyd(name: str, python: Path, work: Path, *, packed: bool, whole: bool) -> Contender:
+    """Ourselves: the tool as a process of its own, its start included, every layer's digest verified.
+
+    ``packed`` is for the archive with gzip layers; ``whole`` has it verify the digest of the archive, too, as flyd_unpack does: all
+    bytes are hashed twice then.
+    """
+
+    def commands(inputs: Inputs, root: Path) -> Sequence[Argv]:
+        archive = inputs.gzip_archive if packed else inputs.archive
+        argv: list[str | Path] = [python, _UNPACK, archive, root, "--spool", work]
+        return [[*argv, *(["--sha256", _sha256(archive)] if whole else [])]]
+
+    # Compiled modules lie beside the sources of an installed collection; here they must not.
+    return Contender(name, commands, env=environment(PYTHONPYCACHEPREFIX=str(work / "pycache")))
+
+
+_DIGESTS: dict[Path, str] = {}
+
+
+def _sha256(path: Path) -> str:
+    if path not in _DIGESTS:  # found out once, before any clock runs
+        with path.open("rb") as file:
+            _DIGESTS[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _DIGESTS[path]
+
+
+GNU_TAR = Contender("GNU tar, layers flat", _per_layer("tar", "-xf"), ("tar",), Standard.FILES)
+BSDTAR = Contender("bsdtar, layers flat", _per_layer("bsdtar", "-xf"), ("bsdtar",), Standard.FILES)
+GZIP_TAR = Contender("gzip -dc into GNU tar, layers flat", _gzip_into_tar, ("gzip", "tar"), Standard.FILES)
+
+
+@contextlib.contextmanager
+def _below_tree(root: Path) -> Iterator[Path]:
+    yield root / "tree"
+
+
+# It reads no plain layers: "gzip: invalid header".
+UMOCI = Contender("umoci raw unpack, gzip layers", _umoci, ("umoci",), tree=_below_tree)
+
+
+def ctr(work: Path) -> Contender:
+    """containerd's client; its daemon was started before and keeps all in the new file system."""
+    daemon = containerd.Daemon(work)
+    return Contender(
+        "ctr images import, overlayfs",
+        lambda inputs, _root: [daemon.import_argv(inputs.archive)],
+        ("containerd", "ctr"),
+        around=daemon.running,
+        tree=daemon.mounted,
+        standard=Standard.TREE_BUT_TIMES_OF_DIRECTORIES,
+    )
