@@ -146,9 +146,10 @@ hint:
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.node import NodeAccess
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveSnapshot
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot import Activate, SnapshotOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName
 

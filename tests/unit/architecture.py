@@ -43,7 +43,7 @@ ONLY_HERE = {
     "botocore": ("module_utils/_source/",),
     "mypy_boto3_s3": ("module_utils/_source/",),
     "ulid": ("module_utils/_names.py",),
-    "sqlite3": ("module_utils/_lifecycle/store.py", "module_utils/_lifecycle/schema.py"),
+    "sqlite3": tuple(f"module_utils/_lifecycle/{name}.py" for name in ("store", "schema", "looking")),
     "subprocess": ("module_utils/_host/command.py",),
     # Reading and extracting of archives is our own; these would bring rules of their own, and start programs unseen.
     "tarfile": (),

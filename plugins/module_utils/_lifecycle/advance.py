@@ -13,9 +13,10 @@ from typing import Protocol
 from .._errors import OutOfOrder, doing
 from .._names import ObjectKey
 from .host import Host
-from .outcome import Facts, Outcome, image_view
+from .outcome import Facts, Outcome
 from .records import Image, State
-from .settle import abandoned, settle
+from .settle import is_tidy, settle
+from .views import image_view
 
 
 class Arrow(Protocol):
@@ -28,8 +29,12 @@ class Arrow(Protocol):
     def holds(self, host: Host, image: Image) -> Facts | None:
         """The facts to return when what the arrow makes is there already, else None. Writes nothing."""
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
-        """What ``perform`` would make of ``image``. Writes nothing; ``image`` may be in a state before ``start``."""
+    def view(self, host: Host, image: Image) -> Facts:
+        """What a diff shows of ``image``."""
+        return image_view(host, image)
+
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+        """What ``perform`` would change of ``view``, and the facts to return. Writes nothing; ``image`` may be before ``start``."""
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Make it so, intents before effects; the image as it was committed. ``log`` takes facts for the log."""
@@ -51,21 +56,21 @@ def advance(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
 
 def _at_rest(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome | None:
     """The unchanged outcome, found without a lock, so that a run with nothing to do writes nothing at all."""
-    if abandoned(host):
+    if not is_tidy(host):
         return None
-    image = host.store.image_or_new(str(key))
-    facts = _held_facts(host, arrow, image)
-    return None if facts is None else Outcome(image_view(image), image_view(image), False, facts)
+    facts = _held_facts(host, arrow, host.store.image_or_new(str(key)))
+    return None if facts is None else Outcome({}, {}, False, facts)
 
 
 def _move(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
     image = host.store.image_or_new(str(key))
     facts = _held_facts(host, arrow, image)
     if facts is not None:
-        return Outcome(image_view(image), image_view(image), False, facts, tuple(host.settled))
+        return Outcome({}, {}, False, facts, tuple(host.settled))
+    before = arrow.view(host, image)
     if host.dry_run:
-        after, facts = arrow.predict(host, image)
-        return Outcome(image_view(image), image_view(after), True, facts, tuple(host.settled))
+        changes, facts = arrow.predict(host, image)
+        return Outcome(before, {**before, **changes}, True, facts, tuple(host.settled))
     if image.state.rank < arrow.start.rank:
         raise OutOfOrder(
             f"{key} is {image.state.value}, not yet {arrow.start.value}",
@@ -75,7 +80,7 @@ def _move(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
     with host.log.transition(arrow.name, key=str(key), image=image.id, to=arrow.end.value) as log:
         after, facts = arrow.perform(host, image, log)
         log["image"] = after.id
-    return Outcome(image_view(image), image_view(after), True, facts, tuple(host.settled))
+    return Outcome(before, arrow.view(host, after), True, facts, tuple(host.settled))
 
 
 def _held_facts(host: Host, arrow: Arrow, image: Image) -> Facts | None:

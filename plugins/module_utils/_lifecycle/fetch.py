@@ -19,11 +19,13 @@ from .._host.files import free_bytes
 from .._names import Digest, ObjectKey, new_ulid
 from .._source.checksum import ChecksumPolicy, Expected, Trust, is_pinned, resolve
 from .._source.s3 import Bucket, ObjectChanged, ObjectInfo, S3Options
+from .advance import Arrow
 from .host import Host
 from .outcome import Facts
 from .receipt import Receipt, receive
 from .records import Image, State
 from .store import utc_now
+from .views import UNKNOWN, fetched, image_view
 
 _DISK_RESERVE_BYTES = 64 << 20
 
@@ -39,7 +41,7 @@ class FetchOptions:
     max_bytes: int
 
 
-class Fetch:
+class Fetch(Arrow):
     """The arrow of flyd_fetch."""
 
     name = "fetch"
@@ -67,25 +69,26 @@ class Fetch:
             return None  # nobody has vouched for it yet
         return self._facts(host, image) if self._is_of(image, self._head(host)) else None
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
-        """What would be downloaded. S3 is asked for the object, so a missing one is found in check mode too.
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+        """What would be downloaded. S3 is asked for the object and its digest, so what is missing there is found in check mode too.
 
         On a host that ``prepare`` was only simulated on there is no boto3: then the prediction does without S3.
         """
+        known = {"sha256": self._pinned.hex if self._pinned else UNKNOWN, "etag": UNKNOWN, "trust": UNKNOWN}
+        size_bytes = None
         try:
             info = self._head(host)
+            self._require_size(host, info)
+            expected = self._expected(host, image, info)
+            if expected.digest is not None and expected.digest.algorithm == "sha256":
+                known["sha256"] = expected.digest.hex
+            known.update(etag=info.etag, trust=expected.trust.value)
+            size_bytes = info.size_bytes
         except MissingLibrary:
-            return dataclasses.replace(image, state=State.FETCHED), {**self._facts(host, image), "trust": None}
-        self._require_size(host, info)
-        after = dataclasses.replace(
-            image,
-            state=State.FETCHED,
-            bucket=self._options.s3.bucket,
-            size_bytes=info.size_bytes,
-            etag=info.etag,
-            sha256=info.sha256,
-        )
-        return after, {**self._facts(host, after), "path": None, "trust": None}
+            pass
+        told = {name: None if value == UNKNOWN else value for name, value in known.items()}
+        changes = fetched(image_view(host, image), [host.archive_path(known["sha256"])], **known)
+        return changes, {**self._facts(host, image), **told, "size": size_bytes, "path": None}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
@@ -110,12 +113,16 @@ class Fetch:
     def _receive(self, host: Host, image: Image) -> tuple[ObjectInfo, Expected, Receipt]:
         info = self._head(host)
         self._require_size(host, info)
+        expected = self._expected(host, image, info)
+        bucket, asked = self._require_bucket(), self._options
+        return info, expected, receive(host, bucket, info, asked.key, expected, asked.max_bytes)
+
+    def _expected(self, host: Host, image: Image, info: ObjectInfo) -> Expected:
         bucket, asked = self._require_bucket(), self._options
         recorded = image.sha256 if self._is_of(image, info) else ""
-        expected = host.settings.retry().call(
+        return host.settings.retry().call(
             lambda: resolve(bucket, info, asked.key, asked.checksum, asked.policy, recorded_sha256=recorded)
         )
-        return info, expected, receive(host, bucket, info, self._options.key, expected, self._options.max_bytes)
 
     def _record(self, host: Host, image: Image, info: ObjectInfo, got: Receipt, expected: Expected) -> Image:
         after = dataclasses.replace(

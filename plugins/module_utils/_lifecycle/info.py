@@ -14,9 +14,10 @@ from typing import Any, Callable
 from .._thin.pool import status
 from .._thin.table import SECTOR_BYTES
 from .host import Host
-from .outcome import Facts, Outcome, pool_view
+from .outcome import Facts, Outcome
 from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from .settle import abandoned
+from .views import pool_view
 
 
 class Subject(str, enum.Enum):

@@ -4,7 +4,7 @@
 """Locks that name their holder: rows of ``_busy``.
 
 Invariant: a lock belongs to a process that is alive, or to nobody: a row whose holder is gone (another boot, no such pid, another
-start time) is taken over inside the transaction that sees it. No clock decides who owns a lock.
+start time) is dropped inside the transaction that takes a lock. No clock decides who owns a lock.
 """
 
 from __future__ import annotations
@@ -54,20 +54,28 @@ def _acquire(store: Store, name: str, timeout_seconds: float) -> None:
 
 
 def _try(store: Store, name: str) -> Identity | None:
-    """Take the lock, or say who has it."""
+    """Take the lock, or say who has it. Locks of the dead go at the same time, whatever their names."""
     with store.transaction():
+        for dead in dead_locks(store):
+            store.rows("DELETE FROM _busy WHERE name=?", dead)
         rows = store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", name)
-        if rows and Identity(*rows[0]).is_alive():
+        if rows:
             return Identity(*rows[0])
         me = own_identity()
         store.rows(
-            "INSERT OR REPLACE INTO _busy(name, boot_id, pid, started) VALUES (?, ?, ?, ?)",
+            "INSERT INTO _busy(name, boot_id, pid, started) VALUES (?, ?, ?, ?)",
             name,
             me.boot_id,
             me.pid,
             me.started,
         )
     return None
+
+
+def dead_locks(store: Store) -> list[str]:
+    """The names of the locks whose holders are gone."""
+    rows = store.rows("SELECT name, boot_id, pid, started FROM _busy")
+    return [name for name, *holder in rows if not Identity(*holder).is_alive()]
 
 
 def _release(store: Store, name: str) -> None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .._thin.table import SECTOR_BYTES
-from .records import Image, PoolRecord
-
 Facts = dict[str, Any]
 
 
@@ -23,30 +20,3 @@ class Outcome:
     changed: bool
     facts: Facts
     settled: tuple[str, ...] = ()
-
-
-def image_view(image: Image) -> Facts:
-    """What a diff shows of an image."""
-    return {
-        "key": image.object_key,
-        "state": image.state.value,
-        "image_id": image.id or None,
-        "sha256": image.sha256 or None,
-        "base": image.pool_device or None,
-        "snapshot": image.snap_device or None,
-    }
-
-
-def pool_view(pool: PoolRecord, *, active: bool) -> Facts:
-    """What a diff shows of a pool; sizes in bytes."""
-    return {
-        "name": pool.name,
-        "active": active,
-        "data": pool.data,
-        "metadata": pool.metadata,
-        "data_bytes": pool.data_sectors * SECTOR_BYTES,
-        "metadata_bytes": pool.metadata_bytes,
-        "block_bytes": pool.block_sectors * SECTOR_BYTES,
-        "low_water_blocks": pool.low_water_blocks,
-        "min_free_percent": pool.min_free_percent,
-    }

@@ -22,10 +22,11 @@ from .._thin.pool import (
 )
 from .._thin.table import SECTOR_BYTES, PoolStatus
 from .host import Host
-from .outcome import Facts, Outcome, pool_view
-from .pool_making import PoolOptions, make_pool, spec_of
+from .outcome import Facts, Outcome
+from .pool_making import PoolOptions, make_pool, new_record, spec_of
 from .records import Operation, OperationKind, PoolRecord
-from .settle import abandoned, settle
+from .settle import is_tidy, settle
+from .views import NEW_ULID, no_pool, pool_view
 from .volumes import check_transaction, pool_lock
 
 
@@ -36,7 +37,7 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
         pool = host.store.pool(options.name.value)
         if pool is not None:
             _refuse_torn(host, pool)
-        if pool is not None and pool.formatted and not abandoned(host) and is_active(host, pool):
+        if pool is not None and pool.formatted and is_tidy(host) and is_active(host, pool):
             _require_same(pool, options)
             now = status(host.dm, pool.name)
             if now.transaction_id == pool.transaction_id and pool.min_free_percent == options.min_free_percent:
@@ -60,11 +61,11 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
     _refuse_foreign(host, options.name, pool)
     if host.dry_run:
         return _predicted(host, options, pool)
-    before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
+    before = pool_view(pool, active=False) if pool else no_pool(options.name.value)
     with host.log.transition("pool", pool=options.name.value) as log:
         pool = pool if pool is not None and pool.formatted else make_pool(host, options, pool)
         now = _bring_up(host, pool)
-        log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=f"/dev/mapper/{pool.name}")
+        log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
     settle(host)
     require_healthy(now, pool.min_free_percent)
     return Outcome(before, pool_view(pool, active=True), True, _facts(pool, options, now), tuple(host.settled))
@@ -148,25 +149,12 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
 
 
 def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Outcome:
-    geometry = options.geometry()
-    after = (
-        pool_view(pool, active=True)
-        if pool
-        else {
-            "name": options.name.value,
-            "active": True,
-            "data_bytes": geometry.data_sectors * SECTOR_BYTES,
-            "metadata_bytes": geometry.metadata_bytes,
-            "block_bytes": geometry.block_sectors * SECTOR_BYTES,
-            "low_water_blocks": geometry.low_water_blocks,
-        }
-    )
-    before = pool_view(pool, active=False) if pool else {"name": options.name.value, "active": False}
+    after = pool or new_record(host, options, NEW_ULID)
     return Outcome(
-        before,
-        after,
+        pool_view(pool, active=False) if pool else no_pool(options.name.value),
+        pool_view(after, active=True),
         True,
-        {"device": f"/dev/mapper/{options.name}", "warnings": list(geometry.warnings)},
+        {"device": after.device_path, "warnings": list(options.geometry().warnings)},
         tuple(host.settled),
     )
 
@@ -174,7 +162,7 @@ def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Out
 def _facts(pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Facts:
     block_bytes = pool.block_sectors * SECTOR_BYTES
     return {
-        "device": f"/dev/mapper/{pool.name}",
+        "device": pool.device_path,
         "pool_id": pool.id,
         "data": {
             "path": pool.data,

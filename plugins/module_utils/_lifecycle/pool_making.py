@@ -54,7 +54,7 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
     """
     if begun is not None:
         return _make(host, begun)
-    pool = _new_record(host, options)
+    pool = new_record(host, options, str(new_ulid()))
     missing = [path for path in (pool.data, pool.metadata) if pool.is_loop and not os.path.lexists(path)]
     if pool.metadata not in missing and not metadata_is_blank(pool.metadata):
         raise BadInput(
@@ -105,9 +105,9 @@ def _make(host: Host, pool: PoolRecord) -> PoolRecord:
     return pool
 
 
-def _new_record(host: Host, options: PoolOptions) -> PoolRecord:
+def new_record(host: Host, options: PoolOptions, pool_id: str) -> PoolRecord:
+    """The row of a pool that is about to be made."""
     geometry = options.geometry()
-    pool_id = str(new_ulid())
     return PoolRecord(
         id=pool_id,
         name=options.name.value,

@@ -143,6 +143,11 @@ class PoolRecord:
     formatted: bool
 
     @property
+    def device_path(self) -> str:
+        """The path of the pool's device while it is active."""
+        return f"/dev/mapper/{self.name}"
+
+    @property
     def uuid(self) -> str:
         """The device-mapper UUID of the pool's device."""
         return f"FLYD-{self.id}-pool"

@@ -16,15 +16,17 @@ from collections.abc import Iterable
 from .._errors import OutOfOrder
 from .._host.crash import crash_point
 from .._host.files import remove_file
+from .advance import Arrow
 from .host import Host
 from .outcome import Facts
 from .receipt import forget_parts
 from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
 from .store import utc_now
+from .views import forgotten, image_view, without_base, without_snapshot
 from .volumes import destroy_volume, unmap
 
 
-class RemoveSnapshot:
+class RemoveSnapshot(Arrow):
     """flyd_snapshot, state absent: the snapshots of that name are gone, of every generation of the key."""
 
     name = "remove snapshot"
@@ -39,11 +41,10 @@ class RemoveSnapshot:
         """Whether there is none."""
         return None if self._found(host) else {"removed": []}
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
-        found = self._found(host)
-        left = [one for one in _snapshots(host, [image]) if one not in [snapshot for _generation, snapshot in found]]
-        return _without(image, None, left), {"removed": [snapshot.device for _generation, snapshot in found]}
+        removed = [snapshot.device for _generation, snapshot in self._found(host)]
+        return without_snapshot(image_view(host, image), self._name), {"removed": removed}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove them, one intent each."""
@@ -61,7 +62,7 @@ class RemoveSnapshot:
         ]
 
 
-class RemoveBase:
+class RemoveBase(Arrow):
     """flyd_unpack, state absent: no generation of the key has a base. ``force`` takes their snapshots along."""
 
     name = "remove base"
@@ -76,12 +77,12 @@ class RemoveBase:
         """Whether there is none."""
         return None if self._found(host) else {"removed": []}
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
         found = self._found(host)
         snapshots = self._allowed(host, found)
         removed = [snapshot.device for snapshot in snapshots] + [generation.pool_device for generation in found]
-        return _without_base(image), {"removed": removed}
+        return without_base(image_view(host, image)), {"removed": removed}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove the snapshots first, then the bases, one intent each."""
@@ -104,7 +105,7 @@ class RemoveBase:
         return snapshots
 
 
-class RemoveArchive:
+class RemoveArchive(Arrow):
     """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone."""
 
     name = "remove archive"
@@ -118,9 +119,9 @@ class RemoveArchive:
         """Whether the key is unknown."""
         return None if host.store.generations(self._key) or host.store.downloads(self._key) else {"removed": []}
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which files would go."""
-        return Image(id="", object_key=self._key), {"removed": self._archives(host)}
+        return forgotten(), {"removed": self._archives(host)}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
@@ -185,9 +186,9 @@ def _snapshots(host: Host, generations: Iterable[Image]) -> list[Snapshot]:
     return [found for image in generations for found in host.store.all(Snapshot, "image_id=?", image.id)]
 
 
-def _without(image: Image, snapshot: Snapshot | None, left: list[Snapshot]) -> Image:
+def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
     """``image`` once only the snapshots in ``left`` are there."""
-    is_default = snapshot is None or snapshot.device == image.snap_device
+    is_default = snapshot.device == image.snap_device
     return dataclasses.replace(
         image,
         state=State.ACTIVATED if left else min(image.state, State.UNPACKED, key=lambda state: state.rank),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from .._errors import Busy, doing
 from .._host.process import Identity
 from .host import Host
+from .lock import dead_locks
 from .records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from .volumes import destroy_volume
 
@@ -26,6 +27,11 @@ def abandoned(host: Host) -> list[Operation]:
         for found in host.store.all(Operation)
         if found.kind not in _TAKEN_UP_AGAIN and not Identity(found.boot_id, found.pid, found.started).is_alive()
     ]
+
+
+def is_tidy(host: Host) -> bool:
+    """Whether no run that was cut off has left an intent or a lock behind."""
+    return not abandoned(host) and not dead_locks(host.store)
 
 
 def settle(host: Host) -> None:

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import grp
 import os
-import pwd
-import stat
 from dataclasses import dataclass
 
 from .._errors import BadInput, CorruptStore, doing
@@ -23,55 +20,16 @@ from .._host.crash import crash_point
 from .._names import ObjectKey, ShortName
 from .._thin.filesystem import grow
 from .._thin.table import SECTOR_BYTES
+from .advance import Arrow
 from .host import Host
+from .node import NodeAccess
 from .outcome import Facts
 from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
 from .store import utc_now
+from .views import activated, image_view
 from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, undo_after, unmap
 
 DEFAULT_NAME = "default"
-_MAX_ID = 2**32 - 2  # chown(2): the number above means "leave it"
-
-
-@dataclass(frozen=True)
-class NodeAccess:
-    """Who may open the device's node: numeric ids, -1 for as it is; mode bits, -1 for as they are."""
-
-    uid: int = -1
-    gid: int = -1
-    mode: int = -1
-
-    @classmethod
-    def parse(cls, owner: str, group: str, mode: str) -> NodeAccess:
-        """From names or numbers and an octal string, each empty for "leave it"; raises ``BadInput``."""
-        try:
-            uid = -1 if not owner else int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid
-            gid = -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-            bits = -1 if not mode else int(mode, 8)
-        except (KeyError, ValueError) as error:
-            raise BadInput(
-                f"owner, group or mode of the node cannot be used: {error}",
-                hint="give names known on this host or numbers, and an octal mode such as '0660'",
-            ) from None
-        if not -1 <= bits <= 0o777 or mode.startswith("-"):
-            raise BadInput(f"mode {mode} is not the mode of a device node", hint="give an octal mode such as '0660'")
-        if max(uid, gid) > _MAX_ID:
-            raise BadInput(
-                f"owner or group of the node is {max(uid, gid)}", hint=f"an id of Linux is at most {_MAX_ID}"
-            )
-        return cls(uid, gid, bits)
-
-    def differs(self, path: str) -> bool:
-        """Whether the node at ``path`` is not as asked."""
-        found = os.stat(path)
-        asked = ((self.uid, found.st_uid), (self.gid, found.st_gid), (self.mode, stat.S_IMODE(found.st_mode)))
-        return any(want not in (-1, have) for want, have in asked)
-
-    def apply(self, path: str) -> None:
-        """Set what was asked for on the node at ``path``."""
-        os.chown(path, self.uid, self.gid)
-        if self.mode >= 0:
-            os.chmod(path, self.mode)
 
 
 @dataclass(frozen=True)
@@ -85,7 +43,7 @@ class SnapshotOptions:
     access: NodeAccess
 
 
-class Activate:
+class Activate(Arrow):
     """The arrow of flyd_snapshot."""
 
     name = "snapshot"
@@ -107,11 +65,26 @@ class Activate:
         self._require_same(snapshot, volume)
         return None if self._options.access.differs(device.path) else _facts(image, snapshot, volume)
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+    def view(self, host: Host, image: Image) -> Facts:
+        """The image, and of the node what was asked for."""
+        view, access, snapshot = image_view(host, image), self._options.access, self._recorded(host, image)
+        device = None if snapshot is None else host.dm.find(_volume_of(host, snapshot).uuid)
+        node = None if device is None or not os.path.exists(device.path) else access.found(device.path)
+        return {**view, "node": node} if access.asked() else view
+
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """The device is known when the snapshot exists and only has to be mapped."""
         snapshot = self._recorded(host, image)
-        after = dataclasses.replace(image, state=State.ACTIVATED)
-        return after, {
+        if snapshot is not None:
+            self._require_same(snapshot, _volume_of(host, snapshot))
+        changes = activated(
+            image_view(host, image),
+            self._options.name.value,
+            device=None if snapshot is None else snapshot.device,
+            read_only=self._options.read_only,
+        )
+        asked = self._options.access.asked()
+        return {**changes, "node": asked} if asked else changes, {
             "image_id": image.id or None,
             "device": snapshot.device if snapshot else None,
             "ulid": snapshot.ulid if snapshot else None,

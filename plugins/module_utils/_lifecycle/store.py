@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from .._errors import Busy, CorruptStore, FlydError, NoSpace, Unsupported
 from .._host.files import check_private_directory, make_private_directory, sync_directory
+from .looking import in_memory, look_at
 from .records import (
     Image,
     Operation,
@@ -150,15 +151,13 @@ def open_store(path: str, *, writable: bool, busy_seconds: float) -> Store:
             connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
         elif os.path.exists(path):
             check_private_directory(os.path.dirname(path))
-            connection = sqlite3.connect(
-                f"file:{_uri_path(path)}?mode=ro", uri=True, timeout=busy_seconds, isolation_level=None
-            )
+            connection = look_at(path, busy_seconds)
         else:
             connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
             _set_up(connection, path)
             if not writable and user_version(connection) < VERSION:
-                connection = _in_memory(connection)
+                connection = in_memory(connection)
             migrate(connection)
         except BaseException:
             connection.close()
@@ -191,14 +190,6 @@ def _set_up(connection: sqlite3.Connection, path: str) -> None:
         _refuse_lost(path)
 
 
-def _in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """A copy of a store that may only be looked at, which may be migrated; the original is closed."""
-    copy = sqlite3.connect(":memory:", isolation_level=None)
-    with contextlib.closing(connection):
-        connection.backup(copy)
-    return copy
-
-
 def _refuse_lost(path: str) -> None:
     """Raise ``CorruptStore`` when a store that knows nothing stands beside pools."""
     if os.path.isdir(os.path.join(os.path.dirname(path), "pools")):
@@ -206,10 +197,6 @@ def _refuse_lost(path: str) -> None:
             f"the store {path} is empty, but {os.path.dirname(path)}/pools holds a pool that it should know",
             hint="restore flyd.db from a backup; only if nothing in the pool matters, move the whole state directory away and begin anew",
         )
-
-
-def _uri_path(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 @contextlib.contextmanager

@@ -18,17 +18,18 @@ from .._host.files import remove_file, sync_directory
 from .._names import ShortName
 from .._thin.pool import deactivate
 from .host import Host
-from .outcome import Facts, Outcome, pool_view
+from .outcome import Outcome
 from .pool import is_active
 from .pool_making import spec_of
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume
 from .remove import remove_base
 from .settle import settle
+from .views import no_pool, pool_view
 
 
 def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
     """Tear the pool down, or find that there is none. ``force`` takes the images in it along."""
-    gone: Facts = {"name": name.value, "active": False}
+    gone = no_pool(name.value)
     with doing(f"removal of the pool {name}"):
         if host.store.pool(name.value) is None:
             return Outcome(gone, gone, False, {"removed": []})
@@ -39,7 +40,7 @@ def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
             before = pool_view(pool, active=is_active(host, pool))
             settle(host)
             images = _images_in(host, pool, force=force)
-            removed = [f"/dev/mapper/{pool.name}", *([pool.data, pool.metadata] if pool.is_loop else [])]
+            removed = [pool.device_path, *([pool.data, pool.metadata] if pool.is_loop else [])]
             if not host.dry_run:
                 with host.log.transition("remove pool", pool=pool.name):
                     for image in images:

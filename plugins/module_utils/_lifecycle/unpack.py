@@ -26,10 +26,13 @@ from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
 from .._thin.pool import blaming_pool
 from .._thin.table import SECTOR_BYTES
 from .._thin.volume import flush
+from .advance import Arrow
 from .host import Host
 from .outcome import Facts
 from .records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
+from .rot import rot_removed
 from .store import utc_now
+from .views import unpacked
 from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, require_room, undo_after, unmap
 
 
@@ -42,7 +45,7 @@ class UnpackOptions:
     image: Options
 
 
-class Unpack:
+class Unpack(Arrow):
     """The arrow of flyd_unpack."""
 
     name = "unpack"
@@ -57,9 +60,9 @@ class Unpack:
         base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
         return None if base is None else _facts(image, base)
 
-    def predict(self, host: Host, image: Image) -> tuple[Image, Facts]:
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """A base volume whose name and size only the real run knows."""
-        return dataclasses.replace(image, state=State.UNPACKED), {"image_id": image.id or None, "device": None}
+        return unpacked(host.settings.pool.value), {"image_id": image.id or None, "device": None}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Plan the tree, make a volume that fits it, write, seal, record."""
@@ -137,6 +140,7 @@ def _open_image(host: Host, image: Image, options: Options) -> Iterator[Unpackin
     """The image in its archive, or that of a family in its layers, each verified by its own digest."""
     with contextlib.ExitStack() as stack:
         fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]
+        stack.enter_context(rot_removed(host, tuple(zip(fds, image.digests))))
         is_family = ObjectKey(image.object_key).is_family
         opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)
         yield stack.enter_context(opened)

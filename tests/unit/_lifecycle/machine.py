@@ -24,12 +24,13 @@ from module_utils._image.unpacking import Limits, Options
 from module_utils._lifecycle.advance import advance
 from module_utils._lifecycle.fetch import Fetch, FetchOptions
 from module_utils._lifecycle.host import Host, Settings
+from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool import ensure_pool
 from module_utils._lifecycle.pool_making import PoolOptions
 from module_utils._lifecycle.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
-from module_utils._lifecycle.snapshot import Activate, NodeAccess, SnapshotOptions
+from module_utils._lifecycle.snapshot import Activate, SnapshotOptions
 from module_utils._lifecycle.store import open_store
 from module_utils._lifecycle.teardown import remove_pool
 from module_utils._lifecycle.unpack import Unpack, UnpackOptions

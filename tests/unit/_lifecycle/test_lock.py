@@ -17,7 +17,7 @@ import pytest
 
 from module_utils._errors import Busy
 from module_utils._host.process import Identity, own_identity
-from module_utils._lifecycle.lock import held
+from module_utils._lifecycle.lock import dead_locks, held
 from module_utils._lifecycle.store import Store, open_store
 from tests.unit._lifecycle.disk import at_once, beside, gone_pid, in_process, kill_myself
 
@@ -92,6 +92,14 @@ def test_the_lock_of_a_holder_that_is_gone_is_taken_over_at_once(store: Store, g
     with held(store, NAME, timeout_seconds=0):
         assert holders(store) == [row_of(own_identity())]
     assert holders(store) == []
+
+
+def test_locks_of_the_dead_go_with_the_next_lock_whatever_its_name(store: Store) -> None:
+    leave_lock(store, dataclasses.replace(ME, pid=gone_pid()))
+    assert dead_locks(store) == [NAME]
+    with held(store, f"not {NAME}", timeout_seconds=0):
+        assert [name for name, *_holder in holders(store)] == [f"not {NAME}"]
+        assert dead_locks(store) == []
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_although_nobody_has_reaped_it(

@@ -78,6 +78,21 @@ def test_the_intent_of_a_living_process_is_let_alone(pooled: Machine) -> None:
     assert pooled.everything() == before
 
 
+@pytest.mark.parametrize("arrow", ["pool", "fetch"])
+def test_the_lock_of_a_dead_run_goes_with_the_next_run_even_if_that_has_nothing_to_do(
+    fetched: Machine, arrow: str
+) -> None:
+    with fetched.host() as host:
+        host.store.rows("INSERT INTO _busy VALUES ('image x', ?, ?, ?)", ME.boot_id, gone_pid(), 1)
+    assert not getattr(fetched, arrow)(dry_run=True).changed
+    assert fetched.left_over() == ["locks: [('image x',)], not []"]
+    assert not getattr(fetched, arrow)().changed
+    before = fetched.everything()
+    assert fetched.left_over() == []
+    assert not getattr(fetched, arrow)().changed
+    assert fetched.everything() == before
+
+
 @pytest.mark.parametrize("state", [VolumeState.PLANNED, VolumeState.CREATED, VolumeState.DELETING])
 def test_an_unfinished_volume_is_unmapped_and_deleted(pooled: Machine, state: VolumeState) -> None:
     operation = intent(volume_ulid=new_volume_ulid())

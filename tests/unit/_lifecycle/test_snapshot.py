@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from module_utils._errors import BadInput, FlydError, OutOfOrder
+from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.records import Image, Snapshot, State, Volume
-from module_utils._lifecycle.snapshot import NodeAccess
 from tests.unit._lifecycle.machine import BASE_BYTES, Machine
 from tests.unit.fakes.kernel import Kernel
 

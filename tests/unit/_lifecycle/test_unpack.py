@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -132,20 +133,31 @@ def test_an_archive_that_has_rotted_is_refused(fetched: Machine, at: int) -> Non
         content[at] ^= 1
         file.seek(0)
         file.write(content)
-    with pytest.raises(Untrusted):
+    with pytest.raises(Untrusted, match="has changed since it was fetched") as caught:
         fetched.unpack()
+    assert "run flyd_fetch again" in caught.value.hint
+    assert not os.path.exists(path)
+    assert fetched.fetch().changed, "it is downloaded anew"
     assert fetched.left_over() == []
-    os.unlink(path)
-    fetched.fetch()
     assert fetched.unpack().changed
 
 
 def test_an_archive_that_was_exchanged_for_another_sound_one_is_refused(fetched: Machine) -> None:
     with open(archive_path(fetched), "wb") as file:
         file.write(OTHER_ARCHIVE)
-    with pytest.raises(Untrusted, match="sha256:"):
+    with pytest.raises(Untrusted, match=f"it has sha256:{hashlib.sha256(OTHER_ARCHIVE).hexdigest()} now"):
         fetched.unpack()
+    assert fetched.fetch().changed
     assert fetched.left_over() == []
+
+
+def test_a_sound_archive_that_is_refused_for_what_it_holds_is_kept(pooled: Machine) -> None:
+    pooled.s3.put(KEY.value, b"no archive at all")
+    pooled.fetch()
+    with pytest.raises(Untrusted):
+        pooled.unpack()
+    assert pooled.left_over() == []
+    assert not pooled.fetch().changed
 
 
 def test_a_lost_archive_is_told_with_the_way_to_get_it_back(fetched: Machine) -> None:
