@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from base_image import base_image
@@ -23,7 +24,8 @@ from programs import LabError
 from redis_image import redis_image
 from s3 import S3
 from s3_put import DEFAULT_BUCKET, put
-from vm import Vm, known_vms
+from saved import saved_disk
+from vm import Vm, golden_of, known_vms
 
 
 def build(cache: Cache, _: argparse.Namespace) -> None:
@@ -32,12 +34,21 @@ def build(cache: Cache, _: argparse.Namespace) -> None:
 
 def up(cache: Cache, options: argparse.Namespace) -> None:
     vms = [Vm(cache, f"{options.name}{number}") for number in range(1, options.count + 1)]
-    _at_once({f"{vm.name}: ready": vm.up for vm in vms})
+    _at_once({f"{vm.name}: ready": partial(vm.up, options.state) for vm in vms})
     _write_inventory(cache, cache.inventory)
 
 
 def reset(cache: Cache, options: argparse.Namespace) -> None:
-    _at_once({f"{vm.name}: pristine": vm.reset for vm in _chosen(cache, options.names)})
+    became = options.state or "pristine"
+    _at_once({f"{vm.name}: {became}": partial(vm.reset, options.state) for vm in _chosen(cache, options.names)})
+
+
+def save(cache: Cache, options: argparse.Namespace) -> None:
+    _timed(partial(Vm(cache, options.name).save, options.state), f"{options.name}: saved as {options.state}")
+
+
+def saved(cache: Cache, options: argparse.Namespace) -> None:
+    print(saved_disk(cache, golden_of(cache), options.state))
 
 
 def cut(cache: Cache, options: argparse.Namespace) -> None:
@@ -143,7 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     starting = verb("up", up, "have N machines running; those that are not start pristine")
     starting.add_argument("count", type=_positive, metavar="N")
     starting.add_argument("--name", default="vm", metavar="PREFIX", help="machines are PREFIX1 to PREFIXN [vm]")
-    verb("reset", reset, "make machines pristine again (all, when none is named)").add_argument("names", nargs="*")
+    resetting = verb("reset", reset, "make machines pristine again (all, when none is named)")
+    resetting.add_argument("names", nargs="*")
+    for starts in (starting, resetting):
+        starts.add_argument("--from", dest="state", default="", metavar="STATE", help="as that machine was saved")
+    saving = verb("save", save, "keep a machine as it is, memory and all, to start others from")
+    saving.add_argument("name")
+    saving.add_argument("state")
+    verb("saved", saved, "print the disk of a saved state; fails when there is none").add_argument("state")
     cutting = verb("cut", cut, "cut a machine's power and boot it from the same disk")
     cutting.add_argument("name")
     cutting.add_argument("--no-boot", action="store_true", help="leave it off")

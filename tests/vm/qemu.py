@@ -128,6 +128,12 @@ class Machine:
         if said:
             raise LabError(f"QEMU cannot save {self.name}: {said}")
 
+    def forget(self, snapshot: str) -> None:
+        """Remove what was saved under that name from the disk's file."""
+        said = Monitor(self.monitor).human(f"delvm {snapshot}")
+        if said:
+            raise LabError(f"QEMU cannot forget {snapshot} of {self.name}: {said}")
+
     def quit(self) -> None:
         """Let QEMU close its files and end."""
         Monitor(self.monitor).human("quit")

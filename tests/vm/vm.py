@@ -4,6 +4,8 @@
                               ^                            |                  |
                               '----- up, reset ------------'----- reset ------'
 
+``save`` keeps a running machine under a name, and ``up`` and ``reset`` can start from that state instead of the pristine one.
+
 Invariant: the machine's own lock is held while it changes, so that two commands cannot both start it.
 Nothing but its directory and its QEMU is touched.
 """
@@ -24,6 +26,7 @@ from golden import COLD_BOOT_TIMEOUT_SECONDS, SNAPSHOT, golden_disk
 from processes import Daemon
 from programs import LabError
 from qemu import Machine, host_accelerator
+from saved import save_state, saved_disk
 from ssh import ADDRESS, Endpoint, private_key
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -90,16 +93,26 @@ class Vm:
     def is_running(self) -> bool:
         return self.daemon.is_running()
 
-    def up(self) -> None:
-        """Have the machine running; one that is not starts pristine."""
+    def up(self, state: str = "") -> None:
+        """Have the machine running; one that is not starts pristine, or from the saved ``state``."""
         with self.cache.lock(f"vm-{self.name}"):
             if not self.is_running():
-                self._restore()
+                self._restore(state)
 
-    def reset(self) -> None:
-        """Make the machine pristine and running, whatever it was before."""
+    def reset(self, state: str = "") -> None:
+        """Make the machine pristine and running, or as it was saved as ``state``, whatever it was before."""
         with self.cache.lock(f"vm-{self.name}"):
-            self._restore()
+            self._restore(state)
+
+    def save(self, state: str) -> None:
+        """Keep the machine as it is now, memory and all, as ``state``; it goes on from there."""
+        with self.cache.lock(f"vm-{self.name}"):
+            if not self.is_running():
+                raise LabError(f"VM {self.name} is not running")
+            self.endpoint.run("sync")
+            self.endpoint.drop_connection()
+            save_state(self.cache, golden_of(self.cache), state, self.machine, self.daemon)
+            self._restore(state)
 
     def power_off(self) -> None:
         """Cut the power: QEMU gets SIGKILL, the disk stays as it is (see qemu.Machine for what that loses)."""
@@ -124,17 +137,18 @@ class Vm:
             self._stop()
             discard(self.directory)
 
-    def _restore(self) -> None:
+    def _restore(self, state: str) -> None:
         self._claim_port()
+        golden = golden_of(self.cache)
+        saved = saved_disk(self.cache, golden, state) if state else golden
         base = base_image(self.cache)
-        golden = golden_disk(self.cache, base, host_accelerator(), _free_port(self.cache))
         self._stop()
         with made_whole(self.base_link) as part:
             part.symlink_to(base.directory)
         machine = self.machine
         discard(machine.console)
         with made_whole(machine.disk) as part:
-            shutil.copyfile(golden, part)
+            shutil.copyfile(saved, part)
         machine.start(snapshot=SNAPSHOT)
         # The guest's clock stands where it was saved.
         self._await(f"date -u -s @{time.time():.2f} >/dev/null && hostname {self.name}", _RESTORE_TIMEOUT_SECONDS)
@@ -155,6 +169,11 @@ class Vm:
             if not self.port_file.exists():
                 with made_whole(self.port_file) as part:
                     part.write_text(f"{_free_port(self.cache)}\n")
+
+
+def golden_of(cache: Cache) -> Path:
+    """The golden disk of this host's machines, made when missing."""
+    return golden_disk(cache, base_image(cache), host_accelerator(), _free_port(cache))
 
 
 def known_vms(cache: Cache) -> list[Vm]:
