@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs scenarios of molecule on a prepared VM of the lab: molecule.sh VENV [SCENARIO...]; all of them when none is named.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$(cd "$1" && pwd)
+shift
+mkdir -p build
+exec 9>build/molecule.lock
+flock 9
+# Molecule notes what it has made below ANSIBLE_HOME. A machine that a run which was stopped has left is made anew.
+export PATH=$venv/bin:$PATH ANSIBLE_HOME=$PWD/build/molecule LC_ALL=C.UTF-8 NO_COLOR=1
+rm -rf "$ANSIBLE_HOME"
+scenarios=(--all)
+if (($#)); then
+    scenarios=()
+    for name in "$@"; do scenarios+=(--scenario-name "$name"); done
+fi
+molecule test --no-command-borders "${scenarios[@]}" 9>&-
