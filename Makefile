@@ -45,7 +45,7 @@ unit: $(READY) ## Unit tests
 lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet --diff .
-	$(BIN)/shellcheck tools/*.sh .ci/run
+	$(BIN)/shellcheck --external-sources tools/*.sh .ci/run
 	$(BIN)/yamllint --strict .
 	PATH=$(BIN):$$PATH $(BIN)/ansible-lint -q
 

@@ -87,6 +87,7 @@ class Given:
             command_timeout_seconds=self.number("command_timeout"),
             retries=max(0, int(self.number("retries"))),
             retry_delay_seconds=self.number("retry_delay"),
+            starts_over=_can_start_over(),
         )
 
 
@@ -109,7 +110,7 @@ def run(
     try:
         outcome = _work(module, work, host, dry_run=read_only or module.check_mode)
     except MissingLibrary as error:
-        if os.path.exists(VENV_PYTHON) and not has_respawned():
+        if _can_start_over():
             respawn_module(VENV_PYTHON)
         failed: FlydError = error
     except FlydError as error:
@@ -124,6 +125,10 @@ def run(
         module.exit_json(**_success(module, outcome, host[0]))
         return
     module.fail_json(**_failure(failed, host))
+
+
+def _can_start_over() -> bool:
+    return os.path.exists(VENV_PYTHON) and not has_respawned()
 
 
 def _work(module: AnsibleModule, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:

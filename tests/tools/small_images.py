@@ -13,12 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.unit.builders import images, tar
 
-LAB = (sys.executable, str(ROOT / "tests/vm/lab.py"))
+LAB = (sys.executable, str(Path(__file__).parents[1] / "vm/lab.py"))
 BUCKET = "flyd-test"
 
 

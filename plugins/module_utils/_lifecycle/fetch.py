@@ -85,7 +85,8 @@ class Fetch(Arrow):
             known.update(etag=info.etag, trust=expected.trust.value)
             size_bytes = info.size_bytes
         except MissingLibrary:
-            pass
+            if host.settings.starts_over:
+                raise
         told = {name: None if value == UNKNOWN else value for name, value in known.items()}
         changes = fetched(image_view(host, image), [host.archive_path(known["sha256"])], **known)
         return changes, {**self._facts(host, image), **told, "size": size_bytes, "path": None}

@@ -28,7 +28,11 @@ from .store import Store, open_store, utc_now
 
 @dataclass(frozen=True)
 class Settings:
-    """The options that all modules share; times in seconds."""
+    """The options that all modules share; times in seconds.
+
+    ``starts_over``: a ``MissingLibrary`` makes the module start over in an interpreter that may have the package, so it is not to be
+    done without.
+    """
 
     state_dir: str
     pool: ShortName
@@ -36,6 +40,7 @@ class Settings:
     command_timeout_seconds: float
     retries: int
     retry_delay_seconds: float
+    starts_over: bool = False
 
     def __post_init__(self) -> None:
         below_root = os.path.normpath(self.state_dir).strip("/")  # normpath leaves // as it is

@@ -62,6 +62,7 @@ class Machine:
         self.state = root / "state"
         self.s3 = s3
         self.lock_timeout_seconds = 30.0
+        self.starts_over = False
         self.ran: list[str] = []  # the programs of the last run
 
     # Runs
@@ -69,7 +70,9 @@ class Machine:
     @contextlib.contextmanager
     def host(self, *, dry_run: bool = False, pool: str = "pool") -> Iterator[Host]:
         """A run of its own."""
-        settings = Settings(str(self.state), ShortName(pool), self.lock_timeout_seconds, 20.0, 0, 0.01)
+        settings = Settings(
+            str(self.state), ShortName(pool), self.lock_timeout_seconds, 20.0, 0, 0.01, self.starts_over
+        )
         store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=5.0)
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, ErrorKind, FlydError, NoSpace, Unsupported, Untrusted
+from module_utils._errors import BadInput, ErrorKind, FlydError, MissingLibrary, NoSpace, Unsupported, Untrusted
 from module_utils._lifecycle.records import Image, Operation, RetiredImage, State
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
@@ -169,6 +170,20 @@ def test_a_disk_without_room_is_told_before_the_body_is_asked_for(
 def test_check_mode_finds_a_missing_object(pooled: Machine) -> None:
     with pytest.raises(BadInput, match="missing"):
         pooled.fetch(key=ObjectKey("images/missing.tar"), dry_run=True)
+
+
+@pytest.mark.parametrize("starts_over", [False, True])
+def test_check_mode_does_without_s3_only_where_no_interpreter_has_boto3(
+    pooled: Machine, starts_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3.session", None)
+    pooled.starts_over = starts_over
+    if starts_over:
+        with pytest.raises(MissingLibrary):
+            pooled.fetch(dry_run=True)
+    else:
+        assert pooled.fetch(dry_run=True).facts["size"] is None
+    assert pooled.s3.requests() == []
 
 
 def test_a_wrong_checksum_later_is_refused_and_what_is_here_is_kept(fetched: Machine) -> None:
