@@ -141,9 +141,9 @@ class Host:
         """Fetch and publish, as the module does."""
         wanted = Wanted(stored.key, checksum, ChecksumPolicy(policy), 1 << 30)
         retry = self.retry(attempts)
-        fetched = fetch(self.bucket, wanted, str(self.part), retry=retry, options=replace(QUICK, **how))  # type: ignore[arg-type]
+        arrived = fetch(self.bucket, wanted, lambda _: str(self.part), retry=retry, options=replace(QUICK, **how))  # type: ignore[arg-type]
         publish(str(self.part), str(self.final))
-        return fetched
+        return arrived.objects[0]
 
     def files(self) -> list[str]:
         return sorted(one.name for one in self.directory.iterdir())

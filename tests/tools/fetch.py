@@ -2,14 +2,16 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fetch one object with the collection's own engine, without Ansible and without a database.
+"""Fetch an object, or the objects of a family, with the collection's own engine, without Ansible and without a database.
 
     fetch.py --bucket images --endpoint-url http://127.0.0.1:8333 --anonymous images/redis_latest.tar /tmp/redis.tar
+    fetch.py --bucket images --endpoint-url http://127.0.0.1:8333 --anonymous images/redis/ /tmp/redis
 
 prints one JSON object. It exits with 0 when the file is there and is the one asked for, with 1 and the error in the object when not,
 and with 2 when it was called wrongly. A run that was interrupted is gone on with. Credentials come from the environment
 (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), a profile or the instance's role, never from the command line, which
-every user of the host can read.
+every user of the host can read. The objects of a family (a key that ends in /) become files of the destination, a directory that is
+made when missing, named by their position: 0001, 0002.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from module_utils._host.retry import Retry
 from module_utils._names import ObjectKey, parse_bytes
 from module_utils._source.checksum import ChecksumPolicy
 from module_utils._source.download import DownloadOptions, publish
-from module_utils._source.fetch import Fetched, Wanted, fetch
+from module_utils._source.fetch import Arrived, Fetched, Wanted, fetch
 from module_utils._source.s3 import Bucket, S3Options
 
 PART_SUFFIX = ".part"
@@ -38,7 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     download, retry = DownloadOptions(), Retry()
     parser = argparse.ArgumentParser(description="fetch one object of S3, verified and resumable")
     parser.add_argument("key")
-    parser.add_argument("destination", help="the file to make; its directory must exist")
+    parser.add_argument("destination", help="the file to make, or the directory of a family; its directory must exist")
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--region", default="")
@@ -86,28 +88,39 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         deadline_seconds=options.deadline,
     )
     retry = Retry(attempts=options.attempts, base_seconds=options.backoff)
-    part_path = options.destination + PART_SUFFIX
-    fetched = fetch(bucket, wanted, part_path, retry=retry, options=how)
-    publish(part_path, options.destination)
-    return described(fetched, options.destination)
+    if wanted.key.is_family:
+        os.makedirs(options.destination, mode=0o700, exist_ok=True)
+
+    def path(number: int) -> str:
+        return os.path.join(options.destination, f"{number + 1:04}") if wanted.key.is_family else options.destination
+
+    with bucket:
+        arrived = fetch(bucket, wanted, lambda number: path(number) + PART_SUFFIX, retry=retry, options=how)
+    for number, one in enumerate(arrived.objects):
+        publish(one.part_path, path(number))
+    return described(arrived, retry, options.destination)
 
 
-def described(fetched: Fetched, path: str) -> dict[str, object]:
+def described(arrived: Arrived, retry: Retry, path: str) -> dict[str, object]:
     """The result as JSON; times in seconds, sizes in bytes."""
-    came = fetched.downloaded
     return {
         "path": os.path.abspath(path),
-        "key": fetched.info.key,
-        "etag": came.etag,
-        "version_id": fetched.info.version_id,
-        "sha256": came.sha256,
-        "size_bytes": came.size_bytes,
-        "trust": fetched.expected.trust.value,
-        "seconds": round(came.seconds, 3),
-        "attempts": came.attempts,
-        "waited_seconds": round(came.waited_seconds, 3),
-        "resumed_bytes": came.resumed_bytes,
+        "key": arrived.found.key.value,
+        "etag": arrived.found.etag,
+        "version_id": arrived.found.version_id,
+        "sha256": arrived.sha256,
+        "size_bytes": sum(one.info.size_bytes for one in arrived.objects),
+        "trust": arrived.trust.value,
+        "seconds": round(arrived.seconds, 3),
+        "attempts": arrived.attempts,
+        "waited_seconds": round(retry.waited_seconds, 3),
+        "resumed_bytes": arrived.resumed_bytes,
+        **({"objects": [_object(one) for one in arrived.objects]} if arrived.found.key.is_family else {}),
     }
+
+
+def _object(one: Fetched) -> dict[str, object]:
+    return {"key": one.info.key, "sha256": one.downloaded.sha256, "size_bytes": one.info.size_bytes}
 
 
 def main(argv: list[str]) -> int:

@@ -15,6 +15,8 @@ from .._thin.pool import status
 from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .outcome import Facts, Outcome
+from .progress import read as read_progress
+from .receipt import progress_path
 from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from .settle import abandoned
 from .views import pool_view
@@ -81,7 +83,12 @@ def _transitions(host: Host) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
-        {**dataclasses.asdict(operation), "kind": operation.kind.value, "abandoned": operation.ulid in gone}
+        {
+            **dataclasses.asdict(operation),
+            "kind": operation.kind.value,
+            "abandoned": operation.ulid in gone,
+            "progress": read_progress(progress_path(host, operation)),
+        }
         for operation in host.store.all(Operation)
     ]
 

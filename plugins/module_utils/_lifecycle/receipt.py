@@ -1,107 +1,158 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The download itself: from an expectation to a verified archive under its digest.
+"""The download itself: from what was asked to verified archives under their digests.
 
 Invariant: a file in state_dir/archives bears the name of the SHA-256 that was computed while its bytes arrived; it got that name by
-rename after fsync. A part file belongs to an open intent of the same key, which goes on with it; an object key never becomes a file name.
+rename after fsync. Part files belong to an open intent of the same key, which goes on with them; an object key never becomes a file name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import glob
+import json
 import os
 from dataclasses import dataclass
 
 from .._host.crash import crash_point
-from .._host.files import file_errors
+from .._host.files import file_errors, remove_file
 from .._host.process import own_identity
-from .._names import ObjectKey
-from .._source.checksum import Expected
-from .._source.download import discard, download, publish
+from .._host.retry import Retry
+from .._names import Digest
+from .._source.download import DownloadOptions, publish
+from .._source.fetch import Arrived, Asked, Wanted, fetch
+from .._source.partfile import reserved_bytes
 from .._source.s3 import Bucket, ObjectInfo
+from .archives import is_intact
 from .host import Host
-from .records import Operation, OperationKind
-
-_CHUNK_BYTES = 1 << 20
+from .progress import SUFFIX, Progress
+from .records import Image, Operation, OperationKind
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """An archive that is on disk and verified, by the intent ``operation``; ``received_bytes`` came over the line now."""
+    """What is on disk and verified, by the intent ``operation``."""
 
-    sha256: str
+    arrived: Arrived
     operation: Operation
-    received_bytes: int
-    attempts: int
-    waited_seconds: float
+
+
+class OnHost:
+    """What this host knows of a key's objects, and what of their bytes it has."""
+
+    def __init__(self, host: Host, bucket: str, image: Image) -> None:
+        self._host = host
+        self._image = image
+        self._recorded = {
+            (one["object_key"], one["etag"], one["size_bytes"], one["version_id"]): str(one["sha256"])
+            for generation in host.store.generations(image.object_key)
+            if generation.bucket == bucket
+            for one in _objects(generation)
+        }
+
+    def sha256_of(self, info: ObjectInfo) -> str:
+        """The digest of an earlier download of this very object, by any generation of the key."""
+        return self._recorded.get((info.key, info.etag, info.size_bytes, info.version_id), "")
+
+    def has(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether these bytes need not come: a sealed base was made of them, or they are in the archives, unharmed."""
+        if self._image.base_ulid and digest.hex in self._image.digests:
+            return True
+        return is_intact(self._host.archive_path(digest.hex), size_bytes, digest.hex)
+
+
+def _objects(image: Image) -> list[dict[str, object]]:
+    alone = {
+        "object_key": image.object_key,
+        "etag": image.etag,
+        "size_bytes": image.size_bytes,
+        "version_id": image.version_id,
+        "sha256": image.sha256,
+    }
+    members: list[dict[str, object]] = json.loads(image.members)
+    return members or [alone]
 
 
 def receive(
-    host: Host, bucket: Bucket, info: ObjectInfo, key: ObjectKey, expected: Expected, max_bytes: int
+    host: Host, bucket: Bucket, wanted: Wanted, asked: Asked, known: OnHost, retry: Retry, options: DownloadOptions
 ) -> Receipt:
-    """Bring the archive to disk, going on from what an earlier run of the same key received.
+    """Bring to disk what ``asked`` tells, going on from what an earlier run of the same key received.
 
-    An archive that is there already under the expected digest is hashed again instead of downloaded. After an error that may pass,
-    the intent and its part file stay for the next run; after any other, nothing does.
+    What is there already under an expected digest is hashed again instead of downloaded. After an error that may pass,
+    the intent and its part files stay for the next run; after any other, nothing does.
     """
-    operation = _intent(host, key)
+    operation = _intent(host, wanted.key.value)
     crash_point("fetch:planned")
     host.directory("archives")
-    part = part_path(host, operation)
-    if expected.digest is not None and _is_here(
-        host.archive_path(expected.digest.hex), info.size_bytes, expected.digest.hex
-    ):
-        discard(part)
-        return Receipt(expected.digest.hex, operation, 0, 0, 0.0)
     try:
         with file_errors("downloading the archive"):
-            got = download(
-                bucket, info, part, expected=expected.digest, max_bytes=max_bytes, retry=host.settings.retry()
+            arrived = fetch(
+                bucket,
+                wanted,
+                lambda number: _path(host, operation, f".{number}.part"),
+                retry=retry,
+                options=options,
+                known=known,
+                asked=asked,
+                on_progress=Progress(host, wanted.key.value, _path(host, operation, SUFFIX)),
             )
             crash_point("fetch:downloaded")
-            publish(part, host.archive_path(got.sha256))
+            for one in arrived.objects:
+                if one.part_path:
+                    publish(one.part_path, host.archive_path(one.downloaded.sha256))
             crash_point("fetch:published")
     except Exception:
-        if not os.path.exists(part):
-            with host.store.transaction():
-                host.store.drop(operation)
+        if not _files(host, operation, "*.part"):
+            _forget(host, operation)
         raise
-    return Receipt(got.sha256, operation, got.size_bytes - got.resumed_bytes, got.attempts, got.waited_seconds)
+    _remove_files(host, operation)
+    return Receipt(arrived, operation)
 
 
-def part_path(host: Host, operation: Operation) -> str:
-    """The file that the intent's bytes arrive in."""
-    return os.path.join(host.directory("spool"), f"{operation.ulid}.part")
+def reserved_for(host: Host, key: str) -> int:
+    """The bytes that the parts of an earlier run of ``key`` take of the disk already."""
+    return sum(reserved_bytes(path) for one in host.store.downloads(key) for path in _files(host, one, "*.part"))
 
 
 def forget_parts(host: Host, key: str) -> None:
     """Drop the intents of downloads of ``key`` that nobody goes on with, and their part files."""
     for operation in host.store.downloads(key):
-        discard(part_path(host, operation))
-        with host.store.transaction():
-            host.store.drop(operation)
+        _forget(host, operation)
 
 
-def _intent(host: Host, key: ObjectKey) -> Operation:
+def progress_path(host: Host, operation: Operation) -> str:
+    """Where the download of that intent says how far it is."""
+    return host.settings.path("spool", operation.ulid + SUFFIX)
+
+
+def _path(host: Host, operation: Operation, suffix: str) -> str:
+    return os.path.join(host.directory("spool"), operation.ulid + suffix)
+
+
+def _files(host: Host, operation: Operation, pattern: str) -> list[str]:
+    return sorted(glob.glob(f"{glob.escape(host.settings.path('spool', operation.ulid))}.{pattern}"))
+
+
+def _remove_files(host: Host, operation: Operation) -> None:
+    for path in _files(host, operation, "*"):
+        remove_file(path)
+
+
+def _forget(host: Host, operation: Operation) -> None:
+    _remove_files(host, operation)
+    with host.store.transaction():
+        host.store.drop(operation)
+
+
+def _intent(host: Host, key: str) -> Operation:
     """The intent of an earlier run of this key, made ours, or a new one. The key's lock says that no other run has it."""
-    found = host.store.downloads(str(key))
+    found = host.store.downloads(key)
     if not found:
-        operation = host.begin(OperationKind.FETCH, str(key))
+        operation = host.begin(OperationKind.FETCH, key)
     else:
         me = own_identity()
         operation = dataclasses.replace(found[0], boot_id=me.boot_id, pid=me.pid, started=me.started)
     with host.store.transaction():
         host.store.put(operation)
     return operation
-
-
-def _is_here(path: str, size_bytes: int, sha256: str) -> bool:
-    if not os.path.isfile(path) or os.path.getsize(path) != size_bytes:
-        return False
-    digest = hashlib.sha256()
-    with file_errors("reading the archive"), open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest() == sha256

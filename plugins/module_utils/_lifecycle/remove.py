@@ -125,9 +125,10 @@ class RemoveArchive(Arrow):
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
-        archives = self._archives(host)
-        for path in archives:
-            remove_file(path)
+        with host.store.transaction():  # a run for another key commits no row of these between the look and the deed
+            archives = self._archives(host)
+            for path in archives:
+                remove_file(path)
         forget_parts(host, self._key)
         crash_point("remove:deleted")
         with host.store.transaction():

@@ -58,7 +58,7 @@ def fetched(before: Facts, archives: list[str], *, sha256: str, etag: str, trust
     """What a download changes of ``before``: the same generation with its archives, or a new one before which the old one is retired."""
     arrived: Facts = {"archives": archives, "sha256": sha256, "etag": etag, "trust": trust}
     if before["sha256"] == sha256:
-        return arrived
+        return {**arrived, "state": max(State(before["state"]), State.FETCHED, key=lambda one: one.rank).value}
     old = {name: before[name] for name in ("state", "sha256", *_NO_BASE)}
     retired = {**before["retired"], before["image_id"]: old} if before["image_id"] else before["retired"]
     return {**arrived, **_NO_BASE, "image_id": NEW_ULID, "state": State.FETCHED.value, "retired": retired}

@@ -54,6 +54,11 @@ class Expected:
     digest: Digest | None
     trust: Trust
 
+    @property
+    def sha256(self) -> str:
+        """The digest in hex when it is a SHA-256, else empty."""
+        return self.digest.hex if self.digest and self.digest.algorithm == "sha256" else ""
+
 
 def is_pinned(checksum_option: str) -> bool:
     """Whether the option is a digest itself, so that nobody must be asked what it is."""
@@ -78,20 +83,34 @@ def resolve(
     option = checksum_option.strip()
     if option:
         trust = Trust.PINNED if is_pinned(option) else Trust.SIDECAR
-        digest = Digest.parse(option, what="checksum") if trust is Trust.PINNED else _from_sidecar(bucket, key, option)
-        _refuse_contradiction(info, digest, trust)
+        if trust is Trust.PINNED:
+            digest = Digest.parse(option, what="checksum")
+        else:
+            content, where = read_sidecar(bucket, option)
+            digest = find_digest(content, key.value, where=where)
+        refuse_contradiction(info, digest, trust)
         return Expected(digest, trust)
     if info.sha256:
-        return Expected(Digest("sha256", info.sha256), Trust.OBJECT)
+        return Expected(expect(info.sha256), Trust.OBJECT)
     if policy is ChecksumPolicy.REQUIRE:
-        raise Untrusted(
-            f"no digest is known for {printable(key.value)}, and checksum_policy is require",
-            hint="give checksum (sha256:… or the key of a checksum file), or upload the object with `--checksum-algorithm SHA256` in one part",
-        )
-    return Expected(Digest.parse("sha256:" + recorded_sha256) if recorded_sha256 else None, Trust.FIRST_USE)
+        raise no_digest(key.value)
+    return Expected(expect(recorded_sha256), Trust.FIRST_USE)
 
 
-def _refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> None:
+def expect(sha256: str) -> Digest | None:
+    """The digest for ``sha256`` (hex); none for an empty one."""
+    return Digest("sha256", sha256) if sha256 else None
+
+
+def no_digest(key: str) -> Untrusted:
+    """The error for an object that nobody vouches for when the policy requires it."""
+    return Untrusted(
+        f"no digest is known for {printable(key)}, and checksum_policy is require",
+        hint="give checksum (sha256:… or the key of a checksum file), or upload the object with `--checksum-algorithm SHA256` in one part",
+    )
+
+
+def refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> None:
     """Say before the download what would be found after it."""
     if info.sha256 and digest.algorithm == "sha256" and info.sha256 != digest.hex:
         raise Untrusted(
@@ -102,14 +121,15 @@ def _refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> Non
         )
 
 
-def _from_sidecar(bucket: Bucket, key: ObjectKey, option: str) -> Digest:
+def read_sidecar(bucket: Bucket, option: str) -> tuple[bytes, str]:
+    """The checksum file that ``option`` names, and what to call it in messages."""
     if re.fullmatch(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{128}", option):
         raise BadInput("checksum is a digest without its algorithm", hint="write sha256: (or sha512:) in front of it")
     if "://" not in option:
         content = bucket.read_small(ObjectKey(option), MAX_SIDECAR_BYTES)
     else:
         content = _from_url(bucket.options, option)
-    return find_digest(content, key.value, where=f"the checksum file {_without_query(option)}")
+    return content, f"the checksum file {_without_query(option)}"
 
 
 def _from_url(options: S3Options, url: str) -> bytes:

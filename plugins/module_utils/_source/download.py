@@ -17,8 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from .._errors import BadInput, FlydError, Untrusted
-from .._host.retry import Retry
+from .._errors import FlydError, Untrusted
 from .._names import Digest, printable
 from .flusher import Flusher
 from .follower import Follower, Progress, ResumeMismatch
@@ -50,7 +49,6 @@ class _Job:
     info: ObjectInfo
     part_path: str
     expected: Digest | None
-    retry: Retry
     options: DownloadOptions
     on_progress: Progress | None
 
@@ -61,31 +59,27 @@ def download(
     part_path: str,
     *,
     expected: Digest | None,
-    max_bytes: int,
-    retry: Retry,
-    options: DownloadOptions | None = None,
+    patience: Patience,
+    options: DownloadOptions,
     on_progress: Progress | None = None,
 ) -> Downloaded:
     """Download ``info`` into ``part_path``, whose directory exists and is ours alone, and fsync it.
 
-    What an earlier run received of the same object is used. Raises ``Untrusted`` (wrong digest twice, or more bytes than
-    announced), ``ObjectChanged`` (begin again with a new HEAD), ``NoSpace``, ``BadInput`` (larger than ``max_bytes``) and ``Transient``.
+    What an earlier run received of the same object is used; ``patience`` may be shared with other downloads. Raises ``Untrusted`` (wrong
+    digest twice, or more bytes than announced), ``ObjectChanged`` (begin again with a new HEAD), ``NoSpace`` and ``Transient``.
     The part file is left behind only after a ``retryable`` error or a kill, for the next run to go on with.
     """
-    if info.size_bytes > max_bytes:
-        raise BadInput(
-            f"{printable(info.key)} has {info.size_bytes} bytes; at most {max_bytes} are allowed",
-            hint="raise max_size when the archive is meant to be that large",
-            size_bytes=info.size_bytes,
-            max_bytes=max_bytes,
-        )
-    begun = time.monotonic()
-    patience = Patience(retry, (options or DownloadOptions()).deadline_seconds)
-    job = _Job(bucket, info, part_path, expected, retry, options or DownloadOptions(), on_progress)
+    begun, repeated, waited_seconds = time.monotonic(), patience.repeated, patience.waited_seconds
+    job = _Job(bucket, info, part_path, expected, options, on_progress)
     sha256, resumed = _verified(job, patience)
-    seconds = time.monotonic() - begun
     return Downloaded(
-        sha256, info.size_bytes, info.etag, seconds, 1 + patience.repeated, patience.waited_seconds, resumed
+        sha256,
+        info.size_bytes,
+        info.etag,
+        time.monotonic() - begun,
+        1 + patience.repeated - repeated,
+        patience.waited_seconds - waited_seconds,
+        resumed,
     )
 
 

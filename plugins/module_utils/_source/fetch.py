@@ -1,83 +1,189 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One object, from its key to a verified part file: HEAD, what it must hash to, download; begun again once when it changes meanwhile.
+"""What a key names, from the first question to verified part files; begun again once when it changes meanwhile.
 
-Invariant: the digest and the bytes belong to one generation of the object: when it is replaced in the middle, the digest is asked
-for again too.
+    ask (what is there, what it must hash to) -> download, all objects side by side -> digest of the whole
+
+Invariant: digests and bytes belong to one generation of the key: when an object is replaced in the middle, everything is asked for
+again. Nothing here has a final name; whoever called gives it to the parts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import time
+from dataclasses import dataclass, replace
+from typing import Callable
 
+from .._errors import Busy
 from .._host.retry import Retry
-from .._names import ObjectKey
-from .checksum import ChecksumPolicy, Expected, resolve
+from .._names import Digest
+from .asking import Asked, Known, Nothing, Wanted, ask
+from .checksum import Expected, Trust
 from .download import Downloaded, download
+from .family import OtherFamily, family_sha256, refuse_other_family, weakest
 from .follower import Progress
-from .patience import DownloadOptions
+from .found import Found
+from .partfile import discard, forget_unless_resumable, reserve
+from .patience import DownloadOptions, Patience
 from .s3 import Bucket, ObjectChanged, ObjectInfo
+from .together import Sum, together
 
+__all__ = ["Arrived", "Asked", "Fetched", "Known", "Wanted", "ask", "fetch"]
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be fetched. ``checksum`` and ``policy``: see ``checksum.resolve``; ``max_bytes`` bounds the object."""
-
-    key: ObjectKey
-    checksum: str = ""
-    policy: ChecksumPolicy = ChecksumPolicy.FIRST_USE
-    max_bytes: int = 1 << 40
+PartPath = Callable[[int], str]  # where the bytes of the object at that position arrive
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """An object as it was announced, what was expected of it, and what came."""
+    """One object as it was announced, what was expected of it, and what came, into ``part_path``; that is empty when nothing had to."""
 
     info: ObjectInfo
     expected: Expected
     downloaded: Downloaded
+    part_path: str
 
 
-def ask(bucket: Bucket, wanted: Wanted, retry: Retry) -> tuple[ObjectInfo, Expected]:
-    """What is behind the key now and what it must hash to: one HEAD, and what the checksum file needs."""
-    info = retry.call(lambda: bucket.head(wanted.key))
-    return info, retry.call(lambda: resolve(bucket, info, wanted.key, wanted.checksum, wanted.policy))
+@dataclass(frozen=True)
+class Arrived:
+    """All that a key names; ``sha256`` is the object's digest or the family's."""
+
+    found: Found
+    objects: tuple[Fetched, ...]
+    sha256: str
+    trust: Trust
+    seconds: float
+    attempts: int  # 1 and the requests for bytes that were repeated; 0 when nothing had to come
+
+    @property
+    def received_bytes(self) -> int:
+        """What came over the line now."""
+        return sum(one.downloaded.size_bytes - one.downloaded.resumed_bytes for one in self.objects)
+
+    @property
+    def resumed_bytes(self) -> int:
+        """What was here before."""
+        return sum(one.downloaded.resumed_bytes for one in self.objects)
 
 
 def fetch(
     bucket: Bucket,
     wanted: Wanted,
-    part_path: str,
+    part_path: PartPath,
     *,
     retry: Retry,
     options: DownloadOptions | None = None,
+    known: Known | None = None,
+    asked: Asked | None = None,
     on_progress: Progress | None = None,
-) -> Fetched:
-    """Fetch ``wanted`` into ``part_path``; errors are those of ``Bucket.head``, ``resolve`` and ``download``."""
-    try:
-        return _fetch_once(bucket, wanted, part_path, retry, options, on_progress)
-    except ObjectChanged:
-        return _fetch_once(bucket, wanted, part_path, retry, options, on_progress)
-
-
-def _fetch_once(
-    bucket: Bucket,
-    wanted: Wanted,
-    part_path: str,
-    retry: Retry,
-    options: DownloadOptions | None,
-    on_progress: Progress | None,
-) -> Fetched:
-    info, expected = ask(bucket, wanted, retry)
-    downloaded = download(
+) -> Arrived:
+    """Fetch ``wanted`` into part files; ``asked`` is what an ``ask`` just now told. Errors are those of ``ask`` and ``download``."""
+    how = options or DownloadOptions()
+    job = _Job(
         bucket,
-        info,
+        wanted,
         part_path,
-        expected=expected.digest,
-        max_bytes=wanted.max_bytes,
-        retry=retry,
-        options=options,
-        on_progress=on_progress,
+        how,
+        known or Nothing(),
+        on_progress,
+        Patience(retry, how.deadline_seconds, how.streams),
     )
-    return Fetched(info, expected, downloaded)
+    try:
+        return job.run(asked)
+    except ObjectChanged:
+        return job.run(None)
+
+
+@dataclass(frozen=True)
+class _Job:
+    bucket: Bucket
+    wanted: Wanted
+    part_path: PartPath
+    options: DownloadOptions
+    known: Known
+    on_progress: Progress | None
+    patience: Patience
+
+    def run(self, asked: Asked | None) -> Arrived:
+        begun, retry = time.monotonic(), self.patience.retry
+        if asked is None:
+            asked = ask(self.bucket, self.wanted, self.known, retry)
+        try:
+            objects = self._download(asked)
+        except (
+            OtherFamily
+        ):  # a byte may have been wrong on its way, now or in an earlier run: once more, from the first one
+            self.patience.repeated += 1
+            self._discard(asked)
+            anew = replace(self, known=Nothing())
+            objects = anew._download(ask(self.bucket, self.wanted, anew.known, retry, asked.found))
+        return _arrived(asked.found, objects, time.monotonic() - begun, self.patience.repeated)
+
+    def _download(self, asked: Asked) -> tuple[Fetched, ...]:
+        """All objects, of which the whole is what it must be; else, and after any error, no part is left that is of no use."""
+        progress = Sum(asked.found.size_bytes, self.on_progress)
+        self.patience.begin()
+        try:
+            if len(asked.infos) > 1:
+                self._reserve_all(asked)
+            works = [
+                functools.partial(self._one, number, info, expected, progress.of(number))
+                for number, (info, expected) in enumerate(zip(asked.infos, asked.expected))
+            ]
+            objects = together(works, at_once=self.options.streams, give_up=self.patience.give_up)
+            refuse_other_family(
+                asked.found.key, asked.whole, [(one.info.key, one.downloaded.sha256) for one in objects]
+            )
+        except BaseException as error:
+            self._tidy(asked, error)
+            raise
+        return tuple(objects)
+
+    def _tidy(self, asked: Asked, error: BaseException) -> None:
+        """What one object alone leaves behind ``download`` sees to. A part that another process has open is that one's."""
+        if len(asked.infos) > 1 and not isinstance(error, Busy):
+            for number, info in enumerate(asked.infos):
+                forget_unless_resumable(self.part_path(number), info, error)
+
+    def _reserve_all(self, asked: Asked) -> None:
+        for number, (info, expected) in enumerate(zip(asked.infos, asked.expected)):
+            if not self._is_here(expected.digest, info):
+                reserve(self.part_path(number), info)
+
+    def _one(self, number: int, info: ObjectInfo, expected: Expected, progress: Progress) -> Fetched:
+        part_path = self.part_path(number)
+        if expected.digest is not None and self._is_here(expected.digest, info):
+            discard(part_path)
+            progress(info.size_bytes, info.size_bytes)
+            here = Downloaded(expected.digest.hex, info.size_bytes, info.etag, 0.0, 0, 0.0, info.size_bytes)
+            return Fetched(info, expected, here, "")
+        came = download(
+            self.bucket,
+            info,
+            part_path,
+            expected=expected.digest,
+            patience=self.patience,
+            options=self.options,
+            on_progress=progress,
+        )
+        return Fetched(info, expected, came, part_path)
+
+    def _is_here(self, digest: Digest | None, info: ObjectInfo) -> bool:
+        return digest is not None and digest.algorithm == "sha256" and self.known.has(digest, info.size_bytes)
+
+    def _discard(self, asked: Asked) -> None:
+        for number in range(len(asked.infos)):
+            discard(self.part_path(number))
+
+
+def _arrived(found: Found, objects: tuple[Fetched, ...], seconds: float, repeated: int) -> Arrived:
+    digests = [(one.info.key, one.downloaded.sha256) for one in objects]
+    return Arrived(
+        found,
+        objects,
+        family_sha256(found.key, digests) if found.key.is_family else digests[0][1],
+        weakest(one.expected.trust for one in objects),
+        seconds,
+        1 + repeated if any(one.part_path for one in objects) else repeated,
+    )

@@ -56,13 +56,13 @@ class Follower:
         while self._hashed_bytes < self._ledger.size_bytes or receiver.is_working():
             if receiver.failure is not None:
                 raise receiver.failure
+            patience.check_time()
             ready_bytes = self._ledger.contiguous_bytes()
             if self._hashed_bytes < ready_bytes:
                 self._hash_some(ready_bytes)
             else:
                 receiver.news.wait(_POLL_SECONDS)
                 receiver.news.clear()
-                patience.check_time()
             self._checkpoint_when_due()
         if receiver.failure is not None:
             raise receiver.failure

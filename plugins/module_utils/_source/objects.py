@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import Transient, Unsupported, Untrusted
-from .._names import printable
+from .._names import ObjectKey, printable
 from .faults import PASSES, ObjectChanged, RangesRefused, Where
 
 _SUSPECT = "look at what stands between this host and the bucket (proxies, gateways)"
@@ -39,7 +39,7 @@ class ObjectInfo:
 
 def announced(key: str, answer: Mapping[str, Any], where: Where) -> ObjectInfo:
     """What the answer to a HEAD announces; raises ``Unsupported`` when the server leaves out what is needed."""
-    etag, size = str(answer.get("ETag", "")), answer.get("ContentLength")
+    etag, size = str(answer.get("ETag") or ""), answer.get("ContentLength")
     has_etag = bool(etag.strip('"'))
     if not has_etag or not isinstance(size, int) or size < 0:
         raise Unsupported(
@@ -47,6 +47,13 @@ def announced(key: str, answer: Mapping[str, Any], where: Where) -> ObjectInfo:
             hint="flyd.lite needs both to be sure that all bytes are of one object; see the server's or the gateway's settings",
         )
     return ObjectInfo(key, size, etag, _version(answer), _full_sha256(answer, etag))
+
+
+def announced_in_list(item: Mapping[str, Any], where: Where) -> ObjectInfo:
+    """What a list announces of one object; the key is the server's word, so it is parsed as an operator's would be."""
+    return announced(
+        ObjectKey(str(item["Key"])).value, {"ETag": item.get("ETag"), "ContentLength": item.get("Size")}, where
+    )
 
 
 def _version(answer: Mapping[str, Any]) -> str:

@@ -108,11 +108,31 @@ def open_part(path: str, info: ObjectInfo, *, resume: bool) -> Iterator[PartFile
             _reserve(fd, path, info.size_bytes)
             yield PartFile(path, info, fd, received)
         except FlydError as error:
-            if not error.retryable or isinstance(error, ObjectChanged) or load(path, info) == Received():
-                discard(path)
+            forget_unless_resumable(path, info, error)
             raise
     finally:
         os.close(fd)
+
+
+def reserve(path: str, info: ObjectInfo) -> None:
+    """Take the space that ``info`` needs now, what is here of it included; raises as ``open_part`` does."""
+    with open_part(path, info, resume=True):
+        pass
+
+
+def forget_unless_resumable(path: str, info: ObjectInfo, error: BaseException) -> None:
+    """After ``error``: remove what a later run could not go on with."""
+    may_pass = not isinstance(error, FlydError) or (error.retryable and not isinstance(error, ObjectChanged))
+    if not may_pass or load(path, info) == Received():
+        discard(path)
+
+
+def reserved_bytes(path: str) -> int:
+    """What a part file takes of its disk already; 0 when there is none."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _kept(fd: int, path: str, info: ObjectInfo) -> Received:

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long a download bears faults: failures in a row, the time that they take, silence, trickles, and all of it together.
 
-Invariant: everything here ends. Progress resets the count of failures, so a long download over a bad line is not punished for
-its length; the deadline of the whole does not move.
+Invariant: everything here ends, and no more ranges are asked for at once than ``streams``. Progress resets the count of failures, so a
+long download over a bad line is not punished for its length; the deadline of the whole does not move.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._errors import FlydError, Transient
@@ -45,24 +47,46 @@ class Stopped(Exception):
 
 
 class Patience:
-    """Shared by all workers of one download; counts into ``retry`` what it repeats and waits."""
+    """Shared by all workers of all objects of one fetch; counts into ``retry`` what it repeats and waits."""
 
-    def __init__(self, retry: Retry, deadline_seconds: float) -> None:
-        self._retry = retry
+    def __init__(self, retry: Retry, deadline_seconds: float, streams: int = 1) -> None:
+        self.retry = retry
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(streams)
+        self._given_up = threading.Event()
         self._until = time.monotonic() + deadline_seconds
         self._deadline_seconds = deadline_seconds
         self.repeated = 0
         self.waited_seconds = 0.0
 
+    @contextlib.contextmanager
+    def turn(self, stop: threading.Event) -> Iterator[None]:
+        """Be one of the streams; waits until there is one free. Raises as ``check`` does."""
+        while not self._turns.acquire(timeout=_SLICE_SECONDS):
+            self.check(stop)
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def begin(self) -> None:
+        """Take up again what was given up; the time that has passed stays passed."""
+        self._given_up.clear()
+
+    def give_up(self) -> None:
+        """Stop the downloads of all objects: one of them has failed for good, or the process is to end."""
+        self._given_up.set()
+
     def check(self, stop: threading.Event) -> None:
-        """Raise ``Stopped`` when ``stop`` is set, or ``Transient`` when the download's time is up."""
+        """Raise ``Stopped`` when ``stop`` is set, or as ``check_time`` does."""
         if stop.is_set():
             raise Stopped
         self.check_time()
 
     def check_time(self) -> None:
-        """Raise ``Transient`` when the download's time is up."""
+        """Raise ``Stopped`` when all was given up, or ``Transient`` when the time is up."""
+        if self._given_up.is_set():
+            raise Stopped
         if time.monotonic() > self._until:
             raise Transient(
                 f"the download did not end within its {self._deadline_seconds:g} s",
@@ -74,22 +98,22 @@ class Patience:
 
         ``first_failure`` is the monotonic time of the first of them.
         """
-        pause = self._retry.pause_seconds(failures, error)
-        until = min(self._until, first_failure + self._retry.deadline_seconds)
-        if not error.retryable or failures >= self._retry.attempts or time.monotonic() + pause > until:
+        pause = self.retry.pause_seconds(failures, error)
+        until = min(self._until, first_failure + self.retry.deadline_seconds)
+        if not error.retryable or failures >= self.retry.attempts or time.monotonic() + pause > until:
             error.details.setdefault("attempts", failures)
             raise error
         with self._lock:
             self.repeated += 1
-            self._retry.tried += 1
+            self.retry.tried += 1
             self.waited_seconds += pause
-            self._retry.waited_seconds += pause
+            self.retry.waited_seconds += pause
         self._wait(pause, stop)
 
     def _wait(self, seconds: float, stop: threading.Event) -> None:
         while seconds > 0:
             self.check(stop)
-            self._retry.sleep(min(seconds, _SLICE_SECONDS))
+            self.retry.sleep(min(seconds, _SLICE_SECONDS))
             seconds -= _SLICE_SECONDS
 
 

@@ -92,7 +92,8 @@ class Receiver:
         while segment.next_byte < segment.end_byte:
             before = segment.next_byte
             try:
-                self._receive(segment)
+                with self._patience.turn(self.stop):
+                    self._receive(segment)
                 return
             except FlydError as error:
                 if not self._resumable:

@@ -20,7 +20,7 @@ from .body import Body
 from .client import Connection, connect
 from .faults import PASSES, ObjectChanged, RangesRefused, Where
 from .line import from_exception
-from .objects import ObjectInfo, announced, check_answer
+from .objects import ObjectInfo, announced, announced_in_list, check_answer
 from .options import S3Options
 
 if TYPE_CHECKING:
@@ -86,14 +86,23 @@ class Bucket:
         return body
 
     def list_family(self, prefix: ObjectKey) -> tuple[ObjectInfo, ...]:
-        """The objects under ``prefix``, in natural order (1, 2, 10), each with its own HEAD; checksum files are left out."""
-        keys = [key for key in self._keys_under(prefix) if key != prefix.value and not key.endswith(SIDECAR_SUFFIXES)]
-        if not keys:
+        """The objects under ``prefix`` as the list tells them, in natural order (1, 2, 10).
+
+        Checksum files and the empty objects that stand for folders are left out. A list tells neither digests nor versions: ask ``head``.
+        """
+        try:
+            found = self._listed(prefix)
+        except FlydError as told:
+            if not self._follow(told):
+                raise
+            found = self._listed(prefix)
+        objects = [one for one in found if not one.key.endswith(("/", *SIDECAR_SUFFIXES))]
+        if not objects:
             raise BadInput(
                 f"there is no object under {self._where(prefix.value)}",
                 hint="a key that ends in / names the objects under it; check it against the bucket's list",
             )
-        return tuple(self.head(ObjectKey(key)) for key in sorted(keys, key=natural_order))
+        return tuple(sorted(objects, key=lambda one: natural_order(one.key)))
 
     def read_small(self, key: ObjectKey, limit_bytes: int) -> bytes:
         """The whole of a small object; raises ``BadInput`` when it has more than ``limit_bytes``."""
@@ -113,22 +122,23 @@ class Bucket:
                     return b"".join(chunks)
                 chunks.append(chunk)
 
-    def _keys_under(self, prefix: ObjectKey) -> list[str]:
+    def _listed(self, prefix: ObjectKey) -> list[ObjectInfo]:
         where = self._where(prefix.value)
-        keys: list[str] = []
+        found: list[ObjectInfo] = []
         try:
-            for page in (
+            pages = (
                 self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.options.bucket, Prefix=prefix.value)
-            ):
-                keys += [item["Key"] for item in page.get("Contents", [])]
-                if len(keys) > MAX_FAMILY_OBJECTS:
+            )
+            for page in pages:
+                found += [announced_in_list(item, where) for item in page.get("Contents", [])]
+                if len(found) > MAX_FAMILY_OBJECTS:
                     raise BadInput(
                         f"more than {MAX_FAMILY_OBJECTS} objects are under {where}",
                         hint="a family holds the layers of one image only",
                     )
         except Exception as error:
             raise from_exception(error, where) from error
-        return keys
+        return found
 
     def _get(self, key: str, where: Where, wanted: Mapping[str, str]) -> Mapping[str, Any]:
         try:

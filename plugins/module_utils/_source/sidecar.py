@@ -42,7 +42,7 @@ def find_digest(content: bytes, key: str, *, where: str) -> Digest:
     A line counts when it names the key, the key's last component (also behind ``./`` or a path), or, alone in its file, no name.
     """
     entries = parse(content, where=where)
-    matching = [one for one in entries if _is_name_of(one.name, key)]
+    matching = [one for one in entries if is_name_of(one.name, key)]
     if not matching and len(entries) == 1 and not entries[0].name:
         matching = entries
     digests = {str(one.digest): one.digest for one in matching}
@@ -97,7 +97,8 @@ def _unescaped(name: str, *, escaped: bool) -> str:
     return re.sub(r"\\[\\nr]", lambda match: _ESCAPES[match[0]], name) if escaped else name
 
 
-def _is_name_of(name: str, key: str) -> bool:
+def is_name_of(name: str, key: str) -> bool:
+    """Whether a line for ``name`` is about the object ``key``."""
     if not name:
         return False
     return name in (key, "./" + key) or posixpath.basename(name) == posixpath.basename(key)

@@ -211,7 +211,10 @@ class Machine:
             "open intents": (self.records(Operation), []),
             "mapped devices": ({device["uuid"] for device in self.fake.devices().values()}, uuids),
             "loops": (sorted(self.fake.loops().values()), sorted(path for one in pools for path in self.files_of(one))),
-            "archives": (self.files_in("archives"), sorted({image.sha256 for image in self.generations()})),
+            "archives": (
+                self.files_in("archives"),
+                sorted({one for image in self.generations() for one in image.digests}),
+            ),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),
             "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),

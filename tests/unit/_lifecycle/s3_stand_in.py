@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""As much of an S3 server as the machine asks for: HEAD and GET of files below a directory, with ranges and If-Match.
+"""As much of an S3 server as the machine asks for: HEAD, GET with ranges and If-Match, and lists of files below a directory.
 
 Invariant: it runs in a process of its own, so that a test may fork without carrying its threads along, and ends with the tests. What S3
 really does is tested with a real server; here only the machine's own steps are of interest.
@@ -17,7 +17,8 @@ import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 from module_utils._host.command import die_with_parent
 
@@ -48,6 +49,12 @@ class S3StandIn:
         if method == "GET" and self._path(f"{key}.next").exists():
             self._path(f"{key}.next").rename(self._path(key))
         return self._path(key).read_bytes() if self._path(key).exists() else None
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys below ``prefix``, in the order of their bytes, as S3 lists them."""
+        return sorted(
+            key for key in (path.name.replace("%", "/") for path in self._objects.iterdir()) if key.startswith(prefix)
+        )
 
     def _path(self, key: str) -> Path:
         return self._objects / key.replace("/", "%")
@@ -99,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
+        query = parse_qs(urlsplit(self.path).query)
+        if "list-type" in query:
+            self._list(query["prefix"][0])
+            return
         self.bucket.note(f"{self.command} {key}")
         content = self.bucket.get(key, self.command) if bucket == BUCKET else None
         if content is None:
@@ -115,6 +126,18 @@ class _Handler(BaseHTTPRequestHandler):
         first, last = int(asked[1]), int(asked[2])
         part = {"ETag": etag, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
         self._send(206, content[first : last + 1], part, with_body)
+
+    def _list(self, prefix: str) -> None:
+        self.bucket.note(f"LIST {prefix}")
+        contents = {key: self.bucket.get(key, "LIST") or b"" for key in self.bucket.keys(prefix)}
+        items = "".join(
+            f"<Contents><Key>{escape(key)}</Key><ETag>&quot;{hashlib.md5(content).hexdigest()}&quot;</ETag>"
+            f"<Size>{len(content)}</Size></Contents>"
+            for key, content in contents.items()
+        )
+        self._send(
+            200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode(), {}, True
+        )
 
     def _send(self, status: int, content: bytes, headers: dict[str, str], with_body: bool) -> None:
         self.send_response(status)

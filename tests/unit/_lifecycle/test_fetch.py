@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, ErrorKind, FlydError, MissingLibrary, NoSpace, Unsupported, Untrusted
+from module_utils._errors import BadInput, ErrorKind, FlydError, MissingLibrary, NoSpace, Untrusted
 from module_utils._lifecycle.records import Image, Operation, RetiredImage, State
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
@@ -132,7 +132,7 @@ REFUSALS: list[tuple[dict[str, Any], ErrorKind, str]] = [
     ({"checksum": "images/missing.sha256"}, ErrorKind.BAD_INPUT, "missing.sha256"),
     ({"checksum": "sha256:123"}, ErrorKind.BAD_INPUT, "is not sha256:<64 hex digits>"),
     ({"checksum": "sha512:" + "0" * 128}, ErrorKind.BAD_INPUT, "is a sha512 digest"),
-    ({"key": ObjectKey("images/family/")}, ErrorKind.UNSUPPORTED, "family of objects"),
+    ({"key": ObjectKey("images/family/")}, ErrorKind.BAD_INPUT, "no object under images/family/"),
 ]
 
 
@@ -233,9 +233,3 @@ def test_the_intent_of_a_download_does_not_keep_other_runs_from_resting(pooled: 
     assert not pooled.pool().changed
     assert pooled.everything() == before
     assert len(pooled.records(Operation)) == 1
-
-
-def test_a_family_is_refused_before_anything_is_asked(pooled: Machine) -> None:
-    with pytest.raises(Unsupported, match="family"):
-        pooled.fetch(key=ObjectKey("images/"))
-    assert pooled.s3.requests() == []
