@@ -11,9 +11,17 @@ module: flyd_fetch
 short_description: Fetch an image archive from S3 and verify it
 version_added: 0.1.0
 description:
-  - Downloads the object, computing its SHA-256 while it arrives, and keeps it under that digest in O(state_dir).
-  - A second run asks S3 with one C(HEAD) whether the object is still the same, and not at all when O(checksum) pins it.
-  - When the object behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
+  - Downloads the object, several ranges at a time, computing its SHA-256 while it arrives, and keeps it under that digest in
+    O(state_dir). A download that was cut off is gone on with by the next run.
+  - A key that ends in V(/) is a family. The objects under it, in natural order (1, 2, 10), are the layers of one image. They are
+    fetched together, and each lies under its own digest, so a layer that several families have is there once.
+  - The digest of a family is the SHA-256 of what C(sha256sum) prints for its objects in that order, named by their keys behind the
+    family's. Where the layers lie as files, C(sha256sum $(ls -v) | sha256sum) gives it.
+  - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether all is still the same, and not at all
+    when O(checksum) pins it.
+  - When what is behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
+  - While it runs, a small file C(spool/ULID.progress) below O(state_dir) tells how many bytes of how many are there, as
+    M(flyd.lite.flyd_info) does, and the log has a line every ten seconds.
 requirements:
   - boto3 (the role C(flyd.lite.prepare) installs it)
   - python-ulid (only when something is made)
@@ -68,9 +76,52 @@ options:
     description:
       - A file on the host with the certificate authorities to trust.
     type: path
+  addressing:
+    description:
+      - Where a request names the bucket, in the path of the URL or in the name of the host.
+      - V(auto) is V(path) when O(endpoint_url) is given, and V(virtual) for AWS.
+    type: str
+    choices: [auto, path, virtual]
+    default: auto
+  connections:
+    description:
+      - How many ranges are asked for at a time, of all objects of a family together.
+    type: int
+    default: 16
+  part_size:
+    description:
+      - The size of one range. An object that is no larger comes in one piece.
+    type: str
+    default: 8M
+  connect_timeout:
+    description:
+      - How many seconds the server may take to accept a connection.
+    type: float
+    default: 10.0
+  read_timeout:
+    description:
+      - How many seconds of silence break a connection off. What is missing is then asked for again.
+    type: float
+    default: 30.0
+  stall_timeout:
+    description:
+      - Over how many seconds less than O(stall_rate) breaks a connection off.
+    type: float
+    default: 30.0
+  stall_rate:
+    description:
+      - How many bytes a second a connection must carry at the least.
+    type: int
+    default: 1024
+  deadline:
+    description:
+      - How many seconds the whole download may take. The next run goes on with what came until then.
+    type: float
+    default: 3600.0
   checksum:
     description:
       - The expected digest, V(sha256:HEX), or the key or URL of a file in the format of C(sha256sum) that holds it.
+      - For a family, its own digest, or a file that names its objects and nothing else.
     type: str
   checksum_policy:
     description:
@@ -81,7 +132,7 @@ options:
     default: first_use
   max_size:
     description:
-      - The largest archive to accept.
+      - The largest archive to accept; of a family, all objects together.
     type: str
     default: 64G
 extends_documentation_fragment:
@@ -105,6 +156,12 @@ EXAMPLES = r"""
     key: images/redis_latest.tar
     endpoint_url: https://s3.example.org
     ca_bundle: /etc/ssl/private-ca.pem
+
+- name: Fetch the layers of an image that lie as objects of their own
+  flyd.lite.flyd_fetch:
+    key: images/redis/
+    checksum: images/redis.sha256
+    checksum_policy: require
 """
 
 RETURN = r"""
@@ -124,12 +181,23 @@ etag:
   description: The ETag of the object. It identifies a version of the object and is no hash of its content.
   returned: O(state=present)
   type: str
+version_id:
+  description: The version of the object, in a bucket that has versions.
+  returned: O(state=present)
+  type: str
 path:
   description: The archive on the host, or none when it is not there any more.
   returned: O(state=present)
   type: str
+objects:
+  description:
+    - The objects of a family, lowest layer first. Each has C(object_key), C(sha256), C(size_bytes), C(etag), C(version_id), C(trust)
+      and C(path).
+  returned: O(state=present)
+  type: list
+  elements: dict
 trust:
-  description: Who vouched for the digest. One of V(pinned), V(sidecar), V(object) and V(first_use).
+  description: Who vouched for the digest. One of V(pinned), V(sidecar), V(object) and V(first_use); of a family, the least of its objects'.
   returned: O(state=present)
   type: str
 bytes_received:
@@ -140,10 +208,22 @@ seconds:
   description: How long the download took.
   returned: O(state=present)
   type: float
-attempts:
-  description: How many requests for the body it took.
+bytes_resumed:
+  description: How many bytes of the object were here before.
   returned: O(state=present)
   type: int
+attempts:
+  description: 1, and how many requests for bytes were repeated. 0 when no bytes had to come.
+  returned: O(state=present)
+  type: int
+waited_seconds:
+  description: How long the run has waited between attempts.
+  returned: O(state=present)
+  type: float
+new_generation:
+  description: Whether what is behind the key has changed, so that a new generation takes it, or would.
+  returned: O(state=present)
+  type: bool
 removed:
   description: What was removed, or would be.
   returned: O(state=absent)
@@ -184,6 +264,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 from ansible_collections.flyd.lite.plugins.module_utils._source.checksum import ChecksumPolicy
+from ansible_collections.flyd.lite.plugins.module_utils._source.download import DownloadOptions
 from ansible_collections.flyd.lite.plugins.module_utils._source.s3 import S3Options
 
 ARGUMENTS = {
@@ -198,6 +279,14 @@ ARGUMENTS = {
     "anonymous": {"type": "bool", "default": False},
     "validate_certs": {"type": "bool", "default": True},
     "ca_bundle": {"type": "path"},
+    "addressing": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+    "connections": {"type": "int", "default": 16},
+    "part_size": {"type": "str", "default": "8M"},
+    "connect_timeout": {"type": "float", "default": 10.0},
+    "read_timeout": {"type": "float", "default": 30.0},
+    "stall_timeout": {"type": "float", "default": 30.0},
+    "stall_rate": {"type": "int", "default": 1024},
+    "deadline": {"type": "float", "default": 3600.0},
     "checksum": {"type": "str"},
     "checksum_policy": {"type": "str", "choices": ["first_use", "require"], "default": "first_use"},
     "max_size": {"type": "str", "default": "64G"},
@@ -207,7 +296,16 @@ ARGUMENTS = {
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
-    source = S3Options(
+    policy = ChecksumPolicy(given.text("checksum_policy"))
+    options = FetchOptions(
+        key, source(given), given.text("checksum"), policy, given.size_bytes("max_size"), download(given)
+    )
+    return advance(host, key, Fetch(options))
+
+
+def source(given: Given) -> S3Options:
+    """Where the bucket is, and who asks."""
+    return S3Options(
         bucket=given.text("bucket"),
         endpoint_url=given.text("endpoint_url"),
         region=given.text("region"),
@@ -218,10 +316,21 @@ def work(host: Host, given: Given) -> Outcome:
         anonymous=given.flag("anonymous"),
         validate_certs=given.flag("validate_certs"),
         ca_bundle=given.text("ca_bundle"),
+        addressing=given.text("addressing"),
+        connect_timeout_seconds=given.number("connect_timeout"),
+        read_timeout_seconds=given.number("read_timeout"),
+        max_connections=int(given.number("connections")),
     )
-    policy = ChecksumPolicy(given.text("checksum_policy"))
-    return advance(
-        host, key, Fetch(FetchOptions(key, source, given.text("checksum"), policy, given.size_bytes("max_size")))
+
+
+def download(given: Given) -> DownloadOptions:
+    """How to download."""
+    return DownloadOptions(
+        streams=int(given.number("connections")),
+        segment_bytes=given.size_bytes("part_size"),
+        deadline_seconds=given.number("deadline"),
+        stall_seconds=given.number("stall_timeout"),
+        stall_bytes_per_second=int(given.number("stall_rate")),
     )
 
 

@@ -62,6 +62,13 @@ options:
     type: str
     choices: [create, skip, refuse]
     default: create
+  keep_archive:
+    description:
+      - Whether the fetched archive, or the layers of a family, stay on disk once the base is sealed.
+      - When V(false), it is removed as soon as no other image needs it. Unpacking again then needs M(flyd.lite.flyd_fetch) again,
+        which downloads all of it.
+    type: bool
+    default: true
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.common.image
@@ -123,8 +130,8 @@ config:
   returned: O(state=present), except in check mode
   type: dict
 removed:
-  description: What was removed, or would be.
-  returned: O(state=absent)
+  description: What was removed, or would be; with O(state=present) the archives that O(keep_archive) lets go.
+  returned: success
   type: list
   elements: str
 settled:
@@ -172,6 +179,7 @@ ARGUMENTS = {
     "image_name": {"type": "str"},
     "limits": {"type": "dict"},
     "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"], "default": "create"},
+    "keep_archive": {"type": "bool", "default": True},
 }
 
 
@@ -185,7 +193,7 @@ def work(host: Host, given: Given) -> Outcome:
         platform=given.text("platform"),
         device_nodes=DeviceNodes(given.text("device_nodes")),
     )
-    return advance(host, key, Unpack(UnpackOptions(key, given.size_bytes("size"), image)))
+    return advance(host, key, Unpack(UnpackOptions(key, given.size_bytes("size"), image, given.flag("keep_archive"))))
 
 
 def undo(host: Host, given: Given) -> Outcome:

@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             ca_bundle=options.ca_bundle,
             addressing=options.addressing,
             read_timeout_seconds=options.read_timeout,
+            max_connections=options.streams,
         )
     )
     wanted = Wanted(

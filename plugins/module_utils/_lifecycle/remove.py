@@ -17,10 +17,11 @@ from .._errors import OutOfOrder
 from .._host.crash import crash_point
 from .._host.files import remove_file
 from .advance import Arrow
+from .archives import on_disk
 from .host import Host
 from .outcome import Facts
 from .receipt import forget_parts
-from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
+from .records import Image, OperationKind, PoolRecord, RetiredImage, Snapshot, State, Volume, VolumeState
 from .store import utc_now
 from .views import forgotten, image_view, without_base, without_snapshot
 from .volumes import destroy_volume, unmap
@@ -159,7 +160,7 @@ def remove_base(host: Host, image: Image) -> None:
     """Delete the base of one generation, after its snapshots."""
     for snapshot in _snapshots(host, [image]):
         remove_snapshot(host, image, snapshot)
-    _remove_volume(host, image.base_ulid, _without_base(image), None)
+    _remove_volume(host, image.base_ulid, _without_base(host, image), None)
 
 
 def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | None) -> None:
@@ -198,10 +199,13 @@ def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
     )
 
 
-def _without_base(image: Image) -> Image:
+def _without_base(host: Host, image: Image) -> Image:
+    # An archive that was not kept is to be fetched again: the store never claims more than the disk holds.
+    is_current = not isinstance(image, RetiredImage)
+    left = State.NEW if is_current and not on_disk(host, image) else State.FETCHED
     return dataclasses.replace(
         image,
-        state=min(image.state, State.FETCHED, key=lambda state: state.rank),
+        state=min(image.state, left, key=lambda state: state.rank),
         pool_device="",
         snap_device="",
         base_ulid="",

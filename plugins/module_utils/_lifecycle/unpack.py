@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._errors import CorruptStore, doing
+from .._errors import OutOfOrder, doing
 from .._host.crash import crash_point
 from .._host.files import file_errors
 from .._host.filter import zstd_program
@@ -27,12 +27,13 @@ from .._thin.pool import blaming_pool
 from .._thin.table import SECTOR_BYTES
 from .._thin.volume import flush
 from .advance import Arrow
+from .archives import drop_superfluous, superfluous
 from .host import Host
 from .outcome import Facts
 from .records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
 from .rot import rot_removed
 from .store import utc_now
-from .views import unpacked
+from .views import image_view, unpacked
 from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, require_room, undo_after, unmap
 
 
@@ -43,6 +44,7 @@ class UnpackOptions:
     key: ObjectKey
     size_bytes: int
     image: Options
+    keep_archive: bool = True
 
 
 class Unpack(Arrow):
@@ -56,16 +58,32 @@ class Unpack(Arrow):
         self._options = options
 
     def holds(self, host: Host, image: Image) -> Facts | None:
-        """Whether the recorded base volume is live in a pool that the store knows."""
-        base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
-        return None if base is None else _facts(image, base)
+        """Whether the recorded base volume is live in a pool that the store knows, and no archive is left that is not to be kept."""
+        base = _live_base(host, image)
+        if base is None or (not self._options.keep_archive and superfluous(host, image)):
+            return None
+        return _facts(image, base)
 
     def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
-        """A base volume whose name and size only the real run knows."""
-        return unpacked(host.settings.pool.value), {"image_id": image.id or None, "device": None}
+        """A base volume whose name and size only the real run knows; or only an archive that goes."""
+        removed = [] if self._options.keep_archive else superfluous(host, image)
+        kept = {"archives": [path for path in image_view(host, image)["archives"] if path not in removed]}
+        base = _live_base(host, image)
+        if base is not None:
+            return kept, {**_facts(image, base), "removed": removed}
+        made = unpacked(host.settings.pool.value)
+        return {**made, **kept}, {"image_id": image.id or None, "device": None, "removed": removed}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
-        """Plan the tree, make a volume that fits it, write, seal, record."""
+        """Plan the tree, make a volume that fits it, write, seal, record; then let the archive go, if it is not to be kept."""
+        base = _live_base(host, image)
+        after, facts = (image, _facts(image, base)) if base is not None else self._seal(host, image, log)
+        if not self._options.keep_archive:
+            crash_point("unpack:recorded")
+            facts["removed"] = drop_superfluous(host, after)
+        return after, facts
+
+    def _seal(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         pool = active_pool(host, host.settings.pool.value)
         options = dataclasses.replace(
             self._options.image,
@@ -97,6 +115,10 @@ class Unpack(Arrow):
         return -(-wanted // block_bytes) * block_bytes
 
 
+def _live_base(host: Host, image: Image) -> Volume | None:
+    return host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
+
+
 def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> Facts:
     device = map_thin(host, pool, base)
     crash_point("unpack:mapped")
@@ -124,6 +146,7 @@ def _record(
         state=State.UNPACKED,
         pool_device=base.device_path,
         base_ulid=base.ulid,
+        keep_archive=True,
         config=json.dumps(unpacking.config.to_json()),
         summary=json.dumps(summary),
         updated_at=utc_now(),
@@ -153,7 +176,7 @@ def _open_archive(path: str) -> Iterator[int]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            raise CorruptStore(
+            raise OutOfOrder(
                 f"the fetched archive {path} is gone", hint="run flyd_fetch again: it sees that and downloads it anew"
             ) from None
     try:
@@ -168,6 +191,7 @@ def _facts(image: Image, base: Volume) -> Facts:
         "device": base.device_path,
         "base": base.device_name,
         "size": base.sectors * SECTOR_BYTES,
+        "removed": [],
         "config": json.loads(image.config),
         **{name: value for name, value in json.loads(image.summary).items() if name != "seconds"},
     }

@@ -91,14 +91,15 @@ def _without_snapshot(seen: Facts, name: str) -> Facts:
 
 def without_base(before: Facts) -> Facts:
     """What the removal of all bases with their snapshots changes."""
+    left = State.FETCHED if before["archives"] else State.NEW  # what was not kept is to be fetched again
     return {
-        **_without_base(before),
-        "retired": {old: {**seen, **_without_base(seen)} for old, seen in before["retired"].items()},
+        **_without_base(before, left),
+        "retired": {old: {**seen, **_without_base(seen, State.FETCHED)} for old, seen in before["retired"].items()},
     }
 
 
-def _without_base(seen: Facts) -> Facts:
-    return {**_NO_BASE, "state": _at_most(seen["state"], State.FETCHED)}
+def _without_base(seen: Facts, highest: State) -> Facts:
+    return {**_NO_BASE, "state": _at_most(seen["state"], highest)}
 
 
 def forgotten() -> Facts:

@@ -15,10 +15,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._errors import FlydError, Transient
+from .._errors import BadInput, FlydError, Transient
 from .._host.retry import Retry
 
 WORTH_BYTES = 64 << 10  # what must have come between two failures for the second to be a new first one
+MAX_STREAMS = 128
 _SLICE_SECONDS = 0.25
 
 
@@ -32,7 +33,7 @@ class DownloadOptions:
     download; less than ``stall_bytes_per_second`` over ``stall_seconds`` on one connection breaks it off and asks for the rest.
     """
 
-    streams: int = 8
+    streams: int = 16
     segment_bytes: int = 8 << 20
     chunk_bytes: int = 256 << 10
     checkpoint_bytes: int = 16 << 20
@@ -40,6 +41,25 @@ class DownloadOptions:
     deadline_seconds: float = 3600.0
     stall_seconds: float = 30.0
     stall_bytes_per_second: int = 1024
+
+    def __post_init__(self) -> None:
+        """Raises ``BadInput`` for what would never end or never begin."""
+        for name, least, value in (
+            ("connections", 1, self.streams),
+            ("part_size", 1, self.segment_bytes),
+            ("deadline", 0, self.deadline_seconds),
+            ("stall_timeout", 0, self.stall_seconds),
+            ("stall_rate", 0, self.stall_bytes_per_second),
+        ):
+            if not least <= value < float("inf"):
+                raise BadInput(
+                    f"{name} is {value}, less than {least} or endless", hint="leave it out, or give a number"
+                )
+        if self.streams > MAX_STREAMS:
+            raise BadInput(
+                f"connections is {self.streams}; more than {MAX_STREAMS} gain nothing",
+                hint="16 are enough for most lines",
+            )
 
 
 class Stopped(Exception):

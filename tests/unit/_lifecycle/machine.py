@@ -28,7 +28,16 @@ from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool import ensure_pool
 from module_utils._lifecycle.pool_making import PoolOptions
-from module_utils._lifecycle.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
+from module_utils._lifecycle.records import (
+    Image,
+    Operation,
+    PoolRecord,
+    RetiredImage,
+    Snapshot,
+    State,
+    Volume,
+    VolumeState,
+)
 from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
 from module_utils._lifecycle.snapshot import Activate, SnapshotOptions
 from module_utils._lifecycle.store import open_store
@@ -128,10 +137,21 @@ class Machine:
         arrow = Fetch(FetchOptions(key, source, checksum, ChecksumPolicy(policy), max_bytes))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
 
-    def unpack(self, *, dry_run: bool = False, key: ObjectKey = KEY, size_bytes: int = BASE_BYTES) -> Outcome:
+    def unpack(
+        self,
+        *,
+        dry_run: bool = False,
+        key: ObjectKey = KEY,
+        size_bytes: int = BASE_BYTES,
+        keep_archive: bool = True,
+    ) -> Outcome:
         """flyd_unpack."""
-        arrow = Unpack(UnpackOptions(key, size_bytes, Options(limits=Limits(), spool_directory="")))
+        arrow = Unpack(UnpackOptions(key, size_bytes, Options(limits=Limits(), spool_directory=""), keep_archive))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
+
+    def unpack_and_drop_archive(self) -> Outcome:
+        """flyd_unpack that does not keep the archive."""
+        return self.unpack(keep_archive=False)
 
     def snapshot(
         self,
@@ -211,10 +231,7 @@ class Machine:
             "open intents": (self.records(Operation), []),
             "mapped devices": ({device["uuid"] for device in self.fake.devices().values()}, uuids),
             "loops": (sorted(self.fake.loops().values()), sorted(path for one in pools for path in self.files_of(one))),
-            "archives": (
-                self.files_in("archives"),
-                sorted({one for image in self.generations() for one in image.digests}),
-            ),
+            "archives": (self.files_in("archives"), sorted(self.archives_to_keep())),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),
             "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),
@@ -223,6 +240,11 @@ class Machine:
             checks["locks"] = (host.store.rows("SELECT name FROM _busy"), [])
             checks["integrity"] = (host.store.rows("PRAGMA integrity_check"), [("ok",)])
         return [f"{what}: {have}, not {want}" for what, (have, want) in checks.items() if have != want]
+
+    def archives_to_keep(self) -> set[str]:
+        """The digests of what some generation has not let go."""
+        kept = [one for one in self.generations() if one.keep_archive or (one.state is State.FETCHED)]
+        return {digest for image in kept for digest in image.digests}
 
     def files_in(self, directory: str) -> list[str]:
         return sorted(path.name for path in (self.state / directory).glob("*"))

@@ -10,6 +10,7 @@ really does is tested with a real server; here only the machine's own steps are 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -23,6 +24,7 @@ from xml.sax.saxutils import escape
 from module_utils._host.command import die_with_parent
 
 BUCKET = "images-of-tests"
+_MARKS = (".next", ".forbidden")
 
 
 class S3StandIn:
@@ -42,8 +44,16 @@ class S3StandIn:
         """Replace the object when its body is asked for next."""
         self._path(f"{key}.next").write_bytes(content)
 
+    def forbid(self, key: str) -> None:
+        """Refuse to give the object's body from now on."""
+        self._path(f"{key}.forbidden").touch()
+
+    def is_forbidden(self, key: str) -> bool:
+        return self._path(f"{key}.forbidden").exists()
+
     def delete(self, key: str) -> None:
-        self._path(key).unlink()
+        for path in self._objects.glob(glob.escape(self._path(key).name) + "*"):
+            path.unlink()
 
     def get(self, key: str, method: str) -> bytes | None:
         if method == "GET" and self._path(f"{key}.next").exists():
@@ -52,9 +62,8 @@ class S3StandIn:
 
     def keys(self, prefix: str) -> list[str]:
         """The keys below ``prefix``, in the order of their bytes, as S3 lists them."""
-        return sorted(
-            key for key in (path.name.replace("%", "/") for path in self._objects.iterdir()) if key.startswith(prefix)
-        )
+        found = [path.name.replace("%", "/") for path in self._objects.iterdir() if path.suffix not in _MARKS]
+        return sorted(key for key in found if key.startswith(prefix))
 
     def _path(self, key: str) -> Path:
         return self._objects / key.replace("/", "%")
@@ -114,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.bucket.get(key, self.command) if bucket == BUCKET else None
         if content is None:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", {}, with_body)
+            return
+        if self.command == "GET" and self.bucket.is_forbidden(key):
+            self._send(403, b"<Error><Code>AccessDenied</Code></Error>", {}, with_body)
             return
         etag = f'"{hashlib.md5(content).hexdigest()}"'
         if self.headers.get("If-Match", etag) != etag:

@@ -185,7 +185,7 @@ def test_the_log_says_how_a_transition_failed(fetched: Machine) -> None:
         fetched.unpack()
     end = fetched.log()[-1]
     assert (end["event"], end["transition"], end["outcome"]) == ("end", "unpack", "failed")
-    assert end["error_kind"] == "corrupt_store"
+    assert end["error_kind"] == "out_of_order"
     assert "is gone" in end["error"]
 
 

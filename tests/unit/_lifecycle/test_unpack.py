@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import CorruptStore, FlydError, NoSpace, OutOfOrder, Untrusted
+from module_utils._errors import FlydError, NoSpace, OutOfOrder, Untrusted
 from module_utils._lifecycle import unpack as unpack_module
 from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
 from module_utils._thin.volume import flush
@@ -162,7 +162,7 @@ def test_a_sound_archive_that_is_refused_for_what_it_holds_is_kept(pooled: Machi
 
 def test_a_lost_archive_is_told_with_the_way_to_get_it_back(fetched: Machine) -> None:
     os.unlink(archive_path(fetched))
-    with pytest.raises(CorruptStore, match="is gone") as caught:
+    with pytest.raises(OutOfOrder, match="is gone") as caught:
         fetched.unpack()
     assert "run flyd_fetch again" in caught.value.hint
     fetched.fetch()
