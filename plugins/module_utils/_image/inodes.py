@@ -10,20 +10,11 @@ slots, shared ``Access`` objects, and nothing kept that the writer does not need
 from __future__ import annotations
 
 import stat
-from typing import NamedTuple
 
+from .access import Access
 from .extent import Extent
 from .sparse import Ranges
 from .xattrs import Xattrs
-
-
-class Access(NamedTuple):
-    """Who may do what: ``mode`` is the low twelve bits, the owner is numeric."""
-
-    mode: int
-    uid: int
-    gid: int
-
 
 IMPLIED_DIRECTORY = Access(0o755, 0, 0)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from . import whiteouts, xattrs
+from .access import Access
 from .extent import Extent
-from .inodes import Access, Directory, File, Inode, Special, Symlink
+from .inodes import Directory, File, Inode, Special, Symlink
 from .limits import Deadline, Limits
 from .names import Path, check_link_target, components
 from .refusal import refused
@@ -84,7 +85,7 @@ class Layers:
     deadline: Deadline
     tree: Tree = field(init=False)
     tally: Tally = field(default_factory=Tally)
-    _access: dict[tuple[int, int, int], Access] = field(default_factory=dict)
+    _accesses: dict[Access, Access] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tree = Tree(self.limits)
@@ -185,12 +186,12 @@ class Layers:
         return Special(access, mtime_ns, _FILE_TYPES[kind], _device(member))
 
     def _shared_access(self, member: Member) -> Access:
-        key = (member.mode, member.uid, member.gid)
-        access = self._access.get(key)
+        access = self._accesses.get(member.access)
         if access is None:
-            if not (0 <= member.uid <= MAX_ID and 0 <= member.gid <= MAX_ID):
-                raise refused(f"it belongs to {member.uid}:{member.gid}, which Linux cannot store", member.name)
-            access = self._access[key] = Access(*key)
+            access = member.access
+            if not (0 <= access.uid <= MAX_ID and 0 <= access.gid <= MAX_ID):
+                raise refused(f"it belongs to {access.uid}:{access.gid}, which Linux cannot store", member.name)
+            self._accesses[access] = access
         return access
 
 

@@ -52,6 +52,11 @@ class Extensions:
         """Whether a header waits for its member."""
         return bool(self._found)
 
+    @property
+    def speaking(self) -> bool:
+        """Whether something was said that may concern the next member."""
+        return bool(self._found or self._globals)
+
     def add(self, typeflag: bytes, data: bytes, member: Name) -> None:
         """Take the content of one extension header."""
         if typeflag == GLOBAL_PAX:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from . import pax, sparse
+from .access import Access
 from .extent import Extent
 from .limits import Limits
 from .refusal import Name, refused
@@ -52,8 +53,11 @@ _KINDS = {
     _DUMP_DIRECTORY: Kind.DIRECTORY,
     b"6": Kind.FIFO,
 }
+# Those that need no second look when they have no content (files: when no extension speaks of them).
+_PLAIN_KINDS = {flag: _KINDS[flag] for flag in (b"0", b"\0", b"1", b"2", b"5")}
 _FILE, _DIRECTORY, _DEVICES = Kind.FILE, Kind.DIRECTORY, (Kind.CHARACTER, Kind.BLOCK)
 _NO_DEVICE = (0, 0)
+_NO_RECORDS: pax.Records = []
 
 
 class Member(NamedTuple):
@@ -65,9 +69,7 @@ class Member(NamedTuple):
 
     name: bytes
     kind: Kind
-    mode: int
-    uid: int
-    gid: int
+    access: Access
     mtime_ns: int
     link: bytes
     device: tuple[int, int]
@@ -82,15 +84,28 @@ class Member(NamedTuple):
 _Content = tuple[bytes, Kind, int, int, int, Optional[sparse.Ranges]]
 
 
-class _Numbers(dict[bytes, int]):
-    """Numeric fields decoded before: modes, owners and times repeat from member to member."""
+class _Times(dict[bytes, int]):
+    """Times decoded before, in nanoseconds: they repeat from member to member."""
 
     _MAX = 4096
 
     def __missing__(self, field: bytes) -> int:
         if len(self) > self._MAX:
             self.clear()
-        value = self[field] = number(field, "number", "")
+        value = self[field] = number(field, "time", "") * _NS_PER_SECOND
+        return value
+
+
+class _Accesses(dict[bytes, Access]):
+    """The three fields of mode and owner, decoded before: an image has a handful of them."""
+
+    _MAX = 4096
+
+    def __missing__(self, fields: bytes) -> Access:
+        if len(self) > self._MAX:
+            self.clear()
+        mode, uid, gid = (number(fields[at : at + 8], what, "") for at, what in ((0, "mode"), (8, "uid"), (16, "gid")))
+        value = self[fields] = Access(mode & 0o7777, uid, gid)
         return value
 
 
@@ -102,7 +117,8 @@ class TarReader:
         self._limits = limits
         self._terminated = terminated
         self._at = 0
-        self._numbers = _Numbers()
+        self._times = _Times()
+        self._accesses = _Accesses()
         self._extensions = Extensions(limits)
 
     def __iter__(self) -> Iterator[Member]:
@@ -120,7 +136,8 @@ class TarReader:
                 self._at = self._blocks.behind(self._at, self._size(header, header.name), header.name)
                 self._extensions.take(header.name)
             else:
-                yield self._member(header, block)
+                plain = None if self._extensions.speaking else self._plain(header)
+                yield plain or self._member(header, block)
         if self._extensions.waiting:
             raise refused("the archive ends behind an extension header, without the member it is for")
         self._blocks.check_end(self._at, terminated=self._terminated)
@@ -133,21 +150,52 @@ class TarReader:
         begin, self._at = self._at, self._blocks.behind(self._at, size, name)
         self._extensions.add(header.typeflag, self._blocks.extent.read(begin, size), name)
 
+    def _plain(self, header: Header) -> Member | None:
+        """The member of ``header``, of which no extension speaks, if it is of the sort that nearly all are; nothing has changed else.
+
+        It does in one place what ``_member`` does for all: a million of them take half the time.
+        """
+        kind = _PLAIN_KINDS.get(header.typeflag)
+        name = header.full_name
+        digits = header.size[:-1]
+        if kind is None or not digits.isdigit() or header.size[-1] not in b"\0 " or b"8" in digits or b"9" in digits:
+            return None
+        size, data = int(digits, 8), 0
+        if kind is _FILE:
+            if name.endswith(b"/"):
+                return None
+            data = self._at
+            self._at = self._blocks.behind(data, size, name)
+        elif size:
+            return None
+        link = header.link.rstrip(b"\0")
+        fields = (
+            name,
+            kind,
+            self._accesses[header.access],
+            self._times[header.mtime],
+            link.partition(b"\0")[0] if b"\0" in link else link,
+            _NO_DEVICE,
+            _NO_RECORDS,
+            size,
+            data,
+            size,
+            None,
+        )
+        return tuple.__new__(Member, fields)  # what Member() does, in a third of the time
+
     def _member(self, header: Header, block: bytes) -> Member:
         over = self._extensions.take(header.name)
         name = header.full_name if over.name is None else over.name
         name, kind, size, data, stored, ranges = self._content(header, block, over, name)
         device = _NO_DEVICE
         if kind in _DEVICES:
-            device = number(header.major, "major number", name), number(header.minor, "minor number", name)
-        numbers = self._numbers
-        fields = (
+            device = number(header.device[:8], "major number", name), number(header.device[8:], "minor number", name)
+        return Member(
             name,
             kind,
-            numbers[header.mode] & 0o7777,
-            numbers[header.uid] if over.uid is None else over.uid,
-            numbers[header.gid] if over.gid is None else over.gid,
-            numbers[header.mtime] * _NS_PER_SECOND if over.mtime_ns is None else over.mtime_ns,
+            self._access(header, over),
+            self._times[header.mtime] if over.mtime_ns is None else over.mtime_ns,
             header.link.partition(b"\0")[0] if over.link is None else over.link,
             device,
             over.records,
@@ -156,7 +204,14 @@ class TarReader:
             stored,
             ranges,
         )
-        return tuple.__new__(Member, fields)  # what Member() does, in a third of the time
+
+    def _access(self, header: Header, over: Overrides) -> Access:
+        if over.uid is None and over.gid is None:
+            return self._accesses[header.access]
+        # A field that is overridden is not read: who has a number too large for it may leave anything there.
+        uid = number(header.access[8:16], "uid", header.name) if over.uid is None else over.uid
+        gid = number(header.access[16:], "gid", header.name) if over.gid is None else over.gid
+        return Access(number(header.access[:8], "mode", header.name) & 0o7777, uid, gid)
 
     def _size(self, header: Header, member: Name) -> int:
         size = number(header.size, "size", member)

@@ -14,9 +14,10 @@ import pytest
 from module_utils._errors import FlydError
 from module_utils._host.isolation import in_child
 from module_utils._image import tree_writer
+from module_utils._image.access import Access
 from module_utils._image.containment import contain
 from module_utils._image.extent import Extent
-from module_utils._image.inodes import Access, Directory, File, Symlink
+from module_utils._image.inodes import Directory, File, Symlink
 from module_utils._image.plan import HardLink, Plan
 from module_utils._image.tree_writer import write_tree
 from tests.unit._image.unpacked import Playground, needs_root, options
