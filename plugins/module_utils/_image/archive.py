@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from .extent import Extent
 from .limits import Deadline, Limits
+from .member import Kind, Member
 from .names import components
 from .refusal import refused
-from .tar_reader import Kind, Member, TarReader
+from .tar_reader import TarReader
 
 _MAX_HOPS = 8
 MAX_MEMBERS = 65536  # an image archive has a few for each layer; what has more can only be a root file system

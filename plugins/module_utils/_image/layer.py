@@ -13,17 +13,18 @@ import os
 import stat
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Union
+from typing import NamedTuple, Union
 
 from . import whiteouts, xattrs
 from .access import Access
 from .extent import Extent
 from .inodes import Directory, File, Inode, Special, Symlink
 from .limits import Deadline, Limits
-from .names import Path, check_link_target, components
+from .member import Kind, Member
+from .names import Path, check_link_target, components, sibling
 from .refusal import refused
 from .sparse import RANGE_COST_BYTES
-from .tar_reader import Kind, Member, TarReader
+from .tar_reader import TarReader
 from .tree import MAX_HOPS, Place, Tree
 
 MAX_ID = (1 << 32) - 2  # (uid_t) -1 means "leave it"
@@ -67,8 +68,7 @@ class Tally:
             limits.exceeded("metadata_bytes", self.metadata_bytes, member.name)
 
 
-@dataclass(frozen=True)
-class HardLink:
+class HardLink(NamedTuple):
     """A name for an inode that something else brings; never in the tree itself."""
 
     target: bytes
@@ -128,23 +128,37 @@ class Layers:
     def _add(self, additions: deque[Addition]) -> None:
         """Put the additions into the tree, in order, freeing them as they go."""
         waiting: dict[Path, Path] = {}
+        beside: tuple[bytes, Directory] | None = None  # members of one directory mostly follow each other
         while additions:
             name, inode = additions.popleft()
-            path = components(name, self.limits)
-            if not path:
-                self._put_root(inode, name)
-                continue
-            if waiting:
-                waiting.pop(path, None)
-            if isinstance(inode, HardLink):
-                target = components(inode.target, self.limits)
-                if not self.tree.link(path, target):
-                    waiting[path] = target
-            else:
-                self.tree.put(path, inode)
             if not len(additions) & 255:
                 self.deadline.check()
+            if not (beside and self._put_beside(beside, name, inode)):
+                directory = self._put(name, inode, waiting)
+                parent, _slash, last = name.rpartition(b"/")
+                # Behind a slash at the end nothing stands that is in the directory before it.
+                beside = (parent, directory) if directory and last and not waiting else None
         self._link_waiting(waiting)
+
+    def _put_beside(self, beside: tuple[bytes, Directory], name: bytes, inode: Inode | HardLink) -> bool:
+        if isinstance(inode, HardLink):
+            return False
+        last = sibling(name, beside[0], self.limits)
+        return last is not None and self.tree.put_beside(beside[1], last, inode)
+
+    def _put(self, name: bytes, inode: Inode | HardLink, waiting: dict[Path, Path]) -> Directory | None:
+        """Put one addition into the tree; returns the directory that it went into, if what comes next may well go there."""
+        path = components(name, self.limits)
+        waiting.pop(path, None)
+        if not path:
+            self._put_root(inode, name)
+        elif isinstance(inode, HardLink):
+            target = components(inode.target, self.limits)
+            if not self.tree.link(path, target):
+                waiting[path] = target
+        else:
+            return self.tree.put(path, inode)
+        return None
 
     def _put_root(self, inode: Inode | HardLink, name: bytes) -> None:
         if not isinstance(inode, Directory):
@@ -169,29 +183,29 @@ class Layers:
         kind = member.kind
         if kind is _HARD_LINK:
             return HardLink(member.link)
-        access = self._shared_access(member)
+        access = self._accesses.get(member.access) or self._new_access(member)
         mtime_ns = member.mtime_ns
         if not MIN_TIME_NS <= mtime_ns <= MAX_TIME_NS:
             mtime_ns = min(max(mtime_ns, MIN_TIME_NS), MAX_TIME_NS)
             self.tally.clamped_times += 1
-        chosen = xattrs.select(member.records, kind) if member.records else xattrs.NONE
-        self.tally.dropped_xattrs += chosen.dropped
+        kept: xattrs.Xattrs = ()
+        if member.records:
+            kept, dropped = xattrs.select(member.records, kind)
+            self.tally.dropped_xattrs += dropped
         if kind is _FILE:
-            return File(access, mtime_ns, chosen.kept, layer, member.data, member.size, member.ranges)
+            return File(access, mtime_ns, kept, layer, member.data, member.size, member.ranges)
         if kind is _DIRECTORY:
-            return Directory(access, mtime_ns, chosen.kept)
+            return Directory(access, mtime_ns, kept)
         if kind is _SYMLINK:
             check_link_target(member.link, member.name)
             return Symlink(access, mtime_ns, member.link)
         return Special(access, mtime_ns, _FILE_TYPES[kind], _device(member))
 
-    def _shared_access(self, member: Member) -> Access:
-        access = self._accesses.get(member.access)
-        if access is None:
-            access = member.access
-            if not (0 <= access.uid <= MAX_ID and 0 <= access.gid <= MAX_ID):
-                raise refused(f"it belongs to {access.uid}:{access.gid}, which Linux cannot store", member.name)
-            self._accesses[access] = access
+    def _new_access(self, member: Member) -> Access:
+        access = member.access
+        if not (0 <= access.uid <= MAX_ID and 0 <= access.gid <= MAX_ID):
+            raise refused(f"it belongs to {access.uid}:{access.gid}, which Linux cannot store", member.name)
+        self._accesses[access] = access
         return access
 
 

@@ -14,6 +14,7 @@ from .refusal import refused
 
 Path = tuple[bytes, ...]
 
+_SPECIAL = (b".", b"..")
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of every Linux file system
 MAX_LINK_BYTES = 4095  # PATH_MAX less its NUL: symlink(2) fails with ENAMETOOLONG above
 
@@ -37,6 +38,18 @@ def components(raw: bytes, limits: Limits) -> Path:
     if len(raw) > MAX_COMPONENT_BYTES and max(map(len, parts), default=0) > MAX_COMPONENT_BYTES:
         raise refused(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
     return tuple(parts)
+
+
+def sibling(raw: bytes, parent: bytes, limits: Limits) -> bytes | None:
+    """The last component of ``raw`` when ``parent`` is all that stands before it, without looking at ``parent`` again.
+
+    ``parent`` is the beginning of a name that went through ``components``. None when it is something else, or when the last
+    component is not the simple case: then ``components`` decides.
+    """
+    start, _slash, name = raw.rpartition(b"/")
+    if start != parent or not name or len(name) > MAX_COMPONENT_BYTES or len(raw) > limits.path_bytes:
+        return None
+    return None if name in _SPECIAL or b"\0" in name else name
 
 
 def check_link_target(target: bytes, member: bytes) -> None:

@@ -40,6 +40,11 @@ class Blocks:
         self._window_at = at
         return self._window[:BLOCK]
 
+    def window(self, at: int) -> tuple[bytes, int]:
+        """Some of the archive, and where in it the block at byte ``at`` begins; no whole block when the archive ends before it."""
+        self.at(at)
+        return self._window, at - self._window_at
+
     def whole(self, at: int, member: Name) -> bytes:
         """The block at byte ``at`` in the middle of ``member``, which must be there."""
         block = self.at(at)

@@ -19,7 +19,7 @@ from .refusal import Name, refused
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
 
-_LAYOUT = struct.Struct("100s24s12s12s8sc100s8s64x16s155s12x")
+LAYOUT = struct.Struct("100s24s12s12s8sc100s8s64x16s155s12x")
 # As GNU tar reads it: a field of nothing but spaces is none, and one NUL in front is left by writers whose field before overflowed.
 _OCTAL = re.compile(rb"\0? *(?:([0-7]+)(?:[ \0].*)?|\0.*)", re.DOTALL)
 
@@ -52,7 +52,7 @@ class Header(NamedTuple):
         return name
 
 
-class _LowSums(dict[bytes, int]):
+class LowSums(dict[bytes, int]):
     """What the low half of adler32 of a whole block must be, by its checksum field; -1 when the field is no number.
 
     That half is 1 + the sum of the bytes modulo 65521. A block of seven-bit bytes stays below (512 * 127 = 65024), so for it this
@@ -70,13 +70,13 @@ class _LowSums(dict[bytes, int]):
         return low
 
 
-_low_sums = _LowSums()
+low_sums = LowSums()
 
 
 def parse_header(block: bytes) -> Header | None:
     """The header in ``block`` (512 bytes), or None when its checksum is wrong."""
-    header = tuple.__new__(Header, _LAYOUT.unpack(block))  # _make() and __new__() do the same, slower
-    if block.isascii() and adler32(block) & 0xFFFF == _low_sums[header.checksum]:
+    header = tuple.__new__(Header, LAYOUT.unpack(block))  # _make() and __new__() do the same, slower
+    if block.isascii() and adler32(block) & 0xFFFF == low_sums[header.checksum]:
         return header
     return _with_odd_checksum(block, header)
 

@@ -34,10 +34,23 @@ class Tree:
         self._last_path: Path = ()
         self._last_directory: Directory | None = self.root
 
-    def put(self, path: Path, inode: Inode) -> None:
-        """Make ``inode`` what ``path`` names. A directory over a directory replaces its attributes only."""
-        parent = self._directory(path[:-1], path)
-        name = path[-1]
+    def put(self, path: Path, inode: Inode) -> Directory:
+        """Make ``inode`` what ``path`` names. A directory over a directory replaces its attributes only.
+
+        Returns the directory that it went into, for ``put_beside``.
+        """
+        directory = self._directory(path[:-1], path)
+        self._put(directory, path[-1], inode)
+        return directory
+
+    def put_beside(self, directory: Directory, name: bytes, inode: Inode) -> bool:
+        """Like ``put``, with the directory of the last ``put``; says whether that path still means the same."""
+        if directory is not self._last_directory:
+            return False
+        self._put(directory, name, inode)
+        return True
+
+    def _put(self, parent: Directory, name: bytes, inode: Inode) -> None:
         old = parent.children.get(name)
         if old is None:
             parent.children[name] = inode

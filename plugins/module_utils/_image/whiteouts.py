@@ -11,9 +11,9 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from .member import Kind, Member
 from .names import Path
 from .refusal import refused
-from .tar_reader import Kind, Member
 
 MARKER = b".wh."
 _OPAQUE = b".wh..wh..opq"

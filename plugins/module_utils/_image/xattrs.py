@@ -16,8 +16,8 @@ import re
 import struct
 from typing import NamedTuple
 
+from .member import Kind
 from .pax import Records
-from .tar_reader import Kind
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
@@ -44,9 +44,6 @@ class Selection(NamedTuple):
 
     kept: Xattrs
     dropped: int
-
-
-NONE = Selection((), 0)
 
 
 def select(records: Records, kind: Kind) -> Selection:

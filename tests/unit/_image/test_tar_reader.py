@@ -12,7 +12,8 @@ import pytest
 from module_utils._errors import Untrusted
 from module_utils._image.extent import Extent
 from module_utils._image.limits import Limits
-from module_utils._image.tar_reader import Kind, Member, TarReader
+from module_utils._image.member import Kind, Member
+from module_utils._image.tar_reader import TarReader
 from tests.unit.builders import tar
 
 Read = Callable[..., list[Member]]
