@@ -260,7 +260,6 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance impor
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch import Fetch, FetchOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveArchive
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 from ansible_collections.flyd.lite.plugins.module_utils._source.checksum import ChecksumPolicy
@@ -336,6 +335,8 @@ def download(given: Given) -> DownloadOptions:
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveArchive
+
     key = ObjectKey(given.text("key"))
     return advance(host, key, RemoveArchive(key.value))
 

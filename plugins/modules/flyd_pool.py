@@ -167,7 +167,6 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import H
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import ensure_pool
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool_making import PoolOptions
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.teardown import remove_pool
 from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 
@@ -208,6 +207,8 @@ def work(host: Host, given: Given) -> Outcome:
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.teardown import remove_pool
+
     return remove_pool(host, ShortName(given.text("name")), force=given.flag("force"))
 
 

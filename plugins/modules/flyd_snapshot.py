@@ -148,7 +148,6 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance impor
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.node import NodeAccess
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveSnapshot
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot import Activate, SnapshotOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName
@@ -176,6 +175,8 @@ def work(host: Host, given: Given) -> Outcome:
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveSnapshot
+
     key = ObjectKey(given.text("key"))
     return advance(host, key, RemoveSnapshot(key.value, ShortName(given.text("name")).value))
 

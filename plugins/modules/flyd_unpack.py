@@ -162,11 +162,9 @@ hint:
 """
 
 from ansible_collections.flyd.lite.plugins.module_utils._image.limits import Limits
-from ansible_collections.flyd.lite.plugins.module_utils._image.unpacking import DeviceNodes, Options
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveBase
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack import Unpack, UnpackOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
@@ -186,18 +184,22 @@ ARGUMENTS = {
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
-    image = Options(
+    options = UnpackOptions(
+        key,
+        given.size_bytes("size"),
         limits=Limits.of(given.mapping("limits")),
-        spool_directory="",
         image_name=given.text("image_name"),
         platform=given.text("platform"),
-        device_nodes=DeviceNodes(given.text("device_nodes")),
+        device_nodes=given.text("device_nodes"),
+        keep_archive=given.flag("keep_archive"),
     )
-    return advance(host, key, Unpack(UnpackOptions(key, given.size_bytes("size"), image, given.flag("keep_archive"))))
+    return advance(host, key, Unpack(options))
 
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveBase
+
     key = ObjectKey(given.text("key"))
     return advance(host, key, RemoveBase(key.value, force=given.flag("force")))
 

@@ -3,47 +3,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """fetched → unpacked: a sealed base volume holds the merged tree.
 
-Invariant: ``unpacked`` is committed only after the tree was written, every digest was verified, the file system was synced, unmounted
-and checked, and the volume was flushed and unmapped. A volume that did not come so far is thrown away whole.
+Invariant: ``unpacked`` is committed only by ``base_making``, whose work this is; here is what a run with nothing to do needs, and no more.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._errors import OutOfOrder, doing
 from .._host.crash import crash_point
-from .._host.files import file_errors
-from .._host.filter import zstd_program
-from .._image.unpacking import Options, Unpacking, open_family, open_image
+from .._image.limits import Limits
 from .._names import ObjectKey
-from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
-from .._thin.pool import blaming_pool
 from .._thin.table import SECTOR_BYTES
-from .._thin.volume import flush
 from .advance import Arrow
 from .archives import drop_superfluous, superfluous
 from .host import Host
 from .outcome import Facts
-from .records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
-from .rot import rot_removed
-from .store import utc_now
+from .records import Image, State, Volume, VolumeState
 from .views import image_view, unpacked
-from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, require_room, undo_after, unmap
 
 
 @dataclass(frozen=True)
 class UnpackOptions:
-    """What flyd_unpack was asked for; ``size_bytes`` 0 means computed from the plan."""
+    """What flyd_unpack was asked for; ``size_bytes`` 0 means computed from the plan, an empty string whatever the reader of images makes of it."""
 
     key: ObjectKey
     size_bytes: int
-    image: Options
+    limits: Limits
+    image_name: str = ""
+    platform: str = ""
+    device_nodes: str = "create"
     keep_archive: bool = True
 
 
@@ -77,112 +66,25 @@ class Unpack(Arrow):
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Plan the tree, make a volume that fits it, write, seal, record; then let the archive go, if it is not to be kept."""
         base = _live_base(host, image)
-        after, facts = (image, _facts(image, base)) if base is not None else self._seal(host, image, log)
+        after, facts = (image, _facts(image, base)) if base is not None else self._make(host, image, log)
         if not self._options.keep_archive:
             crash_point("unpack:recorded")
             facts["removed"] = drop_superfluous(host, after)
         return after, facts
 
-    def _seal(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
-        pool = active_pool(host, host.settings.pool.value)
-        options = dataclasses.replace(
-            self._options.image,
-            expected_sha256=image.sha256,
-            spool_directory=host.directory("spool"),
-            zstd=zstd_program(host.runner),
-        )
-        with _open_image(host, image, options) as unpacking:
-            size_bytes = self._volume_bytes(pool, unpacking)
-            require_room(host, pool, unpacking.plan.content_bytes + size_bytes // 64)
-            operation = host.begin(OperationKind.UNPACK, str(self._options.key), volume_ulid=new_volume_ulid())
-            try:
-                base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
-                with blaming_pool(host.dm, pool.name):
-                    summary = _fill(host, pool, base, unpacking)
-            except BaseException as error:
-                undo_after(host, pool, operation, error)
-                raise
-            after = _record(host, image, base, unpacking, summary, operation)
+    def _make(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        # Late: what reads images takes as long to import as everything else together, and a run with nothing to do needs none of it.
+        from .base_making import make_base
+
+        after, base, summary = make_base(host, image, self._options)
         log.update(
             bytes=summary["bytes"], entries=summary["entries"], layers=summary["layers"], device=base.device_name
         )
         return after, _facts(after, base)
 
-    def _volume_bytes(self, pool: PoolRecord, unpacking: Unpacking) -> int:
-        plan = unpacking.plan
-        wanted = self._options.size_bytes or volume_bytes_for(plan.content_bytes, plan.inodes, len(plan.directories))
-        block_bytes = pool.block_sectors * SECTOR_BYTES
-        return -(-wanted // block_bytes) * block_bytes
-
 
 def _live_base(host: Host, image: Image) -> Volume | None:
     return host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
-
-
-def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> Facts:
-    device = map_thin(host, pool, base)
-    crash_point("unpack:mapped")
-    with doing(f"making the file system on {device.name}"):
-        make_ext4(host.runner, device.path, inodes=unpacking.plan.inodes)
-    crash_point("unpack:formatted")
-    with doing(f"writing the tree to {device.name}"):
-        summary: Facts = populate(
-            device.path, host.directory("mnt"), lambda root_fd: unpacking.write_into(root_fd).to_json()
-        )
-    crash_point("unpack:written")
-    with doing(f"sealing {device.name}"):
-        check(host.runner, device.path)
-        flush(device.path)
-        unmap(host, base)
-    crash_point("unpack:sealed")
-    return summary
-
-
-def _record(
-    host: Host, image: Image, base: Volume, unpacking: Unpacking, summary: Facts, operation: Operation
-) -> Image:
-    after = dataclasses.replace(
-        image,
-        state=State.UNPACKED,
-        pool_device=base.device_path,
-        base_ulid=base.ulid,
-        keep_archive=True,
-        config=json.dumps(unpacking.config.to_json()),
-        summary=json.dumps(summary),
-        updated_at=utc_now(),
-    )
-    with host.store.transaction():
-        host.store.put(dataclasses.replace(base, state=VolumeState.LIVE))
-        host.store.put(after)
-        host.store.drop(operation)
-    return after
-
-
-@contextlib.contextmanager
-def _open_image(host: Host, image: Image, options: Options) -> Iterator[Unpacking]:
-    """The image in its archive, or that of a family in its layers, each verified by its own digest."""
-    with contextlib.ExitStack() as stack:
-        fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]
-        stack.enter_context(rot_removed(host, tuple(zip(fds, image.digests))))
-        is_family = ObjectKey(image.object_key).is_family
-        opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)
-        yield stack.enter_context(opened)
-
-
-@contextlib.contextmanager
-def _open_archive(path: str) -> Iterator[int]:
-    """The archive's descriptor: what is hashed and unpacked is what this one open file holds."""
-    with file_errors("opening the archive"):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            raise OutOfOrder(
-                f"the fetched archive {path} is gone", hint="run flyd_fetch again: it sees that and downloads it anew"
-            ) from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _facts(image: Image, base: Volume) -> Facts:

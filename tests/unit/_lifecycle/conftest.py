@@ -94,7 +94,7 @@ def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """What has no simulation, for each test by itself: tests of other packages want the real one back."""
     if "stages" in request.fixturenames:
         machine = request.getfixturevalue("stages").machine
-        monkeypatch.setattr("module_utils._lifecycle.unpack.populate", machine.fake.populate)
+        monkeypatch.setattr("module_utils._lifecycle.base_making.populate", machine.fake.populate)
         monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
         monkeypatch.setattr("module_utils._host.command._run", run_in_this_process)
         for name, once in _read_once().items():

@@ -20,7 +20,7 @@ from typing import Any
 
 from module_utils._host.command import Runner
 from module_utils._host.crash import VARIABLE
-from module_utils._image.unpacking import Limits, Options
+from module_utils._image.limits import Limits
 from module_utils._lifecycle.advance import advance
 from module_utils._lifecycle.fetch import Fetch, FetchOptions
 from module_utils._lifecycle.host import Host, Settings
@@ -146,7 +146,7 @@ class Machine:
         keep_archive: bool = True,
     ) -> Outcome:
         """flyd_unpack."""
-        arrow = Unpack(UnpackOptions(key, size_bytes, Options(limits=Limits(), spool_directory=""), keep_archive))
+        arrow = Unpack(UnpackOptions(key, size_bytes, Limits(), keep_archive=keep_archive))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
 
     def unpack_and_drop_archive(self) -> Outcome:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import FlydError, NoSpace, OutOfOrder, Untrusted
-from module_utils._lifecycle import unpack as unpack_module
+from module_utils._lifecycle import base_making
 from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
 from module_utils._thin.volume import flush
 from tests.unit._lifecycle.machine import BASE_BYTES, KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
@@ -70,7 +70,7 @@ def test_the_volume_was_checked_and_flushed_before_anything_says_unpacked(
         return watched
 
     for name in ("make_ext4", "populate", "check", "flush", "unmap"):
-        monkeypatch.setattr(unpack_module, name, spy(name, getattr(unpack_module, name)))
+        monkeypatch.setattr(base_making, name, spy(name, getattr(base_making, name)))
     fetched.unpack()
     steps = ("make_ext4", "populate", "check", "flush", "unmap")
     assert seen == [(name, State.FETCHED) for name in steps]
@@ -84,7 +84,7 @@ def test_the_flush_reaches_the_device_that_was_written(fetched: Machine, monkeyp
         flushed.append(path)
         flush(path)
 
-    monkeypatch.setattr(unpack_module, "flush", note)
+    monkeypatch.setattr(base_making, "flush", note)
     fetched.unpack()
     [base] = fetched.records(Volume)
     assert flushed == [str(fetched.root / "dev/mapper" / f"base-{base.ulid}")]
@@ -118,7 +118,7 @@ def test_an_error_in_the_writing_leaves_no_volume(fetched: Machine, monkeypatch:
         raise NoSpace("the volume is full", hint="make it larger")
 
     with monkeypatch.context() as patch:
-        patch.setattr(unpack_module, "populate", full)
+        patch.setattr(base_making, "populate", full)
         with pytest.raises(NoSpace):
             fetched.unpack()
     assert fetched.left_over() == []
