@@ -16,16 +16,12 @@ import json
 import os
 import re
 import sys
-import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../plugins"))
 
 from module_utils._errors import BadInput, FlydError
-from module_utils._host.command import Runner
 from module_utils._host.files import from_os_error
-from module_utils._host.filter import zstd_program
 from module_utils._image.unpacking import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
 
 _READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
@@ -64,7 +60,7 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         device_nodes=DeviceNodes(given.device_nodes),
         expected_sha256=given.sha256,
         processes=given.processes,
-        zstd=zstd_program(Runner()),
+        zstd=_zstd,
     )
     with contextlib.ExitStack() as stack:
         root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)
@@ -76,6 +72,14 @@ def unpack(argv: list[str]) -> dict[str, Any]:
             unpacking = stack.enter_context(open_image(_opened(given.archive, _READ, "the archive", stack), options))
         summary = unpacking.write_into(root_fd)
         return {**summary.to_json(), "config": unpacking.config.to_json()}
+
+
+def _zstd(source: Any) -> Any:
+    """The zstd program behind ``source``. What starts programs is loaded only for an archive that needs one."""
+    from module_utils._host.command import Runner
+    from module_utils._host.filter import zstd_program
+
+    return zstd_program(Runner())(source)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -114,6 +118,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps(_failure(from_os_error(error, "unpacking"))))
         return 1
     except Exception:  # noqa: BLE001 - who drives this reads JSON, a defect of ours too
+        import traceback
+
         shown = traceback.format_exc().strip().splitlines()
         print(json.dumps({"error_kind": "defect", "msg": shown[-1], "hint": " | ".join(shown), "member": ""}))
         return 1
@@ -122,4 +128,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # taking the whole tree apart again, object by object, would only cost time

@@ -9,7 +9,6 @@ whole; a child never outlives us, because the kernel kills it with its parent. O
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import os
 import shutil
@@ -21,10 +20,10 @@ from typing import Any, Callable
 
 from .._errors import CommandFailed, Unsupported
 from .._names import printable
+from .death_signal import die_with_parent
 
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.pathsep.join(SEARCH_PATH)}
-_PR_SET_PDEATHSIG = 1
 _REAP_SECONDS = 5.0
 _MAX_OUTPUT_SHOWN = 600
 _NOBODY = 65534
@@ -166,19 +165,6 @@ def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
     return Completed(
         argv, child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun
     )
-
-
-def die_with_parent() -> Callable[[], None]:
-    """A function for a new child to call: the kernel then kills it when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def set_signal() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # the parent ended between fork and prctl
-            os._exit(1)
-
-    return set_signal
 
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:

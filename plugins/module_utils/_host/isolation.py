@@ -17,7 +17,7 @@ import traceback
 from typing import Any, Callable
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
-from .command import die_with_parent
+from .death_signal import die_with_parent
 from .files import from_os_error
 
 Json = Any  # what json.dumps takes and json.loads gives back

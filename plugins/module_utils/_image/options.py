@@ -14,7 +14,7 @@ from typing import Any
 from .limits import Limits
 from .plan import DeviceNodes
 from .platforms import PlatformPolicy
-from .zstd import ZstdProgram
+from .streams import ZstdProgram
 
 
 @dataclass(frozen=True)

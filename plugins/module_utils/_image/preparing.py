@@ -17,13 +17,13 @@ from .._errors import BadInput
 from .._names import Digest
 from . import archive, layouts
 from .census import Census
-from .compression import Compression, sniff
 from .config import ImageConfig
 from .extent import Extent
 from .image import Image, Selector, StoredLayer
 from .limits import Deadline
 from .options import Options
 from .platforms import Platform
+from .sniffing import Compression, sniff
 from .spool import Spool
 from .tar_header import BLOCK
 from .verify import Check

@@ -13,19 +13,17 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .._host.files import file_errors
 from .._names import Digest
 from .census import Census
-from .compression import Compression, open_stream
 from .digests import check_digest
 from .extent import Extent
 from .limits import Deadline, Limits
-from .streams import Stream
-from .zstd import ZstdProgram
+from .sniffing import Compression
+from .streams import Stream, ZstdProgram
 
 _CHUNK_BYTES = 1 << 20
 _RATIO_FREE_BYTES = 64 << 20  # the first MiB of a log compress well; the ratio says something only behind them
@@ -80,6 +78,9 @@ class Spool:
 
     @contextlib.contextmanager
     def _stream(self, compression: Compression, packed: _HashedInput, what: str) -> Iterator[Stream]:
+        # Loaded by need: most layers are plain, and the libraries behind it take a fifth of our start.
+        from .compression import open_stream
+
         stream = open_stream(compression, packed, what, self.zstd)
         try:
             yield stream
@@ -101,6 +102,8 @@ class Spool:
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
                 raise
             # A file system or a kernel without O_TMPFILE (open(2), "BUGS"): take a name, and give it up at once.
+            import tempfile  # it takes longer to load than all else here, and is hardly ever needed
+
             fd, path = tempfile.mkstemp(prefix=".spool-", dir=self.directory)
             os.unlink(path)
         self._fds.append(fd)

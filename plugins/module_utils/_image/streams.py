@@ -42,6 +42,9 @@ class Stream(Protocol):
         """Give up what it holds."""
 
 
+ZstdProgram = Callable[[Input], Stream]  # nothing here starts a program: the caller says how
+
+
 class Member(Protocol):
     """One compressed member (a gzip member, an xz stream)."""
 

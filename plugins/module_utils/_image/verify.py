@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
-from .._host.command import die_with_parent
+from .._host.death_signal import die_with_parent
 from .._names import Digest
 from .digests import check_digest
 from .extent import Extent

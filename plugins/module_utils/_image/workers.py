@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
-from .._host.command import die_with_parent
+from .._host.death_signal import die_with_parent
 from .._host.files import from_os_error
 
 Json = Any

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
-from typing import Callable
 
 from .._errors import CommandFailed, Unsupported
 from .refusal import refused
-from .streams import BufferedMember, Input, Members, Stream, optional
+from .streams import BufferedMember, Input, Members, Stream, ZstdProgram, optional
 
 _zstandard = optional("zstandard")
 _own_module = optional("compression.zstd") or optional("backports.zstd")  # Python 3.14's, and the same for older ones
 
 _MAX_WINDOW_LOG = 27
-
-ZstdProgram = Callable[[Input], Stream]  # nothing here starts a program: the caller says how
 
 
 def open_zstd(source: Input, what: str, program: ZstdProgram | None) -> Stream:

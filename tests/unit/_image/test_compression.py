@@ -18,9 +18,9 @@ from module_utils._host.command import Runner
 from module_utils._host.filter import zstd_program
 from module_utils._image import compression
 from module_utils._image import zstd as zstd_streams
-from module_utils._image.compression import Compression, sniff
+from module_utils._image.sniffing import Compression, sniff
+from module_utils._image.streams import ZstdProgram
 from module_utils._image.unpacking import open_family
-from module_utils._image.zstd import ZstdProgram
 from tests.unit._image.unpacked import options, plan_of
 from tests.unit.builders import images, tar
 

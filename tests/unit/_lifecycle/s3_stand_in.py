@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from module_utils._host.command import die_with_parent
+from module_utils._host.death_signal import die_with_parent
 
 BUCKET = "images-of-tests"
 _MARKS = (".next", ".forbidden")
