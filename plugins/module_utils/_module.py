@@ -36,9 +36,6 @@ IMAGE_ARGUMENTS: dict[str, Any] = {
     "key": {"type": "str", "required": True, "no_log": False},
     "pool": {"type": "str", "default": "pool"},
 }
-STATE_ARGUMENT: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
 
 
 class Given:
@@ -95,16 +92,24 @@ Work = Callable[[Host, Given], Outcome]
 
 
 def run(
-    present: Work, arguments: dict[str, Any], *, absent: Work | None = None, read_only: bool = False, **rules: Any
+    present: Work,
+    arguments: dict[str, Any],
+    *,
+    absent: Work | None = None,
+    repaired: Work | None = None,
+    read_only: bool = False,
+    **rules: Any,
 ) -> None:
     """Run a module: parse its options, do what O(state) asks for on the opened host, exit. ``rules`` are AnsibleModule's own.
 
-    A module without ``absent`` has no option state. A ``read_only`` module never writes; the others do not in check mode.
+    A module without ``absent`` has no option state; ``repaired`` is one state more. A ``read_only`` module never writes; the others do not in check mode.
     When a Python package is missing, the module starts over in the interpreter that the role prepare has made.
     """
-    options = {**COMMON_ARGUMENTS, **arguments, **(STATE_ARGUMENT if absent else {})}
-    module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
-    work = absent if absent is not None and module.params["state"] == "absent" else present
+    states = {"present": present, "absent": absent, "repaired": repaired}
+    choices = [state for state, work in states.items() if work is not None]
+    state = {"state": {"type": "str", "choices": choices, "default": "present"}} if absent else {}
+    module = AnsibleModule(argument_spec={**COMMON_ARGUMENTS, **arguments, **state}, supports_check_mode=True, **rules)
+    work = states[module.params.get("state", "present")] or present
     _unwind_on_signals()
     host: list[Host] = []
     try:

@@ -229,6 +229,10 @@ removed:
   returned: O(state=absent)
   type: list
   elements: str
+freed_bytes:
+  description: The bytes that the archives took on the disk. Not given in check mode.
+  returned: O(state=absent)
+  type: int
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always

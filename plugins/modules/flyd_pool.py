@@ -15,6 +15,7 @@ description:
   - Without devices, the pool lives in two files of O(state_dir) on loop devices, which are found again by the file's
     device and inode, never by number.
   - Metadata that holds a pool is never written over, and a pool of another owner is never touched.
+  - A pool that is not active has its metadata read whole by C(thin_check) before it is brought up.
 requirements:
   - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
 options:
@@ -28,8 +29,12 @@ options:
     description:
       - V(present) makes the pool, or brings it back.
       - V(absent) removes the pool with its loop devices and files. It refuses while there are images in it.
+      - V(repaired) mends a pool whose metadata the kernel or C(thin_check) refuses, and changes nothing in one that is sound.
+        The metadata is copied first; C(thin_repair) writes new metadata, which is checked before it takes the place of the old;
+        then C(e2fsck -fn) checks the bases. A base or snapshot that could not be saved is forgotten, and made again by the next
+        run. Nothing in the pool may be in use. It never happens by itself, and only O(name) and O(metadata_size) count for it.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, repaired]
     default: present
   force:
     description:
@@ -55,15 +60,17 @@ options:
   data_size:
     description:
       - The size of the data, such as V(20G).
+      - A pool that exists grows while it is in use when this is larger than what it has. It never shrinks - a smaller size is refused.
     type: str
     default: 2G
   metadata_size:
     description:
       - The size of the metadata. When left out, 48 bytes for each block of data, and at least 4 MiB.
+      - It grows as O(data_size) does, and along with it when left out.
     type: str
   block_size:
     description:
-      - The size of the pool's blocks, a multiple of 64 KiB. Computed from O(data_size) when left out.
+      - The size of the pool's blocks, a multiple of 64 KiB. Computed from O(data_size) when left out. It is fixed once the pool exists.
     type: str
   low_water_mark:
     description:
@@ -98,6 +105,15 @@ EXAMPLES = r"""
     data_device: /dev/nvme1n1
     metadata_device: /dev/nvme2n1p1
     data_size: 900G
+
+- name: Let a pool grow that is nearly full
+  flyd.lite.flyd_pool:
+    data_size: 40G
+
+- name: Mend a pool whose metadata is damaged
+  flyd.lite.flyd_pool:
+    state: repaired
+  register: mended
 """
 
 RETURN = r"""
@@ -134,6 +150,28 @@ status:
 removed:
   description: What was removed, or would be.
   returned: O(state=absent)
+  type: list
+  elements: str
+freed_bytes:
+  description: What the files of the pool took on the host's disk, and gave back.
+  returned: O(state=absent)
+  type: int
+trouble:
+  description: What was wrong with the pool; empty when nothing was.
+  returned: O(state=repaired)
+  type: str
+metadata_copy:
+  description: Where the metadata lies as it was before the repair. It is kept until the pool is removed.
+  returned: O(state=repaired)
+  type: str
+bases:
+  description: The bases whose file systems were checked and are clean.
+  returned: O(state=repaired)
+  type: list
+  elements: str
+lost:
+  description: What the repair could not save, one sentence each.
+  returned: O(state=repaired)
   type: list
   elements: str
 settled:
@@ -212,12 +250,20 @@ def undo(host: Host, given: Given) -> Outcome:
     return remove_pool(host, ShortName(given.text("name")), force=given.flag("force"))
 
 
+def mend(host: Host, given: Given) -> Outcome:
+    """What repaired means."""
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.repair import repair_pool
+
+    return repair_pool(host, ShortName(given.text("name")), given.size_bytes("metadata_size"))
+
+
 def main() -> None:
     """Entry point."""
     run(
         work,
         ARGUMENTS,
         absent=undo,
+        repaired=mend,
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],
         required_together=[("data_device", "metadata_device")],
     )

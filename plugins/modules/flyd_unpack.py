@@ -134,6 +134,10 @@ removed:
   returned: success
   type: list
   elements: str
+freed_bytes:
+  description: The bytes that the pool has back. Not given in check mode.
+  returned: O(state=absent)
+  type: int
 settled:
   description: What was finished or undone of earlier runs that were cut off, one sentence each.
   returned: always

@@ -20,7 +20,7 @@ from .._errors import Transient
 from .._host.files import file_errors, remove_file
 from .._host.process import Identity, own_identity
 from .host import Host
-from .records import Image, Operation, OperationKind, RetiredImage
+from .records import Image, Operation, OperationKind, RetiredImage, State
 
 _CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -111,3 +111,13 @@ def _names(host: Host, directory: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return sorted(os.listdir(host.settings.path(directory)))
     return []
+
+
+def state_without_base(host: Host, image: Image) -> State:
+    """How far ``image`` still has come without its base.
+
+    An archive that was not kept is to be fetched again: the store never claims more than the disk holds.
+    """
+    is_current = not isinstance(image, RetiredImage)
+    left = State.NEW if is_current and not on_disk(host, image) else State.FETCHED
+    return min(image.state, left, key=lambda state: state.rank)

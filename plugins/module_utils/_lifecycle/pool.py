@@ -14,20 +14,16 @@ import dataclasses
 
 from .._errors import BadInput, CorruptStore, OutOfOrder, doing
 from .._names import ShortName
-from .._thin.pool import (
-    activate,
-    deactivate,
-    require_healthy,
-    status,
-)
+from .._thin.pool import activate, deactivate, require_healthy, require_sound, status
 from .._thin.table import SECTOR_BYTES, PoolStatus
+from .growth import asked_size, grow, growing, settle_growth
 from .host import Host
 from .outcome import Facts, Outcome
 from .pool_making import PoolOptions, make_pool, new_record, spec_of
 from .records import Operation, OperationKind, PoolRecord
 from .settle import is_tidy, settle
 from .views import NEW_ULID, no_pool, pool_view
-from .volumes import check_transaction, pool_lock
+from .volumes import check_transaction, pool_lock, refuse_in_repair
 
 
 def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
@@ -36,42 +32,43 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
         host.dm.require_target("thin-pool")
         pool = host.store.pool(options.name.value)
         if pool is not None:
-            _refuse_torn(host, pool)
+            refuse_unfinished(host, pool)
         if pool is not None and pool.formatted and is_tidy(host) and is_active(host, pool):
-            _require_same(pool, options)
+            wanted = _wanted(pool, options)
             now = status(host.dm, pool.name)
-            if now.transaction_id == pool.transaction_id and pool.min_free_percent == options.min_free_percent:
+            if now.transaction_id == pool.transaction_id and pool == wanted and not growing(host, pool):
                 return _found(host, pool, options, now)
         with host.lock(f"pool setup {options.name}"):
             return _ensure(host, options)
 
 
 def _ensure(host: Host, options: PoolOptions) -> Outcome:
-    pool = host.store.pool(options.name.value)
+    pool, wanted = host.store.pool(options.name.value), None
     if pool is not None:
-        _refuse_torn(host, pool)
-        _require_same(pool, options)
+        refuse_unfinished(host, pool)
+        if pool.formatted:
+            pool = settle_growth(host, pool)
+        wanted = _wanted(pool, options)
         if pool.formatted and is_active(host, pool):
             settle(host)
-            found = _adjusted(host, pool, options, status(host.dm, pool.name))
             if not host.dry_run:  # without the lock, another run's step would look like a pool of another time
                 with host.lock(pool_lock(pool)):
                     check_transaction(host, pool)
-            return found
+            return _adjusted(host, pool, wanted, options)
     _refuse_foreign(host, options.name, pool)
     if host.dry_run:
-        return _predicted(host, options, pool)
+        return _predicted(host, options, pool, wanted)
     before = pool_view(pool, active=False) if pool else no_pool(options.name.value)
     with host.log.transition("pool", pool=options.name.value) as log:
         pool = pool if pool is not None and pool.formatted else make_pool(host, options, pool)
-        now = _bring_up(host, pool)
+        bring_up(host, pool)
         log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
     settle(host)
-    require_healthy(now, pool.min_free_percent)
-    return Outcome(before, pool_view(pool, active=True), True, _facts(pool, options, now), tuple(host.settled))
+    outcome = _adjusted(host, pool, _wanted(pool, options), options)
+    return dataclasses.replace(outcome, before=before, changed=True)
 
 
-def _bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
+def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     """Activate the pool if it is not, and see that it is the one that the store knows."""
     was_active = is_active(host, pool)
     if not was_active:
@@ -94,43 +91,50 @@ def is_active(host: Host, pool: PoolRecord) -> bool:
     return device is not None and device.sectors > 0 and not device.suspended
 
 
-def _require_same(pool: PoolRecord, options: PoolOptions) -> None:
+def _wanted(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
+    """The pool as it is asked for; raises ``BadInput`` for what cannot be changed."""
     asked: tuple[tuple[str, object, object], ...] = (
         ("data file or device", options.data or pool.data, pool.data),
         ("metadata file or device", options.metadata or pool.metadata, pool.metadata),
     )
-    if options.is_loop:
-        asked += (("data_size", options.data_bytes // SECTOR_BYTES, pool.data_sectors),)
     if options.block_bytes is not None:
         asked += (("block_size", options.block_bytes // SECTOR_BYTES, pool.block_sectors),)
     for what, wanted, have in asked:
         if wanted != have:
             raise BadInput(
                 f"the pool {pool.name} exists with {what} {have}, asked was {wanted}",
-                hint="an existing pool is not changed: ask for what it has, or make a pool of another name",
+                hint="this cannot be changed in an existing pool: ask for what it has, or make a pool of another name",
             )
+    return dataclasses.replace(asked_size(pool, options), min_free_percent=options.min_free_percent)
 
 
-def _refuse_torn(host: Host, pool: PoolRecord) -> None:
+def refuse_unfinished(host: Host, pool: PoolRecord) -> None:
+    """Raise ``OutOfOrder`` for a pool whose removal or repair was cut off."""
     if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is not None:
         raise OutOfOrder(
             f"the removal of the pool {pool.name} was cut off half way",
             hint="finish it with flyd_pool, state: absent; then make the pool anew",
         )
+    refuse_in_repair(host, pool)
 
 
-def _adjusted(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
-    """The pool that is there, with the share that must stay free as it is asked for now."""
-    after = dataclasses.replace(pool, min_free_percent=options.min_free_percent)
-    found = _found(host, after, options, now)
-    if after == pool:
-        return found
-    if not host.dry_run:
+def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
+    """The pool that is up, grown to what is asked for, and with the share that must stay free as it is asked for now."""
+    after = dataclasses.replace(wanted, transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
+    changed = after != pool
+    if changed and not host.dry_run:
+        if after != dataclasses.replace(pool, min_free_percent=after.min_free_percent):
+            after = grow(host, pool, after)
         with host.store.transaction():
-            host.store.put(
-                dataclasses.replace(host.store.pool(pool.name) or after, min_free_percent=after.min_free_percent)
-            )
-    return dataclasses.replace(found, before=pool_view(pool, active=True), changed=True)
+            after = dataclasses.replace(host.store.pool(pool.name) or after, min_free_percent=options.min_free_percent)
+            host.store.put(after)
+    now = status(host.dm, pool.name)
+    if host.dry_run and after.data_sectors > pool.data_sectors:
+        require_sound(now)  # it may be full now: that is what it grows for
+    else:
+        require_healthy(now, after.min_free_percent)
+    facts = _facts(after, options, now)
+    return Outcome(pool_view(pool, active=True), pool_view(after, active=True), changed, facts, tuple(host.settled))
 
 
 def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
@@ -148,8 +152,8 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
         )
 
 
-def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None) -> Outcome:
-    after = pool or new_record(host, options, NEW_ULID)
+def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
+    after = wanted or new_record(host, options, NEW_ULID)
     return Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),
         pool_view(after, active=True),

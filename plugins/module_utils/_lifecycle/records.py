@@ -44,6 +44,9 @@ class OperationKind(str, enum.Enum):
     """What an open intent was about to do."""
 
     POOL = "pool"
+    GROW = "grow"
+    REPAIR = "repair"
+    CHECK = "check"
     FETCH = "fetch"
     UNPACK = "unpack"
     SNAPSHOT = "snapshot"

@@ -17,14 +17,14 @@ from .._errors import OutOfOrder
 from .._host.crash import crash_point
 from .._host.files import remove_file
 from .advance import Arrow
-from .archives import on_disk
+from .archives import state_without_base
 from .host import Host
 from .outcome import Facts
 from .receipt import forget_parts
-from .records import Image, OperationKind, PoolRecord, RetiredImage, Snapshot, State, Volume, VolumeState
+from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
 from .store import utc_now
 from .views import forgotten, image_view, without_base, without_snapshot
-from .volumes import destroy_volume, unmap
+from .volumes import destroy_volume, unmap, used_bytes
 
 
 class RemoveSnapshot(Arrow):
@@ -40,7 +40,7 @@ class RemoveSnapshot(Arrow):
 
     def holds(self, host: Host, image: Image) -> Facts | None:
         """Whether there is none."""
-        return None if self._found(host) else {"removed": []}
+        return None if self._found(host) else {"removed": [], "freed_bytes": 0}
 
     def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
@@ -50,9 +50,12 @@ class RemoveSnapshot(Arrow):
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove them, one intent each."""
         found = self._found(host)
+        before = used_bytes(host)
         for generation, snapshot in found:
             remove_snapshot(host, generation, snapshot)
-        return host.store.image_or_new(self._key), {"removed": [snapshot.device for _generation, snapshot in found]}
+        log["bytes"] = max(0, before - used_bytes(host))
+        removed = [snapshot.device for _generation, snapshot in found]
+        return host.store.image_or_new(self._key), {"removed": removed, "freed_bytes": log["bytes"]}
 
     def _found(self, host: Host) -> list[tuple[Image, Snapshot]]:
         return [
@@ -76,7 +79,7 @@ class RemoveBase(Arrow):
 
     def holds(self, host: Host, image: Image) -> Facts | None:
         """Whether there is none."""
-        return None if self._found(host) else {"removed": []}
+        return None if self._found(host) else {"removed": [], "freed_bytes": 0}
 
     def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
@@ -89,9 +92,11 @@ class RemoveBase(Arrow):
         """Remove the snapshots first, then the bases, one intent each."""
         found = self._found(host)
         removed = [snapshot.device for snapshot in self._allowed(host, found)] + [one.pool_device for one in found]
+        before = used_bytes(host)
         for generation in found:
             remove_base(host, generation)
-        return host.store.image_or_new(self._key), {"removed": removed}
+        log["bytes"] = max(0, before - used_bytes(host))
+        return host.store.image_or_new(self._key), {"removed": removed, "freed_bytes": log["bytes"]}
 
     def _found(self, host: Host) -> list[Image]:
         return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
@@ -118,7 +123,11 @@ class RemoveArchive(Arrow):
 
     def holds(self, host: Host, image: Image) -> Facts | None:
         """Whether the key is unknown."""
-        return None if host.store.generations(self._key) or host.store.downloads(self._key) else {"removed": []}
+        return (
+            None
+            if host.store.generations(self._key) or host.store.downloads(self._key)
+            else {"removed": [], "freed_bytes": 0}
+        )
 
     def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
         """Which files would go."""
@@ -128,6 +137,7 @@ class RemoveArchive(Arrow):
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
         with host.store.transaction():  # a run for another key commits no row of these between the look and the deed
             archives = self._archives(host)
+            log["bytes"] = sum(os.stat(path).st_blocks * 512 for path in archives)
             for path in archives:
                 remove_file(path)
         forget_parts(host, self._key)
@@ -135,7 +145,7 @@ class RemoveArchive(Arrow):
         with host.store.transaction():
             for generation in host.store.generations(self._key):
                 host.store.drop(generation)
-        return host.store.image_or_new(self._key), {"removed": archives}
+        return host.store.image_or_new(self._key), {"removed": archives, "freed_bytes": log["bytes"]}
 
     def _archives(self, host: Host) -> list[str]:
         generations = host.store.generations(self._key)
@@ -160,7 +170,7 @@ def remove_base(host: Host, image: Image) -> None:
     """Delete the base of one generation, after its snapshots."""
     for snapshot in _snapshots(host, [image]):
         remove_snapshot(host, image, snapshot)
-    _remove_volume(host, image.base_ulid, _without_base(host, image), None)
+    _remove_volume(host, image.base_ulid, image_without_base(host, image), None)
 
 
 def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | None) -> None:
@@ -199,13 +209,11 @@ def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
     )
 
 
-def _without_base(host: Host, image: Image) -> Image:
-    # An archive that was not kept is to be fetched again: the store never claims more than the disk holds.
-    is_current = not isinstance(image, RetiredImage)
-    left = State.NEW if is_current and not on_disk(host, image) else State.FETCHED
+def image_without_base(host: Host, image: Image) -> Image:
+    """``image`` once it has neither base nor snapshots."""
     return dataclasses.replace(
         image,
-        state=min(image.state, left, key=lambda state: state.rank),
+        state=state_without_base(host, image),
         pool_device="",
         snap_device="",
         base_ulid="",

@@ -3,21 +3,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Settling: what runs that were cut off left behind is finished or undone before anything else is done.
 
-Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active yet. Only what an
-intent or a row of the store names is touched.
+Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active yet; every live volume of the
+store is in its pool; no base is suspended but by who is at work with it. Only what an intent or a row of the store names is touched.
 """
 
 from __future__ import annotations
 
 from .._errors import Busy, doing
-from .._host.process import Identity
+from .._host.process import Identity, own_identity
 from .host import Host
 from .lock import dead_locks
-from .records import Operation, OperationKind, PoolRecord, Volume, VolumeState
+from .lost import settle_lost
+from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .volumes import destroy_volume
 
 # Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
-_TAKEN_UP_AGAIN = (OperationKind.POOL, OperationKind.TEARDOWN, OperationKind.FETCH)
+_TAKEN_UP_AGAIN = (
+    OperationKind.POOL,
+    OperationKind.GROW,
+    OperationKind.REPAIR,
+    OperationKind.CHECK,
+    OperationKind.TEARDOWN,
+    OperationKind.FETCH,
+)
 
 
 def abandoned(host: Host) -> list[Operation]:
@@ -46,6 +54,30 @@ def settle(host: Host) -> None:
             except Busy as error:
                 # Its device is still in use. The intent stays, and what is asked for now does not depend on it.
                 host.settled.append(f"left the {operation.kind.value} of {operation.subject} for later: {error.msg}")
+    for pool in host.store.all(PoolRecord, "formatted"):
+        if host.dm.find(pool.uuid) is not None:
+            settle_lost(host, pool)
+    _resume_bases(host)
+
+
+def _resume_bases(host: Host) -> None:
+    """A base that somebody had mapped was suspended for a snapshot, and whoever did so was killed: let its users go on."""
+    suspended = {device.uuid: device for device in host.dm.devices() if device.suspended}
+    for image in (*host.store.all(Image), *host.store.all(RetiredImage)) if suspended else ():
+        base = host.store.find(Volume, "ulid=?", image.base_ulid)
+        if base is None or base.uuid not in suspended or _is_worked_on(host, image):
+            continue
+        if not host.dry_run:
+            host.dm.resume(base.device_name)
+        host.settled.append(
+            f"{'would resume' if host.dry_run else 'resumed'} {base.device_name}, which was left suspended"
+        )
+
+
+def _is_worked_on(host: Host, image: Image) -> bool:
+    """Whether another run holds the image's lock."""
+    rows = host.store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", f"image {image.object_key}")
+    return any(Identity(*row).is_alive() and Identity(*row) != own_identity() for row in rows)
 
 
 def _settle_one(host: Host, operation: Operation) -> None:

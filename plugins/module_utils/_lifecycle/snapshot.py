@@ -96,6 +96,10 @@ class Activate(Arrow):
         snapshot = self._recorded(host, image)
         if snapshot is None:
             image, snapshot = self._create(host, pool, image)
+        elif image.state is not State.ACTIVATED:  # its base was lost and made again; the snapshot has outlived it
+            image = dataclasses.replace(image, state=State.ACTIVATED, updated_at=utc_now())
+            with host.store.transaction():
+                host.store.put(image)
         volume = _volume_of(host, snapshot)
         self._require_same(snapshot, volume)
         if volume.pool_id != pool.id:

@@ -4,27 +4,32 @@
 """The end of a pool: its device, its loops and its files are gone, and so is its row.
 
 Invariant: only a pool of the store is torn down, and only when nothing lives in it, unless that is asked for. A teardown that was cut
-off is carried on before anything else is done with a pool of that name.
+off is carried on before anything else is done with a pool of that name. It needs no word of the pool, so one that has failed goes too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 
-from .._errors import BadInput, OutOfOrder, doing
+from .._errors import OutOfOrder, doing
 from .._host.crash import crash_point
 from .._host.files import remove_file, sync_directory
 from .._names import ShortName
 from .._thin.pool import deactivate
+from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .outcome import Outcome
 from .pool import is_active
 from .pool_making import spec_of
-from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume
-from .remove import remove_base
+from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
+from .remove import image_without_base
 from .settle import settle
 from .views import no_pool, pool_view
+from .volumes import unmap
+
+_KINDS_OF_A_POOL = "'pool', 'grow', 'repair', 'check', 'teardown'"
 
 
 def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
@@ -32,25 +37,26 @@ def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
     gone = no_pool(name.value)
     with doing(f"removal of the pool {name}"):
         if host.store.pool(name.value) is None:
-            return Outcome(gone, gone, False, {"removed": []})
+            return Outcome(gone, gone, False, {"removed": [], "freed_bytes": 0})
         with host.lock(f"pool setup {name}"):
             pool = host.store.pool(name.value)
             if pool is None:
-                return Outcome(gone, gone, False, {"removed": []})
+                return Outcome(gone, gone, False, {"removed": [], "freed_bytes": 0})
             before = pool_view(pool, active=is_active(host, pool))
             settle(host)
-            images = _images_in(host, pool, force=force)
+            _require_empty(host, pool, force=force)
             removed = [pool.device_path, *([pool.data, pool.metadata] if pool.is_loop else [])]
+            freed_bytes = _allocated_bytes(pool)
             if not host.dry_run:
-                with host.log.transition("remove pool", pool=pool.name):
-                    for image in images:
-                        remove_base(host, image)
+                with host.log.transition("remove pool", pool=pool.name, bytes=freed_bytes):
+                    _unmap_all(host, pool)
                     finish_teardown(host, pool)
-            return Outcome(before, gone, True, {"removed": removed}, tuple(host.settled))
+            facts = {"removed": removed, "freed_bytes": freed_bytes}
+            return Outcome(before, gone, True, facts, tuple(host.settled))
 
 
 def finish_teardown(host: Host, pool: PoolRecord) -> None:
-    """Carry a teardown through, from wherever an earlier one was cut off."""
+    """Carry a teardown through, from wherever an earlier one was cut off. What lives in the pool goes with it, at once."""
     if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is None:
         with host.store.transaction():
             host.store.put(host.begin(OperationKind.TEARDOWN, pool.name))
@@ -58,30 +64,65 @@ def finish_teardown(host: Host, pool: PoolRecord) -> None:
     deactivate(host.dm, host.runner, spec_of(pool))
     crash_point("teardown:deactivated")
     if pool.is_loop:
-        for path in (pool.data, pool.metadata):
+        for path in (pool.data, pool.metadata, *_repair_copies(pool.metadata)):
             remove_file(path)
-        _remove_directory(host.settings.path("pools", pool.id))
+    else:
+        for path in _repair_copies(host.settings.path("pools", pool.id, "metadata")):
+            remove_file(path)
+    _remove_directory(host.settings.path("pools", pool.id))
     crash_point("teardown:removed")
     with host.store.transaction():
-        host.store.drop(pool)
-        for operation in host.store.all(Operation, "subject=? AND kind IN ('pool', 'teardown')", pool.name):
-            host.store.drop(operation)
+        _forget(host, pool)
 
 
-def _images_in(host: Host, pool: PoolRecord, *, force: bool) -> list[Image]:
+def _forget(host: Host, pool: PoolRecord) -> None:
+    """Inside a transaction: no row names the pool any more, and its images are back at their archives."""
     volumes = host.store.all(Volume, "pool_id=?", pool.id)
-    ulids = {volume.ulid for volume in volumes}
-    images = [image for image in (*host.store.all(Image), *host.store.all(RetiredImage)) if image.base_ulid in ulids]
+    for image in _images_in(host, volumes):
+        host.store.put(image_without_base(host, image))
+    for volume in volumes:
+        for record in (Snapshot, Operation):
+            column = "ulid" if record is Snapshot else "volume_ulid"
+            for row in host.store.all(record, f"{column}=?", volume.ulid):
+                host.store.drop(row)
+        host.store.drop(volume)
+    for operation in host.store.all(Operation, f"subject=? AND kind IN ({_KINDS_OF_A_POOL})", pool.name):
+        host.store.drop(operation)
+    host.store.drop(pool)
+
+
+def _require_empty(host: Host, pool: PoolRecord, *, force: bool) -> None:
+    volumes = host.store.all(Volume, "pool_id=?", pool.id)
     if volumes and not force:
+        keys = sorted({image.object_key for image in _images_in(host, volumes)})
         raise OutOfOrder(
-            f"the pool {pool.name} holds {len(volumes)} volumes, of {', '.join(sorted({one.object_key for one in images}))}",
+            f"the pool {pool.name} holds {len(volumes)} volumes, of {', '.join(keys)}",
             hint="remove the images first (role flyd.lite.deactivate), or set force to remove them with the pool",
         )
-    if volumes and not is_active(host, pool):
-        raise BadInput(
-            f"the pool {pool.name} is not active", hint="run flyd_pool first, so that its volumes can be removed"
-        )
-    return images
+
+
+def _images_in(host: Host, volumes: list[Volume]) -> list[Image]:
+    """The generations whose base or snapshots are among ``volumes``."""
+    ulids = {volume.ulid for volume in volumes}
+    with_snapshots = {one.image_id for one in host.store.all(Snapshot) if one.ulid in ulids}
+    images = (*host.store.all(Image), *host.store.all(RetiredImage))
+    return [image for image in images if image.base_ulid in ulids or image.id in with_snapshots]
+
+
+def _unmap_all(host: Host, pool: PoolRecord) -> None:
+    """Raises ``Busy`` that names who uses a device, before anything is written down."""
+    for volume in host.store.all(Volume, "pool_id=?", pool.id):
+        unmap(host, volume)
+
+
+def _allocated_bytes(pool: PoolRecord) -> int:
+    """What the files of the pool take on the host's disk."""
+    paths = [path for path in (pool.data, pool.metadata) if pool.is_loop and os.path.exists(path)]
+    return sum(os.stat(path).st_blocks * SECTOR_BYTES for path in paths)
+
+
+def _repair_copies(metadata: str) -> list[str]:
+    return sorted(glob.glob(f"{glob.escape(metadata)}.before-repair-*"))
 
 
 def _remove_directory(path: str) -> None:

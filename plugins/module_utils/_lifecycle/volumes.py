@@ -10,6 +10,7 @@ was cut off inside a step leaves the pool at most one transaction ahead, and a r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Callable
 
@@ -17,9 +18,11 @@ from .._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
 from .._host.crash import crash_point
 from .._names import new_ulid
 from .._thin.dm import Device
-from .._thin.pool import ThinPool, status
-from .._thin.table import MAX_THIN_ID, SECTOR_BYTES
-from .._thin.volume import map_volume, unmap_volume
+from .._thin.geometry import METADATA_BYTES_PER_BLOCK
+from .._thin.metadata import read_thin_ids
+from .._thin.pool import ThinPool, require_healthy, status
+from .._thin.table import MAX_THIN_ID, METADATA_BLOCK_BYTES, SECTOR_BYTES, PoolStatus
+from .._thin.volume import discard, map_volume, unmap_volume
 from .host import Host
 from .records import Operation, PoolRecord, Volume, VolumeState
 
@@ -34,7 +37,17 @@ def active_pool(host: Host, name: str) -> PoolRecord:
         raise OutOfOrder(
             f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
         )
+    refuse_in_repair(host, pool)
     return pool
+
+
+def refuse_in_repair(host: Host, pool: PoolRecord) -> None:
+    """Raise ``OutOfOrder`` while a repair of the pool has not come to its end."""
+    if host.store.find(Operation, "kind IN ('repair', 'check') AND subject=?", pool.name) is not None:
+        raise OutOfOrder(
+            f"the pool {pool.name} is being repaired, or its repair was cut off",
+            hint="finish it with flyd_pool, state: repaired",
+        )
 
 
 def pool_lock(pool: PoolRecord) -> str:
@@ -47,11 +60,13 @@ def create_volume(
 ) -> Volume:
     """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
 
-    Raises ``NoSpace`` when 2^24 ids are taken, ``CorruptStore`` when the pool holds an id that the store does not know; that one is
-    somebody else's, so its row goes at once, lest undoing the intent delete it.
+    Raises ``NoSpace`` when the pool has less data or metadata free than must stay free, or 2^24 ids are taken; ``CorruptStore`` when
+    the pool holds an id that the store does not know: that one is somebody else's, so its row goes at once, lest undoing the intent
+    delete it.
     """
     with host.lock(pool_lock(pool)):
-        pool = check_transaction(host, pool)
+        pool, now = _checked(host, pool)
+        require_healthy(now, pool.min_free_percent)
         volume = Volume(operation.volume_ulid, pool.id, _free_thin_id(host, pool), kind, sectors, VolumeState.PLANNED)
         with host.store.transaction():
             host.store.put(volume)
@@ -71,10 +86,17 @@ def create_volume(
 
 
 def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
-    """Unmap the volume and delete its thin id; what is gone already is no error. Ends with its row gone."""
+    """Unmap the volume and delete its thin id; what is gone already is no error. Ends with its row gone.
+
+    What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
+    """
     doomed = dataclasses.replace(volume, state=VolumeState.DELETING)
     with host.store.transaction():
         host.store.put(doomed)
+    unmap(host, volume)
+    with contextlib.suppress(FlydError):  # it was perhaps never made; and a pool in trouble must still forget it
+        discard(host.runner, map_thin(host, pool, volume).path)
+    crash_point("delete:discarded")
     unmap(host, volume)
     with host.lock(pool_lock(pool)):
         pool = check_transaction(host, pool)
@@ -113,10 +135,17 @@ def check_transaction(host: Host, pool: PoolRecord) -> PoolRecord:
 
     Raises ``CorruptStore`` when the transaction ids differ by more than one unfinished step explains.
     """
+    return _checked(host, pool)[0]
+
+
+def _checked(host: Host, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
     pool = _reread(host, pool)
-    actual = status(host.dm, pool.name).transaction_id
+    now = status(host.dm, pool.name)
+    actual = now.transaction_id
     if actual == pool.transaction_id:
-        return pool
+        return pool, now
+    if not now.total_data_blocks:
+        require_healthy(now, 0)  # one that has failed tells no numbers
     unfinished = host.store.all(Volume, "pool_id=? AND state IN ('planned', 'deleting')", pool.id)
     if actual != pool.transaction_id + 1 or not unfinished:
         raise CorruptStore(
@@ -126,22 +155,43 @@ def check_transaction(host: Host, pool: PoolRecord) -> PoolRecord:
     pool = dataclasses.replace(pool, transaction_id=actual)
     with host.store.transaction():
         host.store.put(pool)
-    return pool
+    return pool, now
 
 
 def require_room(host: Host, pool: PoolRecord, needed_bytes: int) -> None:
-    """Raises ``NoSpace`` unless the pool has ``needed_bytes`` of free data space beyond its reserve."""
+    """Raises ``NoSpace`` unless the pool has room for ``needed_bytes`` of data, and for their metadata, beyond its reserve."""
     now = status(host.dm, pool.name)
+    require_healthy(now, pool.min_free_percent)
     block_bytes = pool.block_sectors * SECTOR_BYTES
-    reserve = now.total_data_blocks * pool.min_free_percent // 100
-    free = (now.total_data_blocks - now.used_data_blocks - reserve) * block_bytes
-    if needed_bytes > free:
-        raise NoSpace(
-            f"the thin pool {pool.name} has {max(free, 0) >> 20} MiB free beyond its reserve of {pool.min_free_percent} %; this needs {needed_bytes >> 20} MiB",
-            hint="remove images or snapshots that are not used (state: absent), or make the pool larger",
-            needed_bytes=needed_bytes,
-            free_bytes=max(free, 0),
-        )
+    blocks = -(-needed_bytes // block_bytes)
+    rooms = (
+        ("", now.used_data_blocks, now.total_data_blocks, block_bytes, needed_bytes),
+        (
+            " of metadata",
+            now.used_metadata_blocks,
+            now.total_metadata_blocks,
+            METADATA_BLOCK_BYTES,
+            blocks * METADATA_BYTES_PER_BLOCK,
+        ),
+    )
+    for what, used, total, unit_bytes, needed in rooms:
+        free = max(0, (total - used - total * pool.min_free_percent // 100) * unit_bytes)
+        if needed > free:
+            raise NoSpace(
+                f"the thin pool {pool.name} has {free >> 20} MiB{what} free beyond its reserve of {pool.min_free_percent} %; this needs {-(-needed >> 20)} MiB",
+                hint="remove images or snapshots that are not used (state: absent), or let flyd_pool make the pool larger",
+                needed_bytes=needed,
+                free_bytes=free,
+            )
+
+
+def used_bytes(host: Host) -> int:
+    """How much of their data space the pools that are up have given out."""
+    return sum(
+        status(host.dm, pool.name).used_data_blocks * pool.block_sectors * SECTOR_BYTES
+        for pool in host.store.all(PoolRecord, "formatted")
+        if host.dm.find(pool.uuid) is not None
+    )
 
 
 def _step(
@@ -166,8 +216,9 @@ def _reread(host: Host, pool: PoolRecord) -> PoolRecord:
 
 
 def _free_thin_id(host: Host, pool: PoolRecord) -> int:
-    """The lowest id above all that are in use or in doubt, or a gap below them when there is none above."""
+    """The lowest id above all that are in use or in doubt, on either side, or a gap below them when there is none above."""
     taken = {int(row[0]) for row in host.store.rows("SELECT thin_id FROM volumes WHERE pool_id=?", pool.id)}
+    taken |= read_thin_ids(pool.metadata)
     above = max(taken, default=0) + 1
     if above <= MAX_THIN_ID:
         return above

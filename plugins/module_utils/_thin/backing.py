@@ -8,8 +8,9 @@ Invariant: a backing file under its name is whole, 0600 and on disk; nothing tha
 
 from __future__ import annotations
 
+import contextlib
 import os
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._errors import BadInput, CorruptStore, NoSpace
@@ -17,11 +18,8 @@ from .._host.command import Program, Runner
 from .._host.files import file_errors, free_bytes, make_private_directory, sync_directory
 from .._names import printable
 from .loop import check_backing_file
-from .table import METADATA_BLOCK_BYTES
+from .metadata import first_block, has_superblock
 
-# struct thin_disk_superblock (dm-thin-metadata.c): csum, flags, blocknr, uuid, magic, version
-_SUPERBLOCK = struct.Struct("<IIQ16sQI")
-_SUPERBLOCK_MAGIC = 27022010
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
 
 
@@ -75,6 +73,42 @@ def _allocate(directory: str, name: str, size_bytes: int) -> None:
     sync_directory(directory)
 
 
+def enlarge_backing_file(runner: Runner, path: str, size_bytes: int) -> None:
+    """Let the backing file grow to ``size_bytes``, allocated and on disk; ``NoSpace`` when its file system has not as much."""
+    check_backing_file(path)
+    free, more = free_bytes(os.path.dirname(path)), size_bytes - device_bytes(path)
+    if free < more:
+        raise NoSpace(
+            f"{printable(path)} is to grow by {more} bytes, but its file system has {free} left",
+            hint="ask for less, or make room",
+            needed_bytes=more,
+            free_bytes=free,
+        )
+    runner.ran.append(f"fallocate --length {size_bytes} {path}")
+    with file_errors("growing the backing file"), _for_writing(path) as fd:
+        end = os.lseek(fd, 0, os.SEEK_END)
+        if end < size_bytes:  # only what is new: the holes of what was discarded stay holes
+            os.posix_fallocate(fd, end, size_bytes - end)
+        os.fsync(fd)
+
+
+def shorten_backing_file(path: str, size_bytes: int) -> None:
+    """Cut what the pool does not use yet off the backing file: a growth was given up."""
+    with file_errors("cutting the backing file"), _for_writing(path) as fd:
+        if os.lseek(fd, 0, os.SEEK_END) > size_bytes:
+            os.ftruncate(fd, size_bytes)
+        os.fsync(fd)
+
+
+@contextlib.contextmanager
+def _for_writing(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def device_bytes(path: str) -> int:
     """The size of a file or a block device in bytes."""
     with file_errors("looking at the size"), open(path, "rb") as file:
@@ -83,13 +117,7 @@ def device_bytes(path: str) -> int:
 
 def metadata_is_blank(path: str) -> bool:
     """Whether the first 4 KiB are zero: the kernel then formats the device (dm-thin-metadata.c, superblock_all_zeroes)."""
-    return not any(_first_block(path))
-
-
-def has_superblock(path: str) -> bool:
-    """Whether the metadata of a thin pool begins here. Its checksum is the kernel's business."""
-    block = _first_block(path)
-    return len(block) >= _SUPERBLOCK.size and _SUPERBLOCK.unpack_from(block)[4] == _SUPERBLOCK_MAGIC
+    return not any(first_block(path))
 
 
 def check_metadata(path: str, *, may_format: bool) -> None:
@@ -121,8 +149,3 @@ def refuse_used_device(runner: Runner, path: str) -> None:
             f"the device {printable(path)} is in use: it holds {printable(found)}",
             hint="give an empty device; if what it holds is of no use, clear it with `wipefs` yourself",
         )
-
-
-def _first_block(path: str) -> bytes:
-    with file_errors("reading the pool's metadata"), open(path, "rb") as file:
-        return file.read(METADATA_BLOCK_BYTES)

@@ -142,6 +142,11 @@ class DeviceMapper:
         self._ours(name)
         self._dmsetup("load", name, "--table", table)
 
+    def clear(self, name: str) -> None:
+        """Forget a table that was loaded and not put in its place."""
+        self._ours(name)
+        self._dmsetup("clear", name)
+
     def _dmsetup(self, *args: str) -> str:
         return run_dmsetup(self.runner, *args)
 

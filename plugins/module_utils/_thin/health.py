@@ -13,12 +13,9 @@ from collections.abc import Iterator
 
 from .._errors import CorruptStore, FlydError, NoSpace
 from .dm import DeviceMapper
+from .metadata import REPAIR
 from .table import PoolMode, PoolStatus
 
-REPAIR = (
-    "remove the devices of the pool and the pool's device, copy its metadata, run `thin_check` on it, then `thin_repair` "
-    "into new metadata (larger, if it was nearly full: that ends like this too); e2fsck the volumes before they are used"
-)
 _MAKE_ROOM = "remove images and snapshots that are not needed, or give the pool a larger"
 
 
@@ -29,6 +26,17 @@ def status(dm: DeviceMapper, name: str) -> PoolStatus:
 
 def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
     """Raise ``CorruptStore`` for a pool that needs repair, ``NoSpace`` for one with less than ``min_free_percent`` left."""
+    require_sound(status)
+    if status.mode is PoolMode.RO:
+        raise _metadata_full(status)
+    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
+        raise NoSpace("the pool is out of data space", hint=f"{_MAKE_ROOM} data device", pool_mode=status.mode.value)
+    _require_room("data", status.free_data_percent, min_free_percent)
+    _require_room("metadata", status.free_metadata_percent, min_free_percent)
+
+
+def require_sound(status: PoolStatus) -> None:
+    """Raise ``CorruptStore`` for a pool that needs repair; one that is only full passes."""
     if status.mode in (PoolMode.FAIL, PoolMode.ERROR):
         raise CorruptStore(
             f"the pool has failed: the kernel says {status.mode.value}",
@@ -41,12 +49,12 @@ def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
             hint=REPAIR,
             pool_mode=status.mode.value,
         )
-    if status.mode is PoolMode.RO:
-        raise _read_only(status)
-    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
-        raise NoSpace("the pool is out of data space", hint=f"{_MAKE_ROOM} data device", pool_mode=status.mode.value)
-    _require_room("data", status.free_data_percent, min_free_percent)
-    _require_room("metadata", status.free_metadata_percent, min_free_percent)
+    if status.mode is PoolMode.RO and not _is_metadata_full(status):
+        raise CorruptStore(
+            "the pool is read-only: its metadata could not be written",
+            hint=f"see `dmesg`; {REPAIR}",
+            pool_mode=status.mode.value,
+        )
 
 
 @contextlib.contextmanager
@@ -76,18 +84,15 @@ def _trouble(dm: DeviceMapper, name: str) -> FlydError | None:
     return None
 
 
-def _read_only(status: PoolStatus) -> CorruptStore | NoSpace:
+def _is_metadata_full(status: PoolStatus) -> bool:
     """Full metadata shows as ``ro`` too (dm-thin.c, PM_OUT_OF_METADATA_SPACE)."""
-    low_water = status.metadata_low_water or 0
-    if status.total_metadata_blocks - status.used_metadata_blocks <= low_water:
-        return NoSpace(
-            "the pool is read-only because its metadata is full",
-            hint=f"{_MAKE_ROOM} metadata device",
-            pool_mode=status.mode.value,
-        )
-    return CorruptStore(
-        "the pool is read-only: its metadata could not be written",
-        hint=f"see `dmesg`; {REPAIR}",
+    return status.total_metadata_blocks - status.used_metadata_blocks <= (status.metadata_low_water or 0)
+
+
+def _metadata_full(status: PoolStatus) -> NoSpace:
+    return NoSpace(
+        "the pool is read-only because its metadata is full",
+        hint=f"{_MAKE_ROOM} metadata device",
         pool_mode=status.mode.value,
     )
 

@@ -87,6 +87,11 @@ def attach_all(
         raise
 
 
+def take_size(runner: Runner, device: LoopDevice) -> None:
+    """Let the loop device see that its file has another size."""
+    runner.run(Program.LOSETUP, "--set-capacity", device.path)
+
+
 def detach(runner: Runner, path: str, *, sysfs: str = "/sys") -> bool:
     """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while somebody holds it."""
     return detach_all(runner, [path], sysfs=sysfs)

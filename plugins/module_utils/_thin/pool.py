@@ -22,15 +22,16 @@ from .backing import (
     Backing,
     check_metadata,
     device_bytes,
-    has_superblock,
     make_backing_file,
     metadata_is_blank,
     refuse_used_device,
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
-from .health import REPAIR, blaming_pool, require_healthy, status
+from .health import blaming_pool, require_healthy, require_sound, status
 from .holders import who_holds
+from .metadata import REPAIR, has_superblock
+from .repair import thin_check
 from .table import PoolTable
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "has_superblock",
     "metadata_is_blank",
     "require_healthy",
+    "require_sound",
     "status",
 ]
 
@@ -58,6 +60,17 @@ class PoolSpec:
     geometry: Geometry
     error_if_no_space: bool = True
 
+    def table(self, metadata: str, data: str) -> str:
+        """The table of the pool over these two devices."""
+        return PoolTable(
+            metadata_device=metadata,
+            data_device=data,
+            data_sectors=self.geometry.data_sectors,
+            block_sectors=self.geometry.block_sectors,
+            low_water_blocks=self.geometry.low_water_blocks,
+            error_if_no_space=self.error_if_no_space,
+        ).text()
+
 
 def allocate_files(runner: Runner, spec: PoolSpec) -> tuple[str, ...]:
     """Make the backing files that are missing; returns their paths. Right ones that exist are kept, others refused."""
@@ -68,24 +81,19 @@ def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bo
     """The pool's device, made if it is not there. ``may_format`` allows blank metadata to become a new pool.
 
     Raises ``Unsupported`` without the target, ``CorruptStore`` when the device's name is taken by others or the metadata is not
-    what it should be. A pool that is up is resumed if it was left suspended, and is not looked at further.
+    what it should be: the kernel reads of it only what it needs, so thin_check reads all of it first, for the machine may have lost its
+    power. A pool that is up is resumed if it was left suspended, and is not looked at further.
     """
     there = dm.find(spec.uuid)
     if there is not None and there.sectors:
         return _resumed(dm, there, spec)
     dm.require_target("thin-pool")
     _check_backing(runner, spec, may_format=may_format)
+    if not may_format:
+        thin_check(runner, spec.backing.metadata)
     with _backing_devices(runner, spec, dm.sysfs) as (metadata, data):
-        table = PoolTable(
-            metadata_device=metadata,
-            data_device=data,
-            data_sectors=spec.geometry.data_sectors,
-            block_sectors=spec.geometry.block_sectors,
-            low_water_blocks=spec.geometry.low_water_blocks,
-            error_if_no_space=spec.error_if_no_space,
-        )
         try:
-            return dm.create(spec.name, spec.uuid, table.text())
+            return dm.create(spec.name, spec.uuid, spec.table(metadata, data))
         except IoctlFailed as error:
             if error.number != errno.EBUSY:
                 raise

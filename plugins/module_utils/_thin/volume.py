@@ -14,11 +14,13 @@ import fcntl
 import os
 
 from .._errors import CorruptStore
+from .._host.command import Program, Runner
 from .._host.files import file_errors
 from .dm import Device, DeviceMapper, IoctlFailed
 from .table import ThinTable
 
 _BLKFLSBUF = 0x1261  # linux/fs.h
+_DISCARD_SECONDS = 60.0
 
 
 def map_volume(
@@ -47,6 +49,11 @@ def map_volume(
 def unmap_volume(dm: DeviceMapper, name: str) -> bool:
     """Remove the device of a volume, not the volume; ``False`` when it is not mapped."""
     return dm.remove(name)
+
+
+def discard(runner: Runner, path: str) -> None:
+    """Give all blocks of the device back to the pool; the pool hands on the discard of those that no other volume has."""
+    runner.run(Program.BLKDISCARD, path, timeout_seconds=_DISCARD_SECONDS)
 
 
 def flush(path: str) -> None:

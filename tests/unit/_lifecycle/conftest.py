@@ -62,6 +62,7 @@ class Stages:
             "fetched": ("pooled", machine.fetch),
             "unpacked": ("fetched", machine.unpack),
             "activated": ("unpacked", machine.snapshot),
+            "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }
         machine.save("virgin")
 
@@ -139,6 +140,13 @@ def unpacked(stages: Stages) -> Machine:
     """A host with a base."""
     needs_root()
     return stages.at("unpacked")
+
+
+@pytest.fixture
+def damaged(stages: Stages) -> Machine:
+    """A host with a snapshot, in a pool whose metadata is damaged."""
+    needs_root()
+    return stages.at("damaged")
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from module_utils._lifecycle.records import (
     VolumeState,
 )
 from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
+from module_utils._lifecycle.repair import repair_pool
 from module_utils._lifecycle.snapshot import Activate, SnapshotOptions
 from module_utils._lifecycle.store import open_store
 from module_utils._lifecycle.teardown import remove_pool
@@ -123,6 +124,12 @@ class Machine:
         options = PoolOptions(**{**chosen, "name": ShortName(chosen["name"])})
         return self.run(lambda host: ensure_pool(host, options), dry_run=dry_run, pool=chosen["name"])
 
+    def grow(self, *, dry_run: bool = False, **given: Any) -> Outcome:
+        """flyd_pool, asked for twice the size."""
+        return self.pool(
+            dry_run=dry_run, **{"data_bytes": 2 * POOL_BYTES, "metadata_bytes": 2 * METADATA_BYTES, **given}
+        )
+
     def fetch(
         self,
         *,
@@ -186,6 +193,18 @@ class Machine:
         """flyd_pool, state absent."""
         return self.run(lambda host: remove_pool(host, ShortName(name), force=force), dry_run=dry_run, pool=name)
 
+    def remove_all(self, *, dry_run: bool = False) -> Outcome:
+        """flyd_unpack, state absent, with force."""
+        return self.remove_base(dry_run=dry_run, force=True)
+
+    def tear_down(self, *, dry_run: bool = False) -> Outcome:
+        """flyd_pool, state absent, with force."""
+        return self.remove_pool(dry_run=dry_run, force=True)
+
+    def repair(self, *, dry_run: bool = False, metadata_bytes: int = 0) -> Outcome:
+        """flyd_pool, state repaired."""
+        return self.run(lambda host: repair_pool(host, ShortName("pool"), metadata_bytes), dry_run=dry_run)
+
     # What there is
 
     def records(self, record: type[Any]) -> list[Any]:
@@ -231,6 +250,10 @@ class Machine:
             "open intents": (self.records(Operation), []),
             "mapped devices": ({device["uuid"] for device in self.fake.devices().values()}, uuids),
             "loops": (sorted(self.fake.loops().values()), sorted(path for one in pools for path in self.files_of(one))),
+            "sizes": (
+                [(os.stat(one.data).st_size, os.stat(one.metadata).st_size) for one in pools if one.is_loop],
+                [(one.data_sectors * 512, one.metadata_bytes) for one in pools if one.is_loop],
+            ),
             "archives": (self.files_in("archives"), sorted(self.archives_to_keep())),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),

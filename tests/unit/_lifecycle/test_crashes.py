@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._lifecycle.records import Image, Snapshot, Volume
+from module_utils._lifecycle.records import Image, PoolRecord, Snapshot, Volume
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.machine import Machine
 
@@ -27,6 +27,7 @@ VOLUME_STEPS = ("planned", "told", "numbered", "recorded")
 # The state before, what is run, and where it is killed.
 POINTS = [
     *(("virgin", "pool", f"pool:{step}") for step in ("planned", "allocated", "activated", "numbered")),
+    *(("pooled", "grow", f"grow:{step}") for step in ("planned", "allocated", "resized")),
     *(("pooled", "fetch", f"fetch:{step}") for step in ("planned", "downloaded", "published")),
     *(("fetched", "unpack", f"base:{step}") for step in VOLUME_STEPS),
     *(("fetched", "unpack", f"unpack:{step}") for step in ("mapped", "formatted", "written", "sealed")),
@@ -34,11 +35,15 @@ POINTS = [
     *(("unpacked", "snapshot", f"snap:{step}") for step in VOLUME_STEPS),
     ("unpacked", "snapshot", "snapshot:mapped"),
     ("activated", "remove_snapshot", "remove:planned"),
+    *(("activated", "remove_snapshot", f"delete:{step}") for step in ("discarded", *VOLUME_STEPS[1:])),
+    *(("activated", "remove_all", f"delete:{step}") for step in ("discarded", *VOLUME_STEPS[1:])),
+    *(("activated", "tear_down", f"teardown:{step}") for step in ("planned", "deactivated", "removed")),
+    *(("damaged", "repair", f"repair:{step}") for step in ("planned", "copied", "written", "swapped", "recorded")),
     ("fetched", "remove_archive", "remove:deleted"),
     *(("pooled", "remove_pool", f"teardown:{step}") for step in ("planned", "deactivated", "removed")),
 ]
 # These lie in the undoing of what an earlier run has left: that one is killed at the point given first.
-UNDOING = [("fetched", "unpack", "unpack:mapped", f"delete:{step}") for step in VOLUME_STEPS[1:]]
+UNDOING = [("fetched", "unpack", "unpack:mapped", f"delete:{step}") for step in ("discarded", *VOLUME_STEPS[1:])]
 
 
 def crash_points_of_the_plugins() -> set[str]:
@@ -52,6 +57,7 @@ def outline(machine: Machine) -> dict[str, Any]:
     uuids = {device["uuid"] for device in machine.fake.devices().values()}
     volumes = {volume.ulid: volume for volume in machine.records(Volume)}
     return {
+        "pools": [(one.name, one.data_sectors, one.metadata_bytes) for one in machine.records(PoolRecord)],
         "images": [(one.object_key, one.sha256, one.state, one.trust, one.config) for one in machine.records(Image)],
         "volumes": [(one.kind, one.sectors, one.state, one.uuid in uuids) for one in volumes.values()],
         "snapshots": [(one.name, one.read_only, volumes[one.ulid].sectors) for one in machine.records(Snapshot)],
@@ -84,11 +90,11 @@ def one_run_more_makes_it_right(machine: Machine, arrow: str, expected: dict[str
     assert machine.everything() == before
 
 
-@pytest.mark.parametrize(("stage", "arrow", "label"), POINTS, ids=[label for *_, label in POINTS])
+@pytest.mark.parametrize(("stage", "arrow", "label"), POINTS, ids=["-".join(point) for point in POINTS])
 def test_after_a_power_cut_one_run_more_makes_it_right(
     stages: Stages, undisturbed: Undisturbed, stage: str, arrow: str, label: str
 ) -> None:
-    if arrow.startswith("unpack") or stage in ("unpacked", "activated"):
+    if arrow.startswith("unpack") or stage in ("unpacked", "activated", "damaged"):
         needs_root()
     expected = undisturbed(stage, arrow)
     machine = stages.at(stage)

@@ -78,18 +78,26 @@ def test_the_backing_files_are_ours_alone(pooled: Machine) -> None:
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        ({"data_bytes": 2 * POOL_BYTES}, "data_size"),
+        ({"data_bytes": POOL_BYTES // 2}, "data_size"),
+        ({"metadata_bytes": METADATA_BYTES // 2}, "metadata_size"),
         ({"block_bytes": 1 << 17}, "block_size"),
         ({"data": "/srv/other"}, "data file or device"),
         ({"metadata": "/srv/other"}, "metadata file or device"),
     ],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_pool_that_is_there_is_not_changed(pooled: Machine, asked: dict[str, Any], what: str, dry_run: bool) -> None:
+def test_what_cannot_be_changed_in_a_pool_is_refused(
+    pooled: Machine, asked: dict[str, Any], what: str, dry_run: bool
+) -> None:
     before = pooled.everything()
     with pytest.raises(BadInput, match=f"exists with {what}"):
         pooled.pool(**asked, dry_run=dry_run)
     assert pooled.everything() == before
+
+
+def test_a_size_that_is_no_multiple_of_a_block_is_found_again(virgin: Machine) -> None:
+    assert virgin.pool(data_bytes=POOL_BYTES + 1000).changed
+    assert not virgin.pool(data_bytes=POOL_BYTES + 1000).changed
 
 
 # After a reboot

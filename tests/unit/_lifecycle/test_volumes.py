@@ -146,8 +146,19 @@ def test_unmapping_what_is_not_mapped_says_so(host: Host) -> None:
 # Pool and store of different times
 
 
-def test_an_id_that_somebody_else_has_made_is_told_and_never_deleted(pooled: Machine, host: Host) -> None:
+def test_an_id_that_somebody_else_has_made_is_stepped_over_and_never_deleted(pooled: Machine, host: Host) -> None:
     ThinPool(host.dm, "pool").create_thin(1)
+    volume = made(host)
+    assert volume.thin_id == 2
+    destroy_volume(host, pool_of(host), volume)
+    assert pooled.fake.thin_ids("pool") == {1}
+
+
+def test_an_id_that_somebody_else_makes_in_the_same_instant_is_told_and_never_deleted(
+    pooled: Machine, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ThinPool(host.dm, "pool").create_thin(1)
+    monkeypatch.setattr("module_utils._lifecycle.volumes.read_thin_ids", lambda _path: frozenset())
     operation = intent(host)
     with pytest.raises(CorruptStore, match="thin id 1 exists in pool pool already") as caught:
         create_volume(host, pool_of(host), operation, kind="base", sectors=SECTORS)

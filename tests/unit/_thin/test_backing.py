@@ -14,10 +14,10 @@ from module_utils._host.command import Runner
 from module_utils._thin.backing import (
     check_metadata,
     device_bytes,
-    has_superblock,
     make_backing_file,
     metadata_is_blank,
 )
+from module_utils._thin.metadata import has_superblock
 
 SIZE = 1 << 20
 

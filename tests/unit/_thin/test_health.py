@@ -43,7 +43,7 @@ def test_a_pool_in_trouble_is_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(error, match=said) as caught:
         require_healthy(dataclasses.replace(HEALTHY, **facts), 10)  # type: ignore[arg-type]
-    assert ("thin_repair" if error is CorruptStore else "remove images") in caught.value.hint
+    assert ("state: repaired" if error is CorruptStore else "remove images") in caught.value.hint
 
 
 def test_exactly_the_least_free_space_is_enough() -> None:

@@ -61,6 +61,10 @@ def load(kernel: Kernel, options: Options) -> None:
     kernel.load(options.name[0], options.table)
 
 
+def clear(kernel: Kernel, options: Options) -> None:
+    kernel.device(options.name[0])["next"] = None
+
+
 def send(kernel: Kernel, options: Options) -> None:
     message(kernel, options.name[0], options.name[2])
 
@@ -109,6 +113,7 @@ VERBS: dict[str, Callable[[Kernel, Options], None]] = {
     "suspend": suspend,
     "resume": resume,
     "load": load,
+    "clear": clear,
     "message": send,
     "status": status,
     "table": table,

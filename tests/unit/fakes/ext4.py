@@ -1,4 +1,4 @@
-"""Stand-ins for mkfs.ext4, e2fsck, resize2fs and blkid: they know an ext4 by its magic number and nothing else."""
+"""Stand-ins for mkfs.ext4, e2fsck, resize2fs, blkid and blkdiscard: they know an ext4 by its magic number and nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,15 @@ def blkid(path: str) -> int:
     return 0
 
 
-PROGRAMS = {"mkfs.ext4": mkfs, "e2fsck": e2fsck, "resize2fs": resize2fs, "blkid": blkid}
+def blkdiscard(path: str) -> int:
+    size = os.stat(path).st_size
+    with open(path, "r+b") as file:
+        file.truncate(0)
+        file.truncate(size)
+    return 0
+
+
+PROGRAMS = {"mkfs.ext4": mkfs, "blkdiscard": blkdiscard, "e2fsck": e2fsck, "resize2fs": resize2fs, "blkid": blkid}
 
 
 def run(root: str, program: str, arguments: list[str]) -> int:

@@ -44,6 +44,9 @@ FAKES = {
     Program.E2FSCK: "ext4",
     Program.RESIZE2FS: "ext4",
     Program.BLKID: "ext4",
+    Program.BLKDISCARD: "ext4",
+    Program.THIN_CHECK: "thin_tools",
+    Program.THIN_REPAIR: "thin_tools",
 }
 LAUNCHER = """#!{python} -SE
 import sys

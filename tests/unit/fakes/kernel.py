@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     from tests.unit.fakes.sysfs import State
 
 MAX_THIN_ID = 2**24 - 1
-SUPERBLOCK = struct.Struct("<IIQ16sQI")
+# As in drivers/md/dm-thin-metadata.c and persistent-data/dm-btree-internal.h; see plugins/module_utils/_thin/metadata.py
+SUPERBLOCK = struct.Struct("<IIQ16sQIIQQ Q120x Q120x QQI")
+NODE = struct.Struct("<IIQIIII")
 MAGIC = 27022010
+LEAF = 2
+ENTRIES = 126  # of 8 bytes of key and 24 of details
+BLOCK_BYTES = 4096
+OURS_BYTES = 2 * BLOCK_BYTES  # where the simulation keeps its own
 
 
 class KernelError(Exception):
@@ -140,8 +146,22 @@ class Kernel:
         device["table"] = device["next"] or device["table"]
         device["next"] = None
         device["suspended"] = False
+        fields = device["table"].split()
+        if fields[2] == "thin-pool":
+            self.take_sizes(fields)
         if not self.state["nodes_get_lost"]:
             self.make_node(name)
+
+    def take_sizes(self, fields: list[str]) -> None:
+        """What maybe_resize_data_dev and its like do before a pool is resumed: only growing, and not when it needs repair."""
+        data, sizes = self.metadata(fields), self.sizes(fields)
+        if sizes["data_blocks"] < data["data_blocks"] or sizes["metadata_blocks"] < data["metadata_blocks"]:
+            raise KernelError(errno.EINVAL, "resume")
+        if data["needs_check"] or all(data[what] == size for what, size in sizes.items()):
+            return
+        if data["mode"] == "out_of_data_space":
+            data["mode"] = "rw"
+        self.save_metadata(fields, {**data, **sizes})
 
     def make_node(self, name: str) -> None:
         node = f"{self.root}/dev/mapper/{name}"
@@ -173,16 +193,15 @@ class Kernel:
         with open(path, "r+b") as file:
             block = file.read(4096)
             if not any(block):
-                file.seek(0)
-                file.write(SUPERBLOCK.pack(0, 0, 0, b"", MAGIC, 2))
                 data: State = {
                     "pool": os.urandom(16).hex(),
                     "transaction_id": 0,
                     "thins": {},
                     "mode": "rw",
                     "needs_check": False,
+                    "block_sectors": int(fields[5]),
                 }
-                self.write_metadata(file, data)
+                self.write_metadata(file, {**data, **self.sizes(fields)})
             elif SUPERBLOCK.unpack_from(block)[4] != MAGIC:
                 raise KernelError(errno.ENOTBLK, "reload")
 
@@ -193,16 +212,33 @@ class Kernel:
                 return str(device["table"]).split()
         raise KernelError(errno.ENODEV, "reload")
 
+    def sizes(self, fields: list[str]) -> State:
+        """What the pool takes over from its table and its devices."""
+        return {
+            "data_blocks": int(fields[1]) // int(fields[5]),
+            "metadata_blocks": os.stat(self.file_behind(fields[3])).st_size // BLOCK_BYTES,
+        }
+
     def metadata(self, pool: list[str]) -> State:
         with open(self.file_behind(pool[3]), "rb") as file:
-            file.seek(4096)
+            file.seek(OURS_BYTES)
             length = int.from_bytes(file.read(8), "little")
             data: State = json.loads(file.read(length))
             return data
 
     def write_metadata(self, file: BinaryIO, data: State) -> None:
         raw = json.dumps(data).encode()
-        file.seek(4096)
+        flags, uuid = int(data["needs_check"]), b""
+        numbers = (data["data_blocks"], data["metadata_blocks"], 0, 1, data["block_sectors"])
+        file.seek(0)
+        file.write(SUPERBLOCK.pack(0, flags, 0, uuid, MAGIC, 2, 0, data["transaction_id"], 0, *numbers))
+        ids = sorted(int(number) for number in data["thins"])[:ENTRIES]
+        file.seek(BLOCK_BYTES)
+        file.write(
+            NODE.pack(0, LEAF, 1, len(ids), ENTRIES, 24, 0)
+            + struct.pack(f"<{ENTRIES}Q", *ids, *bytes(ENTRIES - len(ids)))
+        )
+        file.seek(OURS_BYTES)
         file.write(len(raw).to_bytes(8, "little") + raw)
 
     def save_metadata(self, pool: list[str], data: State) -> None:

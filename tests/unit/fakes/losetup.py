@@ -59,6 +59,9 @@ def run(root: str, _: str, arguments: list[str]) -> None:
             raise SystemExit(f"losetup: {arguments[-1]}: failed: {os.strerror(fault['errno'])}")
         if "--list" in arguments:
             print(listing(kernel))
+        elif "--set-capacity" in arguments:
+            if os.path.basename(arguments[-1])[len("loop") :] not in kernel.loops:
+                raise SystemExit(f"losetup: {arguments[-1]}: set capacity failed: {os.strerror(errno.ENXIO)}")
         elif "--detach" in arguments:
             for device in arguments[arguments.index("--detach") + 1 :]:
                 detach(kernel, device)

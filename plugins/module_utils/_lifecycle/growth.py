@@ -1,0 +1,128 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pool grows while it is in use: more data, more metadata, never less.
+
+Invariant: the store says the size that the pool's metadata has. An intent is open from before the files grow until the new size is recorded;
+a growth that was cut off is settled by what the metadata says: grown, or not and the files are cut back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .._errors import BadInput, doing
+from .._host.crash import crash_point
+from .._thin.backing import device_bytes, enlarge_backing_file, shorten_backing_file
+from .._thin.geometry import compute_geometry
+from .._thin.metadata import read_superblock
+from .._thin.pool import require_sound, status
+from .._thin.resizing import refresh_loops, resize, settle_size
+from .._thin.table import METADATA_BLOCK_BYTES, SECTOR_BYTES
+from .host import Host
+from .pool_making import PoolOptions, spec_of
+from .records import Operation, OperationKind, PoolRecord
+
+
+def asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
+    """``pool`` in the size that ``options`` ask for; raises ``BadInput`` when that is smaller than what it has."""
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    data_sectors = options.data_bytes // block_bytes * pool.block_sectors
+    _refuse_less(pool, "data_size", data_sectors * SECTOR_BYTES, pool.data_sectors * SECTOR_BYTES)
+    if options.metadata_bytes is not None:
+        _refuse_less(pool, "metadata_size", options.metadata_bytes, pool.metadata_bytes)
+    if data_sectors == pool.data_sectors:
+        return dataclasses.replace(pool, metadata_bytes=options.metadata_bytes or pool.metadata_bytes)
+    wanted = compute_geometry(options.data_bytes, options.metadata_bytes, block_bytes, options.low_water_blocks)
+    return dataclasses.replace(
+        pool,
+        data_sectors=wanted.data_sectors,
+        metadata_bytes=max(wanted.metadata_bytes, pool.metadata_bytes),
+        low_water_blocks=wanted.low_water_blocks,
+    )
+
+
+def grow(host: Host, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
+    """Let ``pool``, which is up, have the size of ``wanted``; the record as it was committed. A failure leaves it as it was."""
+    with doing(f"growing the pool {pool.name}"), host.log.transition("grow", pool=pool.name) as log:
+        require_sound(
+            status(host.dm, pool.name)
+        )  # one that needs repair does not grow (dm-thin.c, maybe_resize_metadata_dev)
+        with host.store.transaction():
+            host.store.put(host.begin(OperationKind.GROW, pool.name))
+        crash_point("grow:planned")
+        try:
+            _make_room(host, wanted)
+            crash_point("grow:allocated")
+            resize(host.dm, host.runner, spec_of(wanted))
+            crash_point("grow:resized")
+        except BaseException:
+            settle_growth(host, pool)
+            raise
+        log.update(bytes=wanted.data_sectors * SECTOR_BYTES)
+        return _record(host, wanted)
+
+
+def growing(host: Host, pool: PoolRecord) -> bool:
+    """Whether a growth of the pool was cut off."""
+    return host.store.find(Operation, "kind=? AND subject=?", OperationKind.GROW.value, pool.name) is not None
+
+
+def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
+    """Under the lock of the pool's setup: finish or undo a growth that was cut off, as its metadata says; the record as it is then."""
+    if not growing(host, pool):
+        return pool
+    if host.dry_run:
+        host.settled.append(f"would settle the growth of the pool {pool.name}")
+        return pool
+    settle_size(host.dm, pool.name)
+    there = read_superblock(pool.metadata)
+    actual = dataclasses.replace(
+        pool,
+        data_sectors=there.data_blocks * pool.block_sectors,
+        metadata_bytes=max(pool.metadata_bytes, there.metadata_blocks * METADATA_BLOCK_BYTES),
+    )
+    if pool.is_loop:
+        shorten_backing_file(pool.data, actual.data_sectors * SECTOR_BYTES)
+        shorten_backing_file(pool.metadata, actual.metadata_bytes)
+        refresh_loops(host.dm, host.runner, spec_of(actual))
+    has_grown = (actual.data_sectors, actual.metadata_bytes) != (pool.data_sectors, pool.metadata_bytes)
+    host.settled.append(f"{'finished' if has_grown else 'undid'} the growth of the pool {pool.name}")
+    host.log.write("settled", what=host.settled[-1])
+    return _record(host, actual)
+
+
+def _make_room(host: Host, wanted: PoolRecord) -> None:
+    for path, size_bytes in (
+        (wanted.metadata, wanted.metadata_bytes),
+        (wanted.data, wanted.data_sectors * SECTOR_BYTES),
+    ):
+        if wanted.is_loop:
+            enlarge_backing_file(host.runner, path, size_bytes)
+        elif device_bytes(path) < size_bytes:
+            raise BadInput(
+                f"the pool {wanted.name} is to grow to {size_bytes} bytes, but {path} has {device_bytes(path)}",
+                hint="make the device larger first, or ask for less",
+            )
+
+
+def _record(host: Host, pool: PoolRecord) -> PoolRecord:
+    with host.store.transaction():
+        now = host.store.pool(pool.name) or pool  # its transaction id may have gone on meanwhile
+        pool = dataclasses.replace(
+            now,
+            data_sectors=pool.data_sectors,
+            metadata_bytes=pool.metadata_bytes,
+            low_water_blocks=pool.low_water_blocks,
+        )
+        host.store.put(pool)
+        host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.GROW.value, pool.name)
+    return pool
+
+
+def _refuse_less(pool: PoolRecord, what: str, asked_bytes: int, have_bytes: int) -> None:
+    if asked_bytes < have_bytes:
+        raise BadInput(
+            f"the pool {pool.name} exists with {what} {have_bytes}, asked was {asked_bytes}",
+            hint="a pool can grow, not shrink: ask for what it has or more, or make a pool of another name",
+        )

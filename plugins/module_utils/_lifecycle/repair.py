@@ -1,0 +1,228 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pool whose metadata the kernel or thin_check refuses is mended; only when it is asked for.
+
+Invariant: the metadata is copied before anything is written, and what takes its place was checked. Until that has happened a repair that was
+cut off begins again from the copy; from then on it goes on with the check of the bases. Nobody else works with the pool in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+from .._errors import BadInput, CommandFailed, CorruptStore, OutOfOrder, doing
+from .._host.crash import crash_point
+from .._host.files import remove_file, sync_directory
+from .._names import ShortName
+from .._thin.filesystem import check
+from .._thin.geometry import MAX_METADATA_BYTES
+from .._thin.metadata import has_superblock, read_superblock
+from .._thin.pool import deactivate, require_sound, status
+from .._thin.repair import blank_metadata, copy_metadata, thin_check, thin_repair, write_metadata
+from .host import Host
+from .lost import forget, settle_lost
+from .outcome import Facts, Outcome
+from .pool import bring_up, is_active
+from .pool_making import spec_of
+from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from .restore import map_snapshots
+from .settle import settle
+from .views import pool_view
+from .volumes import destroy_volume, map_thin, pool_lock, unmap
+
+_NEARLY_FULL = 0.75
+
+
+def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome:
+    """Mend the pool, or find it sound. ``metadata_bytes`` lets the new metadata be larger; it is when the old was nearly full."""
+    with doing(f"repair of the pool {name}"):
+        found = _sound(host, name)
+        if found is not None:
+            return found
+        with host.lock(f"pool setup {name}"):
+            return _sound(host, name) or _repaired(host, name, metadata_bytes)
+
+
+def _sound(host: Host, name: ShortName) -> Outcome | None:
+    """The unchanged outcome when there is nothing to mend; writes nothing."""
+    pool = host.store.pool(name.value)
+    if pool is None or not pool.formatted:
+        raise OutOfOrder(f"there is no pool {name} to repair", hint="make it with flyd_pool, state: present")
+    if _begun(host, pool) is not None or _trouble(host, pool):
+        return None
+    view = pool_view(pool, active=is_active(host, pool))
+    return Outcome(view, view, False, _facts(""), tuple(host.settled))
+
+
+def _facts(trouble: str) -> Facts:
+    return {"trouble": trouble, "metadata_copy": None, "bases": [], "lost": []}
+
+
+def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+    pool = host.store.pool(name.value)
+    if pool is None:
+        raise AssertionError("it was there under this lock")
+    before = pool_view(pool, active=is_active(host, pool))
+    begun = _begun(host, pool)
+    facts = _facts("a repair was cut off" if begun else _trouble(host, pool))
+    after = _larger(pool, metadata_bytes)
+    if not host.dry_run:
+        with host.log.transition("repair", pool=pool.name, trouble=facts["trouble"]):
+            after = _repair(host, pool, after, begun, facts)
+    return Outcome(before, pool_view(after, active=True), True, facts, tuple(host.settled))
+
+
+def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None, facts: Facts) -> PoolRecord:
+    with host.lock(pool_lock(pool)):
+        if begun is None or begun.kind is OperationKind.REPAIR:
+            begun, wanted = _mend(host, pool, wanted, begun)
+        else:
+            wanted = pool
+        facts["metadata_copy"] = _copy_path(host, wanted, begun)
+        bring_up(host, wanted)
+    settle_lost(host, wanted)
+    facts["bases"] = _check_bases(host, wanted)
+    facts["lost"] = [line for line in host.settled if line.startswith("forgot")]
+    with host.store.transaction():
+        host.store.drop(begun)
+    settle(host)
+    map_snapshots(host, wanted)
+    return wanted
+
+
+def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None) -> tuple[Operation, PoolRecord]:
+    """New metadata in the place of the old; the intent to check the bases, and the pool's record."""
+    for volume in host.store.all(Volume, "pool_id=?", pool.id):
+        unmap(host, volume)
+    if begun is None:
+        begun = host.begin(OperationKind.REPAIR, pool.name)
+        with host.store.transaction():
+            host.store.put(begun)
+    crash_point("repair:planned")
+    deactivate(host.dm, host.runner, spec_of(pool))
+    copy, new = _copy_path(host, pool, begun), f"{_copy_path(host, pool, begun)}.new"
+    if not os.path.exists(copy):
+        copy_metadata(pool.metadata, copy)
+    crash_point("repair:copied")
+    blank_metadata(new, wanted.metadata_bytes)
+    thin_repair(
+        host.runner,
+        copy,
+        new,
+        transaction_id=_transaction_id(pool, copy),
+        block_sectors=pool.block_sectors,
+        data_blocks=pool.data_sectors // pool.block_sectors,
+    )
+    thin_check(host.runner, new)
+    crash_point("repair:written")
+    _put_in_place(pool, new)
+    crash_point("repair:swapped")
+    next_step = dataclasses.replace(begun, kind=OperationKind.CHECK)
+    with host.store.transaction():
+        host.store.put(wanted)
+        host.store.put(next_step)
+    crash_point("repair:recorded")
+    return next_step, wanted
+
+
+def _put_in_place(pool: PoolRecord, new: str) -> None:
+    if pool.is_loop:
+        fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(new, pool.metadata)
+        sync_directory(os.path.dirname(pool.metadata))
+        return
+    write_metadata(new, pool.metadata)
+    remove_file(new)
+
+
+def _check_bases(host: Host, pool: PoolRecord) -> list[str]:
+    """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
+    clean = []
+    bases = {image.base_ulid for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
+        if volume.ulid not in bases:
+            continue
+        try:
+            with _mapped(host, pool, volume) as path:
+                check(host.runner, path)
+        except CommandFailed as error:
+            _remove_damaged(
+                host, pool, volume, f"{volume.device_name}, whose file system is damaged: {error.msg[:200]}"
+            )
+        else:
+            clean.append(volume.device_path)
+    return clean
+
+
+def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, words: str) -> None:
+    forget(host, volume, words)
+    doomed = dataclasses.replace(volume, state=VolumeState.DELETING)
+    operation = host.begin(OperationKind.REMOVE, pool.name, volume_ulid=volume.ulid)
+    with host.store.transaction():
+        host.store.put(doomed)
+        host.store.put(operation)
+    destroy_volume(host, pool, doomed)
+    with host.store.transaction():
+        host.store.drop(operation)
+
+
+@contextlib.contextmanager
+def _mapped(host: Host, pool: PoolRecord, volume: Volume) -> Iterator[str]:
+    try:
+        yield map_thin(host, pool, volume, read_only=True).path
+    finally:
+        unmap(host, volume)
+
+
+def _trouble(host: Host, pool: PoolRecord) -> str:
+    """What is wrong with the pool, empty when nothing is."""
+    try:
+        if is_active(host, pool):
+            require_sound(status(host.dm, pool.name))
+        else:
+            thin_check(host.runner, pool.metadata)
+            if read_superblock(pool.metadata).needs_check:
+                return "its metadata is marked needs_check"
+    except CorruptStore as error:
+        return error.msg
+    return ""
+
+
+def _begun(host: Host, pool: PoolRecord) -> Operation | None:
+    return host.store.find(Operation, "kind IN ('repair', 'check') AND subject=?", pool.name)
+
+
+def _larger(pool: PoolRecord, metadata_bytes: int) -> PoolRecord:
+    if metadata_bytes and metadata_bytes < pool.metadata_bytes:
+        raise BadInput(
+            f"the pool {pool.name} has {pool.metadata_bytes} bytes of metadata, asked was {metadata_bytes}",
+            hint="leave metadata_size out, or give a larger one",
+        )
+    if not pool.is_loop:
+        return pool
+    if not metadata_bytes and has_superblock(pool.metadata):
+        now = read_superblock(pool.metadata)
+        is_tight = now.metadata_used_blocks > _NEARLY_FULL * now.metadata_blocks
+        metadata_bytes = min(2 * pool.metadata_bytes, MAX_METADATA_BYTES) if is_tight else 0
+    return dataclasses.replace(pool, metadata_bytes=max(metadata_bytes, pool.metadata_bytes))
+
+
+def _transaction_id(pool: PoolRecord, copy: str) -> int:
+    """The one that the old superblock tells, the store's when there is none."""
+    return read_superblock(copy).transaction_id if has_superblock(copy) else pool.transaction_id
+
+
+def _copy_path(host: Host, pool: PoolRecord, operation: Operation) -> str:
+    """Beside a file, so that it can be renamed; in the state directory for a device."""
+    if pool.is_loop:
+        return f"{pool.metadata}.before-repair-{operation.ulid}"
+    directory = host.directory(os.path.join("pools", pool.id)) if host.directory("pools") else ""
+    return os.path.join(directory, f"metadata.before-repair-{operation.ulid}")

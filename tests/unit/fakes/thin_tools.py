@@ -1,0 +1,55 @@
+"""Stand-ins for thin_check and thin_repair over the simulated kernel's metadata.
+
+Damage is the word ``damaged`` in what the simulation keeps: thin_check refuses it; thin_repair keeps all volumes but those in ``lost``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tests.unit.fakes.kernel import MAGIC, OURS_BYTES, SUPERBLOCK, Kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.unit.fakes.sysfs import State
+
+
+def thin_check(kernel: Kernel, arguments: list[str]) -> None:
+    data = read(arguments[-1])
+    if data is None:
+        raise SystemExit("bad checksum in superblock")
+    if data.get("damaged"):
+        raise SystemExit("value size mismatch: expected 24, but got 0.")
+
+
+def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    data = read(options["-i"])
+    if data is None or int(options["--transaction-id"]) != data["transaction_id"]:
+        raise SystemExit("no compatible roots found")
+    lost = data.pop("lost", [])
+    data = {**data, "damaged": False, "needs_check": False, "mode": "rw"}
+    data["thins"] = {number: thin for number, thin in data["thins"].items() if int(number) not in lost}
+    data["metadata_blocks"] = os.stat(options["-o"]).st_size // 4096
+    with open(options["-o"], "r+b") as file:
+        kernel.write_metadata(file, data)
+
+
+def read(path: str) -> State | None:
+    with open(path, "rb") as file:
+        block = file.read(4096)
+        if len(block) < SUPERBLOCK.size or SUPERBLOCK.unpack_from(block)[4] != MAGIC:
+            return None
+        file.seek(OURS_BYTES)
+        found: State = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return found
+
+
+def run(root: str, program: str, arguments: list[str]) -> None:
+    """Do what the arguments say, or exit with 1 and the program's words on standard error."""
+    with Kernel.of(root) as kernel:
+        fault = kernel.take_fault(program, arguments)
+        if fault:
+            raise SystemExit(f"{program}: {os.strerror(fault['errno'])}")
+        {"thin_check": thin_check, "thin_repair": thin_repair}[program](kernel, arguments)
