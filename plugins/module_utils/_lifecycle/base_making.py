@@ -21,7 +21,7 @@ from .._host.files import file_errors
 from .._host.filter import zstd_program
 from .._image.unpacking import DeviceNodes, Options, Unpacking, open_family, open_image
 from .._names import ObjectKey
-from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for
+from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for, written_bytes_for
 from .._thin.pool import blaming_pool
 from .._thin.table import SECTOR_BYTES
 from .._thin.volume import flush
@@ -48,7 +48,8 @@ def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Vo
     )
     with _open_image(host, image, options) as unpacking:
         size_bytes = _volume_bytes(pool, unpacking, asked.size_bytes)
-        require_room(host, pool, unpacking.plan.content_bytes + size_bytes // 64)
+        plan = unpacking.plan
+        require_room(host, pool, written_bytes_for(plan.volume_blocks, plan.inodes, size_bytes))
         operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
         try:
             base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
@@ -63,7 +64,7 @@ def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Vo
 
 def _volume_bytes(pool: PoolRecord, unpacking: Unpacking, asked_bytes: int) -> int:
     plan = unpacking.plan
-    wanted = asked_bytes or volume_bytes_for(plan.content_bytes, plan.inodes, len(plan.directories))
+    wanted = asked_bytes or volume_bytes_for(plan.volume_blocks, plan.inodes)
     block_bytes = pool.block_sectors * SECTOR_BYTES
     return -(-wanted // block_bytes) * block_bytes
 

@@ -74,19 +74,27 @@ def journal_bytes_for(volume_bytes: int) -> int:
     return 32 * MIB if volume_bytes <= 8 << 30 else 64 * MIB
 
 
-def volume_bytes_for(content_bytes: int, inodes: int, directories: int, *, round_to_bytes: int = MIB) -> int:
+def volume_bytes_for(tree_blocks: int, inodes: int, *, round_to_bytes: int = MIB) -> int:
     """The size of a volume whose ext4 holds an image and leaves a quarter, at least 64 MiB, to live in.
 
-    ``content_bytes`` adds up the sizes of regular files, ``inodes`` counts everything in the tree, ``directories`` those of them
-    that are directories. The result is a multiple of ``round_to_bytes``.
+    ``tree_blocks`` are the blocks of 4096 bytes that contents, directories, long links and attributes take; ``inodes`` counts
+    everything in the tree. The result is a multiple of ``round_to_bytes``.
     """
-    # Each file wastes less than a block at its end and may need one for its extents or attributes; a directory's index another.
-    tree_bytes = content_bytes + 2 * BLOCK_BYTES * inodes + BLOCK_BYTES * directories
+    tree_bytes = tree_blocks * BLOCK_BYTES
     tree_bytes += max(_MIN_ROOM_BYTES, tree_bytes * _ROOM_PERCENT // 100)
-    tree_bytes += inodes_with_room(inodes) * _INODE_BYTES + _RESERVED_BYTES
-    total = tree_bytes + journal_bytes_for(tree_bytes)
-    total += (total // _GROUP_BYTES + 1) * _GROUP_OVERHEAD_BYTES
+    total = tree_bytes + _own_bytes(tree_bytes, inodes)
     return -(-total // round_to_bytes) * round_to_bytes
+
+
+def written_bytes_for(tree_blocks: int, inodes: int, volume_bytes: int) -> int:
+    """What making and filling the file system takes of a thin pool at most: the tree, and what is the file system's own."""
+    return min(volume_bytes, tree_blocks * BLOCK_BYTES + _own_bytes(volume_bytes, inodes))
+
+
+def _own_bytes(volume_bytes: int, inodes: int) -> int:
+    tables_bytes = inodes_with_room(inodes) * _INODE_BYTES + _RESERVED_BYTES + journal_bytes_for(volume_bytes)
+    groups = (volume_bytes + tables_bytes) // _GROUP_BYTES + 1
+    return tables_bytes + groups * _GROUP_OVERHEAD_BYTES
 
 
 def make_ext4(runner: Runner, device: str, *, inodes: int, label: str = "", uuid: str = "") -> None:

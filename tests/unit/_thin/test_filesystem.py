@@ -22,6 +22,7 @@ from module_utils._thin.filesystem import (
     make_ext4,
     populate,
     volume_bytes_for,
+    written_bytes_for,
 )
 from tests.unit.fakes.host import FakeHost
 from tests.unit.processes import runs
@@ -31,17 +32,17 @@ UUID = "8bd0d7a5-7f3e-4c2b-9d0e-9f3a4c6f1a11"
 
 
 def test_a_volume_leaves_a_quarter_and_at_least_64_mib() -> None:
-    assert volume_bytes_for(0, 1, 1) > 64 * MIB
-    assert volume_bytes_for(10 << 30, 1, 1) > 12.5 * (1 << 30)
+    assert volume_bytes_for(0, 1) > 64 * MIB
+    assert volume_bytes_for((10 << 30) // 4096, 1) > 12.5 * (1 << 30)
 
 
 def test_a_volume_is_a_multiple_of_what_is_asked_for() -> None:
-    assert volume_bytes_for(12345, 67, 8) % MIB == 0
-    assert volume_bytes_for(12345, 67, 8, round_to_bytes=3 << 20) % (3 << 20) == 0
+    assert volume_bytes_for(123, 67) % MIB == 0
+    assert volume_bytes_for(123, 67, round_to_bytes=3 << 20) % (3 << 20) == 0
 
 
 def test_more_content_never_needs_less() -> None:
-    sizes = [volume_bytes_for(content << 20, 1000, 10) for content in (1, 100, 800, 1000, 8000, 9000)]
+    sizes = [volume_bytes_for(content << 8, 1000) for content in (1, 100, 800, 1000, 8000, 9000)]
     assert sizes == sorted(sizes)
 
 
@@ -248,7 +249,8 @@ def test_real_damage_is_found_by_the_check(disk: Disk) -> None:
 def test_real_what_was_counted_fits_and_leaves_room(disk: Disk, files: int, size: int) -> None:
     directories = files // 20
     inodes = files + directories + 1
-    total = volume_bytes_for(files * size, inodes, directories + 1)
+    tree_blocks = files * -(-size // 4096) + 2 * (directories + 1)
+    total = volume_bytes_for(tree_blocks, inodes)
     make_ext4(Runner(), disk.attach(total), inodes=inodes)
 
     def work(root_fd: int) -> list[int]:
@@ -266,6 +268,7 @@ def test_real_what_was_counted_fits_and_leaves_room(disk: Disk, files: int, size
     assert free_bytes >= max(64 * MIB, files * size // 4)
     assert free_inodes >= 4000
     check(Runner(), disk.path)
+    assert disk.file.stat().st_blocks * 512 <= written_bytes_for(tree_blocks, inodes, total)
 
 
 @needs_loops
