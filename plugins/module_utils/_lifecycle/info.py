@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from .._thin.pool import status
+from .._thin.pool import is_low, status
 from .._thin.table import SECTOR_BYTES
 from .host import Host
+from .lost import foreign_thin_ids, lost_volumes
 from .outcome import Facts, Outcome
 from .progress import read as read_progress
 from .receipt import progress_path
@@ -76,6 +77,9 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
         facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
         facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
         facts["status"] = now.mode.value
+        facts["needs_check"] = now.needs_check
+        facts["held_metadata"] = now.held_metadata_root is not None
+        facts["is_low"] = is_low(now, pool.min_free_percent, pool.low_water_blocks)
     return facts
 
 
@@ -125,6 +129,16 @@ def _drift_of_pool(host: Host, pool: PoolRecord) -> Iterator[str]:
     # One ahead is a step that is being made or was cut off; a pool that has failed tells no numbers.
     if now.total_data_blocks and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
         yield f"the pool {pool.name} is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
+    if now.total_data_blocks and now.transaction_id == pool.transaction_id:
+        yield from _drift_of_thin_ids(host, pool)
+
+
+def _drift_of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[str]:
+    """Read from the metadata itself: no message to the pool."""
+    for volume in lost_volumes(host, pool):
+        yield f"the volume {volume.device_name} is lost: the pool {pool.name} has no thin id {volume.thin_id}"
+    for thin_id in foreign_thin_ids(host, pool):
+        yield f"the pool {pool.name} has thin id {thin_id}, which the store does not know; it is left alone"
 
 
 def _mapped(host: Host, ulid: str) -> bool:

@@ -90,7 +90,7 @@ class RetiredImage(Image):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One named activation of an image."""
+    """One named activation of an image. ``uid``, ``gid`` and ``mode`` of its node, each -1 for as it is."""
 
     ulid: str
     image_id: str
@@ -98,6 +98,9 @@ class Snapshot:
     device: str
     read_only: bool
     created_at: str = ""
+    uid: int = -1
+    gid: int = -1
+    mode: int = -1
 
 
 @dataclass(frozen=True)

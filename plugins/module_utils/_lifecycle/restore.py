@@ -15,6 +15,7 @@ from .._errors import FlydError, doing
 from .._thin.pool import require_sound
 from .growth import settle_growth
 from .host import Host
+from .node import NodeAccess
 from .outcome import Facts, Outcome
 from .pool import bring_up, is_active, refuse_unfinished
 from .records import PoolRecord, Snapshot, Volume, VolumeState
@@ -53,6 +54,7 @@ def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
         if volume is None or volume.state is not VolumeState.LIVE or _is_ready(host, volume):
             continue
         device = map_thin(host, pool, volume, read_only=snapshot.read_only)
+        NodeAccess(snapshot.uid, snapshot.gid, snapshot.mode).apply(device.path)
         done.append(device.path)
     return done
 

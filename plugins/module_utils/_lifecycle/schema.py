@@ -47,7 +47,12 @@ _VERSION_2: tuple[str, ...] = tuple(
     for column in ("members TEXT NOT NULL DEFAULT '[]'", "keep_archive INTEGER NOT NULL DEFAULT 1")
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+# Who may open a snapshot's node (-1: as it is), so that it comes back after a reboot as it was.
+_VERSION_3: tuple[str, ...] = tuple(
+    f"ALTER TABLE snapshots ADD COLUMN {column} INTEGER NOT NULL DEFAULT -1" for column in ("uid", "gid", "mode")
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 VERSION = len(MIGRATIONS)
 
 

@@ -109,6 +109,7 @@ class Activate(Arrow):
             )
         device = map_thin(host, pool, volume, read_only=snapshot.read_only)
         self._options.access.apply(device.path)
+        self._remember_access(host, snapshot)
         log.update(device=snapshot.device, name=snapshot.name, bytes=volume.sectors * SECTOR_BYTES)
         return image, _facts(image, snapshot, volume)
 
@@ -147,6 +148,19 @@ class Activate(Arrow):
             host.store.put(after)
             host.store.drop(operation)
         return after, snapshot
+
+    def _remember_access(self, host: Host, snapshot: Snapshot) -> None:
+        """So that the node is the same after a reboot. What was not asked for stays as it was."""
+        access = self._options.access
+        after = dataclasses.replace(
+            snapshot,
+            uid=snapshot.uid if access.uid < 0 else access.uid,
+            gid=snapshot.gid if access.gid < 0 else access.gid,
+            mode=snapshot.mode if access.mode < 0 else access.mode,
+        )
+        if after != snapshot:
+            with host.store.transaction():
+                host.store.put(after)
 
     def _sectors(self, pool: PoolRecord, base: Volume) -> int:
         wanted = -(-self._options.size_bytes // (pool.block_sectors * SECTOR_BYTES)) * pool.block_sectors

@@ -57,6 +57,13 @@ def require_sound(status: PoolStatus) -> None:
         )
 
 
+def is_low(status: PoolStatus, min_free_percent: float, low_water_blocks: int) -> bool:
+    """Whether there is so little room that somebody should know: of data or metadata less than must stay free, or the mark is passed."""
+    free_blocks = status.total_data_blocks - status.used_data_blocks
+    free_percent = min(status.free_data_percent, status.free_metadata_percent)
+    return free_percent < min_free_percent or free_blocks < low_water_blocks
+
+
 @contextlib.contextmanager
 def blaming_pool(dm: DeviceMapper, name: str) -> Iterator[None]:
     """Tell an error of the block as the pool's, when the pool is full or failed.

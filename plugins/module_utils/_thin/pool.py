@@ -28,7 +28,7 @@ from .backing import (
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
-from .health import blaming_pool, require_healthy, require_sound, status
+from .health import blaming_pool, is_low, require_healthy, require_sound, status
 from .holders import who_holds
 from .metadata import REPAIR, has_superblock
 from .repair import thin_check
@@ -43,6 +43,7 @@ __all__ = [
     "blaming_pool",
     "deactivate",
     "has_superblock",
+    "is_low",
     "metadata_is_blank",
     "require_healthy",
     "require_sound",

@@ -99,3 +99,16 @@ def test_a_pool_that_tells_no_number_or_is_in_a_step_does_not_drift(pooled: Mach
     [pool] = pooled.records(PoolRecord)
     pooled.fake.set_pool("pool", **{name: value or pool.transaction_id + 1 for name, value in facts.items()})
     assert drift(pooled) == []
+
+
+def test_thin_ids_of_one_side_only_are_drift_and_stay(activated: Machine) -> None:
+    volume = next(one for one in activated.records(Volume) if one.kind == "base")
+    activated.fake.dm.message("pool", f"delete {volume.thin_id}")
+    activated.fake.dm.message("pool", "create_thin 77")
+    before = activated.everything()
+    drift = activated.run(lambda host: inform(host, frozenset([Subject.DRIFT])), dry_run=True).facts["drift"]
+    assert [line for line in drift if "lost" in line or "77" in line] == [
+        f"the volume {volume.device_name} is lost: the pool pool has no thin id {volume.thin_id}",
+        "the pool pool has thin id 77, which the store does not know; it is left alone",
+    ]
+    assert activated.everything() == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from module_utils._errors import CorruptStore
+from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Snapshot
 from module_utils._lifecycle.restore import restore
@@ -38,6 +39,16 @@ def test_what_is_there_is_let_alone(activated: Machine) -> None:
     devices = activated.fake.devices()
     assert not restored(activated).changed
     assert activated.fake.devices() == devices
+
+
+def test_the_node_of_a_snapshot_has_its_owner_and_mode_again(activated: Machine) -> None:
+    activated.snapshot(access=NodeAccess(uid=1, mode=0o640))
+    activated.snapshot(access=NodeAccess(gid=2))
+    path = activated.fake.root / "dev/mapper" / activated.records(Snapshot)[0].device.rpartition("/")[2]
+    activated.fake.reboot()
+    restored(activated)
+    seen = path.stat()
+    assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o777) == (1, 2, 0o640)
 
 
 def test_on_a_host_without_pools_nothing_is_done(virgin: Machine) -> None:
