@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.machine import LAB, ROOT, Machine, Play, lab
 
-PREFIX = "e2e"
+PREFIX = os.environ.get("FLYD_E2E_VM", "e2e")
 REDIS_KEY = "images/redis_latest.tar"
 
 

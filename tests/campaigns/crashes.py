@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules killed at every labelled crash point, and at random system calls, on a machine with a real device mapper.
+
+    crashes.py [--points N] [--calls N] [--seed S] [--vm NAME]       N cases of each kind, chosen by the seed; 0 for none, -1 for all points
+
+A case brings the machine to the state before a step, runs the step with the fault (the process ends at the label; or strace ends it at
+the Nth fsync, rename, ioctl …, or lets that call fail with EIO or ENOSPC), and then runs the step again without any other help: it must
+succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold.
+
+Prints the seed, a line for each case, and a table at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
+
+from tests.campaigns.powercuts import Campaign
+from tests.campaigns.sample_images import KEY
+from tests.campaigns.target import Step
+from tests.e2e.machine import ROOT, lab
+
+CALLS = (
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "ioctl",
+    "mount",
+    "umount2",
+    "openat",
+    "fallocate",
+    "linkat",
+    "mkdir",
+)
+FAULTS = ("signal=KILL", "signal=KILL", "error=EIO", "error=ENOSPC")
+STEPS = (
+    "pool",
+    "fetch",
+    "unpack",
+    "snapshot",
+    "grow",
+    "repair",
+    "remove snapshot",
+    "remove base",
+    "remove archive",
+    "tear down",
+)
+_MOST_CALLS = {"openat": 400, "ioctl": 30, "fsync": 30, "fdatasync": 40, "unlink": 12}
+_TRACE = "/root/strace.out"
+_HIT = re.compile(r"\(INJECTED\)|killed by SIGKILL")
+_KINDS = {"kind": ("base", "snap"), "label": ("base", "snap", "delete")}
+# The step at which a label is reached, by what stands before its colon; a label that is not as the others of its kind, by its whole name.
+_STEP_OF = {
+    "pool": "pool",
+    "fetch": "fetch",
+    "base": "unpack",
+    "unpack": "unpack",
+    "snap": "snapshot",
+    "snapshot": "snapshot",
+    "grow": "grow",
+    "repair": "repair",
+    "remove": "remove snapshot",
+    "delete": "remove snapshot",
+    "remove:deleted": "remove archive",
+    "teardown": "tear down",
+}
+# A block of the metadata's own space map: the kernel and thin_check refuse it, thin_repair makes it anew, and no volume is lost.
+DAMAGE = """
+for device in $(dmsetup ls | awk '/^(snap|base)-/ { print $1 }') pool; do dmsetup remove $device; done; losetup --detach-all
+python3 - <<EOF
+import glob, struct
+[path] = glob.glob("/var/lib/flyd/pools/*/metadata")
+with open(path, "r+b") as file:
+    file.seek(64 + 128 + 16)
+    [block] = struct.unpack("<Q", file.read(8))
+    file.seek(block * 4096 + 100)
+    file.write(b"damaged!")
+EOF
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """At which step, and what: a crash point's label, or a system call's name, number and fate."""
+
+    step: str
+    label: str = ""
+    call: str = ""
+    number: int = 0
+    fate: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.label or f'{self.call} number {self.number}, {self.fate}'}"
+
+
+@dataclass
+class Case:
+    """What came of a fault; ``was_hit`` is false when the step came to its end before."""
+
+    fault: Fault
+    was_hit: bool = True
+    outcome: str = ""
+    settled: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+
+def labels() -> list[str]:
+    """Every crash point of the plugins, those in f-strings written out."""
+    found = []
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        for label in re.findall(r'crash_point\(f?"([^"]+)"\)', path.read_text()):
+            name = re.search(r"\{(\w+)\}", label)
+            found += [label] if name is None else [label.replace(name[0], word) for word in _KINDS[name[1]]]
+    return sorted(set(found))
+
+
+def step_of(label: str) -> str:
+    """The step that reaches the label."""
+    return _STEP_OF.get(label) or _STEP_OF[label.partition(":")[0]]
+
+
+class Crashes:
+    """The machine, and how it is brought to the state before each step."""
+
+    def __init__(self, vm: str, seed: int) -> None:
+        self._campaign = Campaign(vm, seed)
+        self._target = self._campaign.target
+
+    def prepare(self) -> None:
+        """A machine with the modules and the image within reach."""
+        self._campaign.prepare()
+
+    def steps(self) -> dict[str, Step]:
+        """Every step by name, in an order in which each finds what it needs."""
+        pool, fetch, unpack, snapshot = self._campaign.activation(0)
+        absent = {"key": KEY, "state": "absent"}
+        return {
+            "pool": pool,
+            "fetch": fetch,
+            "unpack": unpack,
+            "snapshot": snapshot,
+            "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "8M"}),
+            "repair": Step("flyd_pool", {"state": "repaired"}),
+            "remove snapshot": Step("flyd_snapshot", absent),
+            "remove base": Step("flyd_unpack", {**absent, "force": True}),
+            "remove archive": Step("flyd_fetch", absent),
+            "tear down": Step("flyd_pool", {"state": "absent", "force": True}),
+        }
+
+    def run(self, fault: Fault) -> Case:
+        """One case; what goes wrong in it is a violation, and the machine is pristine for the next one then."""
+        case = Case(fault)
+        try:
+            self._run(case)
+        except AssertionError as error:
+            case.violations.append(str(error)[:1500])
+        if case.violations:
+            lab("reset", self._target.name)
+            self._target.install()
+        return case
+
+    def _run(self, case: Case) -> None:
+        step = self.steps()[case.fault.step]
+        self._succeed(self._before(case.fault.step))
+        if case.fault.step == "repair":
+            self._target.ssh(DAMAGE)
+        self._strike(case, step)
+        results = self._succeed([step, step])
+        case.settled = results[0]["settled"]
+        if results[1]["changed"]:
+            case.violations.append(f"the run after the recovery changed something: {results[1].get('diff')}")
+        case.violations += self._target.violations()
+
+    def _strike(self, case: Case, step: Step) -> None:
+        fault = case.fault
+        if fault.label:
+            [result] = self._target.drive([replace(step, crash_at=fault.label)])
+            assert result["driven"] == -9, f"{fault.label} was not reached: {result}"
+            return
+        injected = f"-e trace={fault.call} -e inject={fault.call}:{fault.fate}:when={fault.number}"
+        results = self._target.drive([step], prefix=f"strace -f -qq --seccomp-bpf -o {_TRACE} {injected}")
+        case.was_hit = bool(_HIT.search(self._target.ssh(f"cat {_TRACE}")))
+        case.outcome = _outcome(results)
+        if "a fault in flyd.lite itself" in case.outcome:
+            case.violations.append(case.outcome)
+
+    def _before(self, name: str) -> list[Step]:
+        """From anything to the state before the step: everything is removed first."""
+        steps = self.steps()
+        virgin = [steps["tear down"], steps["remove archive"]]
+        first = ("pool", "fetch", "unpack", "snapshot")
+        wanted = first[: first.index(name)] if name in first else first
+        if name == "remove archive":
+            wanted = ("pool", "fetch")
+        return [*virgin, *(steps[step] for step in wanted)]
+
+    def _succeed(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        results = self._target.drive(steps)
+        last = results[-1] if results else {}
+        done = len(results) == len(steps) and last.get("driven") == 0
+        assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last}"
+        return results
+
+
+def _outcome(results: list[dict[str, Any]]) -> str:
+    if not results:
+        return "killed with its starter"
+    result = results[0]
+    if result["driven"] < 0:
+        return "killed"
+    return "succeeded" if result["driven"] == 0 else f"{result.get('error_kind')}: {result.get('msg', result)}"
+
+
+def random_calls(dice: random.Random) -> Iterator[Fault]:
+    """Faults at system calls without end."""
+    while True:
+        call, step = dice.choice(CALLS), dice.choice(STEPS)
+        number = 1 + int(_MOST_CALLS.get(call, 4) * dice.random() ** 2)
+        yield Fault(step, call=call, number=number, fate=dice.choice(FAULTS))
+
+
+def chosen(points: int, calls: int, seed: int) -> list[Fault]:
+    """What is to be run; a negative number of points means all of them."""
+    dice = random.Random(seed)
+    all_points = [Fault(step_of(label), label=label) for label in labels()]
+    of_points = all_points if points < 0 else dice.sample(all_points, min(points, len(all_points)))
+    endless = random_calls(dice)
+    return [*of_points, *(next(endless) for _ in range(calls))]
+
+
+def table(cases: Sequence[Case]) -> str:
+    """Cases by step, as a table of Markdown."""
+    lines = [
+        "| step | crash points | system calls | of these hit | something to settle | violations |",
+        "|---|---|---|---|---|---|",
+    ]
+    for step in [*dict.fromkeys(case.fault.step for case in cases), "all"]:
+        some = [case for case in cases if step in (case.fault.step, "all")]
+        kinds = Counter("points" if case.fault.label else "calls" for case in some)
+        hit = sum(case.was_hit for case in some if case.fault.call)
+        settled, bad = (
+            sum(bool(facts) for facts in kind) for kind in zip(*((c.settled, c.violations) for c in some), strict=True)
+        )
+        lines.append(f"| {step} | {kinds['points']} | {kinds['calls']} | {hit} | {settled} | {bad} |")
+    return "\n".join(lines)
+
+
+def run(faults: Sequence[Fault], vm: str, seed: int) -> list[Case]:
+    """All of ``faults`` on that machine; prints a line for each."""
+    crashes = Crashes(vm, seed)
+    cases: list[Case] = []
+    try:
+        crashes.prepare()
+        for number, fault in enumerate(faults, 1):
+            begun = time.monotonic()
+            cases.append(case := crashes.run(fault))
+            verdict = "; ".join(case.violations) or ("ok" if case.was_hit else "ok, not reached")
+            seconds = time.monotonic() - begun
+            print(
+                f"{number}/{len(faults)} {fault}: {case.outcome} settled {case.settled}: {verdict} ({seconds:.0f} s)",
+                flush=True,
+            )
+    finally:
+        lab("down", vm)
+    return cases
+
+
+def main() -> int:
+    """Run the campaign; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--points", type=int, default=-1)
+    parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--vm", default="crashes1")
+    parser.add_argument("--only", default="", help="a pattern for the faults that are run")
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    faults = [one for one in chosen(given.points, given.calls, given.seed) if re.search(given.only, str(one))]
+    cases = run(faults, given.vm, given.seed)
+    print(table(cases))
+    return 1 if any(case.violations for case in cases) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
