@@ -75,9 +75,16 @@ class Target:
 
     def violations(self, *arguments: str) -> list[str]:
         """What the checker of the invariants finds; see tools/invariants.py for its arguments."""
-        text = self.ssh(f"python3 {HOME}/tools/invariants.py {STATE_DIR} {' '.join(arguments)}", check=False)
-        report: dict[str, list[str]] = json.loads(text.strip().splitlines()[-1])
+        report: dict[str, list[str]] = self.invariants(*arguments)
         return report["violations"]
+
+    def invariants(self, *arguments: str) -> dict[str, Any]:
+        """The whole report of the checker."""
+        command = f"python3 {HOME}/tools/invariants.py {STATE_DIR} {' '.join(arguments)} 2>&1"
+        last = self.ssh(command, check=False).strip().rpartition("\n")
+        assert last[2].startswith("{"), f"the checker failed: {''.join(last)}"
+        report: dict[str, Any] = json.loads(last[2])
+        return report
 
 
 def _payload() -> bytes:
@@ -98,6 +105,7 @@ def _payload() -> bytes:
 def _files() -> Iterator[tuple[Path, str]]:
     for tool in sorted((ROOT / "tests/tools").glob("*.py")):
         yield tool, f"tools/{tool.name}"
+    yield ROOT / "tests/campaigns/quick_init.sh", "campaigns/quick_init.sh"
     for part in ("modules", "module_utils"):
         for path in sorted((ROOT / "plugins" / part).rglob("*.py")):
             yield path, f"site/{_COLLECTION}/{path.relative_to(ROOT / 'plugins')}"
@@ -114,9 +122,14 @@ def _wheel_files() -> Iterator[tuple[str, bytes]]:
     for wheel in sorted(directory.glob("*.whl")):
         if not wheel.name.startswith("pip-"):
             with zipfile.ZipFile(wheel) as archive:
-                for name in archive.namelist():
-                    if not name.endswith("/"):
-                        yield name, archive.read(name)
+                for name in filter(_is_needed, archive.namelist()):
+                    yield name, archive.read(name)
+
+
+def _is_needed(name: str) -> bool:
+    """Whether S3 needs this file: botocore describes four hundred services more, which take long to copy."""
+    services = name.startswith("botocore/data/") and name.count("/") > 2
+    return not name.endswith("/") and (not services or name.startswith("botocore/data/s3/"))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -59,7 +59,8 @@ def cut(cache: Cache, options: argparse.Namespace) -> None:
 
 
 def boot(cache: Cache, options: argparse.Namespace) -> None:
-    _timed(Vm(cache, options.name).boot, f"{options.name}: booted")
+    init = options.init
+    _timed(lambda: Vm(cache, options.name).boot(init=init), f"{options.name}: booted")
 
 
 def down(cache: Cache, options: argparse.Namespace) -> None:
@@ -165,7 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     cutting = verb("cut", cut, "cut a machine's power and boot it from the same disk")
     cutting.add_argument("name")
     cutting.add_argument("--no-boot", action="store_true", help="leave it off")
-    verb("boot", boot, "boot a machine that is off from its own disk").add_argument("name")
+    booting = verb("boot", boot, "boot a machine that is off from its own disk")
+    booting.add_argument("name")
+    for starting in (cutting, booting):
+        starting.add_argument("--init", default="", metavar="PATH", help="the guest's first process, instead of systemd")
     ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
     ending.add_argument("names", nargs="*")
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")

@@ -88,9 +88,13 @@ class Machine:
     def monitor(self) -> Path:
         return self.directory / "qmp.sock"
 
-    def argv(self, *, snapshot: str | None) -> list[str]:
-        """The command line; with ``snapshot`` the machine goes on from that saved state."""
+    def argv(self, *, snapshot: str | None, init: str = "") -> list[str]:
+        """The command line; with ``snapshot`` the machine goes on from that saved state.
+
+        ``init`` names a program of the guest that is to be its first process instead of systemd.
+        """
         append = f"root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.hostname={self.name}"
+        append += f" init={init} net.ifnames=0" if init else ""
         disk = f"if=none,id=disk,format=qcow2,cache=writeback,discard=unmap,file={_quoted(self.disk)}"
         network = f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
         return [
@@ -118,9 +122,9 @@ class Machine:
             *(["-loadvm", snapshot] if snapshot else []),
         ]  # fmt: skip
 
-    def start(self, *, snapshot: str | None = None) -> None:
+    def start(self, *, snapshot: str | None = None, init: str = "") -> None:
         """Start QEMU in the background; returns when it runs, long before the guest is up."""
-        run(self.argv(snapshot=snapshot), timeout_seconds=_START_TIMEOUT_SECONDS)
+        run(self.argv(snapshot=snapshot, init=init), timeout_seconds=_START_TIMEOUT_SECONDS)
 
     def save(self, snapshot: str) -> None:
         """Save memory, devices and disk under that name inside the disk's file."""

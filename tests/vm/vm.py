@@ -120,15 +120,15 @@ class Vm:
             if not self._stop():
                 raise LabError(f"VM {self.name} is not running")
 
-    def boot(self) -> None:
-        """Boot the machine from its own disk, as after a power cut."""
+    def boot(self, *, init: str = "") -> None:
+        """Boot the machine from its own disk, as after a power cut; ``init`` is its first process instead of systemd."""
         with self.cache.lock(f"vm-{self.name}"):
             if self.is_running():
                 raise LabError(f"VM {self.name} is running")
             machine = self.machine
             if not machine.disk.exists():
                 raise LabError(f"VM {self.name} has no disk to boot from: bring it up first (lab.py up)")
-            machine.start()
+            machine.start(init=init)
             self._await("true", COLD_BOOT_TIMEOUT_SECONDS)
 
     def remove(self) -> None:

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check on a machine, as root, that nothing is left of a fault once a run has succeeded after it.
+
+    invariants.py STATE_DIR [--bases FILE] [--tree KEY=DIGEST ...] [--trees]
+
+Prints one JSON object: ``violations``, a list of sentences (empty when all is well), ``trees``, the digest of each base's tree by object
+key (``--trees``), and ``held``, the names of the invariants that were looked at. Exit code 1 when there is a violation.
+
+    thin_ids     the thin ids in the pool's metadata are those in the store, and the transaction ids are equal
+    expected     devices, loops, mounts and files are the expected list
+    locks        no lock and no intent is held by a process that is gone
+    sound        the database, the pool's metadata and the file systems of bases and snapshots check clean
+    trees        a base's tree has the digest that ``--tree`` gives
+    sealed       the bytes of a base are those that an earlier run with the same ``--bases`` FILE found
+
+The pool is suspended for as long as its metadata is copied; a base is mapped read-only for as long as it is read. Nothing else is changed.
+It knows the store and the kernel, and shares no code with what it checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tree import rows_of_directory
+
+PREFIX = "FLYD-"
+_FILES = {"flyd.db", "log/flyd.jsonl"}
+_CHECKED = "flyd-invariants"
+
+
+def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A program's end, with its output."""
+    return subprocess.run(argv, capture_output=True, text=True, check=check, stdin=subprocess.DEVNULL)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A device of device-mapper."""
+
+    name: str
+    uuid: str
+
+
+class Host:
+    """What the store says and what the kernel has."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self._store = sqlite3.connect(f"file:{state_dir}/flyd.db?mode=ro", uri=True)
+        self._store.row_factory = sqlite3.Row
+
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of the store."""
+        return [dict(row) for row in self._store.execute(sql, values)]
+
+    def devices(self) -> list[Mapped]:
+        """The devices that bear our mark."""
+        found = []
+        for path in Path("/sys/block").glob("dm-*/dm"):
+            uuid = (path / "uuid").read_text().strip()
+            if uuid.startswith(PREFIX):
+                found.append(Mapped((path / "name").read_text().strip(), uuid))
+        return found
+
+    def active_pools(self) -> list[dict[str, Any]]:
+        """The rows of the pools that are mapped."""
+        mapped = {device.uuid for device in self.devices()}
+        return [pool for pool in self.rows("SELECT * FROM pools") if pool_uuid(pool) in mapped]
+
+
+def pool_uuid(pool: dict[str, Any]) -> str:
+    """The UUID of a pool's device."""
+    return f"{PREFIX}{pool['id']}-pool"
+
+
+def volume_uuid(volume: dict[str, Any]) -> str:
+    """The UUID of a volume's device."""
+    return f"{PREFIX}{volume['pool_id']}-{volume['ulid']}"
+
+
+def thin_ids(host: Host) -> Iterator[str]:
+    """Store and metadata of each pool agree; the metadata passes thin_check."""
+    for pool in host.active_pools():
+        with copied_metadata(pool) as copy:
+            checked = run("thin_check", copy, check=False)
+            if checked.returncode:
+                yield f"thin_check of the pool {pool['name']}: {checked.stderr or checked.stdout}"
+            text = run("thin_dump", copy).stdout
+        found = {int(number) for number in re.findall(r'<device dev_id="(\d+)"', text)}
+        known = {row["thin_id"] for row in host.rows("SELECT thin_id FROM volumes WHERE pool_id=?", pool["id"])}
+        if found != known:
+            yield f"the pool {pool['name']} has the thin ids {sorted(found)}, the store {sorted(known)}"
+        transaction = re.search(r'<superblock [^>]*transaction="(\d+)"', text)
+        if transaction is None or int(transaction[1]) != pool["transaction_id"]:
+            number = transaction and transaction[1]
+            yield f"the pool {pool['name']} is at transaction {number}, the store at {pool['transaction_id']}"
+
+
+@contextlib.contextmanager
+def copied_metadata(pool: dict[str, Any]) -> Iterator[str]:
+    """A copy of the metadata as the kernel has committed it."""
+    run("dmsetup", "suspend", pool["name"])
+    try:
+        content = Path(pool["metadata"]).read_bytes()
+    finally:
+        run("dmsetup", "resume", pool["name"])
+    # The thin tools read with O_DIRECT, which a /tmp in memory cannot do.
+    with tempfile.NamedTemporaryFile(prefix="flyd-metadata-", dir="/var/tmp") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def expected(host: Host) -> Iterator[str]:
+    """Devices, loops, mounts and files are those that the store explains."""
+    yield from differing("devices", {device.uuid for device in host.devices()}, expected_devices(host))
+    loops = {path for path in backing_files() if path.startswith(f"{host.state_dir}/")}
+    pools = [pool for pool in host.active_pools() if pool["is_loop"]]
+    wanted = {pool[part] for pool in pools for part in ("data", "metadata")}
+    yield from differing("loop devices", loops, {path for path in wanted if path.startswith(f"{host.state_dir}/")})
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    yield from differing("mounts", {path for path in mounts if path.startswith(str(host.state_dir))}, set())
+    yield from differing("files", files_below(host.state_dir), expected_files(host))
+
+
+def expected_devices(host: Host) -> set[str]:
+    """The active pools, and the volumes of their snapshots."""
+    volumes = host.rows("SELECT * FROM volumes WHERE ulid IN (SELECT ulid FROM snapshots)")
+    pools = host.active_pools()
+    active = {pool["id"] for pool in pools}
+    return {pool_uuid(pool) for pool in pools} | {volume_uuid(one) for one in volumes if one["pool_id"] in active}
+
+
+def backing_files() -> set[str]:
+    """What the loop devices stand on."""
+    found = Path("/sys/block").glob("loop*/loop/backing_file")
+    return {path.read_text().strip() for path in found}
+
+
+def files_below(directory: Path) -> set[str]:
+    """Every regular file, by its path from ``directory``."""
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def expected_files(host: Host) -> set[str]:
+    """The store, the log, the archives and families that a row names, the pools, and parts that an open download owns."""
+    rows = host.rows("SELECT sha256, base_ulid FROM images UNION SELECT sha256, base_ulid FROM retired_images")
+    there = files_below(host.state_dir)
+    names = {row["sha256"] for row in rows}
+    wanted = {name for name in _FILES if name in there}
+    # An archive may be gone once its base is sealed, and a family lies in several files: what is there must be named.
+    wanted |= {path for path in there if path.startswith("archives/") and explains(host, names, path)}
+    for pool in host.rows("SELECT * FROM pools WHERE is_loop=1"):
+        wanted |= {os.path.relpath(pool[part], host.state_dir) for part in ("data", "metadata") if pool[part]}
+    downloads = {row["ulid"] for row in host.rows("SELECT ulid FROM operations WHERE kind='fetch'")}
+    wanted |= {path for path in there if path.startswith("spool/") and Path(path).name.split(".")[0] in downloads}
+    return {path for path in wanted if not path.startswith("..")}
+
+
+def explains(host: Host, names: set[str], path: str) -> bool:
+    """Whether a row names the archive at ``path``: itself, or the family's list that lies beside it."""
+    name = Path(path).name
+    if name.split(".")[0] in names:
+        return True
+    lists = [host.state_dir / "archives" / f"{one}.family" for one in names]
+    return any(name in file.read_text() for file in lists if file.exists())
+
+
+def differing(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
+    """A sentence for what is there and should not be, and one for what is missing."""
+    if found - wanted:
+        yield f"{what} that nothing explains: {', '.join(sorted(found - wanted))}"
+    if wanted - found:
+        yield f"{what} that are missing: {', '.join(sorted(wanted - found))}"
+
+
+def locks(host: Host) -> Iterator[str]:
+    """Whoever holds a lock or an intent is alive; an interrupted download may wait for its next run."""
+    for table, what in (("_busy", "name"), ("operations", "kind || ' of ' || subject")):
+        for row in host.rows(f"SELECT {what} AS what, boot_id, pid, started FROM {table}"):  # noqa: S608
+            if not is_alive(row["boot_id"], row["pid"], row["started"]) and not row["what"].startswith("fetch of"):
+                yield f"{table} has {row['what']}, whose process {row['pid']} is gone"
+
+
+def is_alive(boot_id: str, pid: int, started: int) -> bool:
+    """Whether that process of that boot runs."""
+    if boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
+        return False
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[19]) == started
+    return False
+
+
+def sound(host: Host) -> Iterator[str]:
+    """SQLite and e2fsck have nothing to say."""
+    said = [row["integrity_check"] for row in host.rows("PRAGMA integrity_check")]
+    if said != ["ok"]:
+        yield f"the database: {'; '.join(said)}"
+    for volume in live_volumes(host):
+        with mapped(host, volume) as device:
+            checked = run("e2fsck", "-f", "-n", device, check=False)
+            if checked.returncode:
+                yield f"e2fsck of {volume['kind']}-{volume['ulid']}: {checked.stdout}{checked.stderr}"
+
+
+def live_volumes(host: Host) -> list[dict[str, Any]]:
+    """The volumes that the store says are good, in pools that are active."""
+    active = {pool["id"] for pool in host.active_pools()}
+    return [one for one in host.rows("SELECT * FROM volumes WHERE state='live'") if one["pool_id"] in active]
+
+
+@contextlib.contextmanager
+def mapped(host: Host, volume: dict[str, Any]) -> Iterator[str]:
+    """The volume's device: the one that is there, else a read-only one for now."""
+    there = {device.uuid: device.name for device in host.devices()}
+    if volume_uuid(volume) in there:
+        yield f"/dev/mapper/{there[volume_uuid(volume)]}"
+        return
+    pool = next(one for one in host.active_pools() if one["id"] == volume["pool_id"])
+    table = f"0 {volume['sectors']} thin /dev/mapper/{pool['name']} {volume['thin_id']}"
+    run("dmsetup", "create", _CHECKED, "--readonly", "--table", table)
+    try:
+        yield f"/dev/mapper/{_CHECKED}"
+    finally:
+        run("udevadm", "settle", check=False)
+        run("dmsetup", "remove", "--retry", _CHECKED)
+
+
+def bases(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Object key and volume of each sealed base; of an earlier generation, the key with the generation's id behind it."""
+    sql = "SELECT object_key, id, base_ulid, {0} AS old FROM {1}"
+    images = [*host.rows(sql.format(0, "images")), *host.rows(sql.format(1, "retired_images"))]
+    for image in images:
+        for volume in live_volumes(host):
+            if volume["ulid"] == image["base_ulid"]:
+                yield image["object_key"] + (f"@{image['id']}" if image["old"] else ""), volume
+
+
+def tree_digests(host: Host) -> dict[str, str]:
+    """The digest of each base's tree, by object key."""
+    digests = {}
+    for key, volume in bases(host):
+        with mapped(host, volume) as device, tempfile.TemporaryDirectory() as directory:
+            run("mount", "-o", "ro,noload,nodev,nosuid,noexec", device, directory)
+            try:
+                rows = rows_of_directory(Path(directory), exact=True)
+            finally:
+                run("umount", directory)
+        digests[key] = hashlib.sha256("\n".join("\t".join(row) for row in rows.values()).encode()).hexdigest()
+    return digests
+
+
+def sealed(host: Host, remembered: Path) -> Iterator[str]:
+    """The bytes of each base are what they were; new ones are remembered."""
+    before: dict[str, str] = json.loads(remembered.read_text()) if remembered.exists() else {}
+    for _key, volume in bases(host):
+        with mapped(host, volume) as device, open(device, "rb") as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if before.setdefault(volume["ulid"], digest.hexdigest()) != digest.hexdigest():
+            yield f"the sealed base {volume['ulid']} has changed"
+    remembered.write_text(json.dumps(before))
+
+
+def report(given: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was asked for."""
+    host = Host(Path(os.path.normpath(given.state_dir)))
+    violations: list[str] = []
+    for check in (thin_ids, expected, locks, sound):
+        violations += [f"{check.__name__}: {line}" for line in check(host)]
+    trees = tree_digests(host) if given.trees or given.tree else {}
+    for key, wanted in (pair.rsplit("=", 1) for pair in given.tree):
+        if trees.get(key) not in (wanted, None):
+            violations.append(f"trees: the tree of {key} is {trees[key]}, not {wanted}")
+    if given.bases:
+        violations += [f"sealed: {line}" for line in sealed(host, given.bases)]
+    return {"violations": violations, "trees": trees}
+
+
+def main() -> int:
+    """Print the report; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("state_dir")
+    parser.add_argument("--bases", type=Path, metavar="FILE", help="remembers the digests of sealed bases")
+    parser.add_argument("--tree", action="append", default=[], metavar="KEY=DIGEST", help="what a base's tree must be")
+    parser.add_argument("--trees", action="store_true", help="report the digests of the trees")
+    found = report(parser.parse_args())
+    print(json.dumps(found))
+    return 1 if found["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
