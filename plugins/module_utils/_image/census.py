@@ -9,6 +9,7 @@ The count is only a first look: whatever seems odd ends it, and is left to the r
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from .extent import Extent
@@ -20,7 +21,7 @@ _WINDOW_BYTES = 1 << 16
 
 
 @dataclass
-class _Walk:
+class Walk:
     """How far a tar has been walked from header to header."""
 
     tar: Extent
@@ -34,18 +35,25 @@ class Census:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._count = 0
-        self._walks: list[_Walk] = []
+        self._lock = threading.Lock()
+        self._walks: list[Walk] = []
 
-    def next_tar(self) -> None:
-        """What comes now is another tar."""
-        self._walks.append(_Walk(Extent(-1, 0, 0)))
+    def next_tar(self) -> Walk:
+        """What comes now is another tar; give ``look`` what is returned when several come side by side."""
+        walk = Walk(Extent(-1, 0, 0))
+        self._walks.append(walk)
+        return walk
 
-    def look(self, tar: Extent) -> None:
+    def look(self, tar: Extent, walk: Walk | None = None) -> None:
         """Count what has not been counted of ``tar``, which may still grow; refuse it when there are too many members.
 
         Tars that are too short to hold too many between them are not walked: most images are.
         """
-        self._walks[-1].tar = tar
+        with self._lock:
+            (walk or self._walks[-1]).tar = tar
+            self._count_all()
+
+    def _count_all(self) -> None:
         if sum(walk.tar.size for walk in self._walks) // BLOCK <= self._limits.entries:
             return
         for walk in self._walks:
@@ -54,7 +62,7 @@ class Census:
                 if self._count > self._limits.entries:
                     self._limits.exceeded("entries", self._count)
 
-    def _count_in(self, walk: _Walk, window: bytes) -> None:
+    def _count_in(self, walk: Walk, window: bytes) -> None:
         """Count the headers in ``window``, which begins with one, and go on behind it."""
         at = 0
         while at + BLOCK <= len(window):

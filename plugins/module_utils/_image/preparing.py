@@ -28,6 +28,9 @@ from .spool import Spool
 from .tar_header import BLOCK
 from .verify import Check
 
+# What is decompressed in this process. A program is started from a process without threads only.
+_BY_LIBRARY = (Compression.GZIP, Compression.XZ, Compression.BZIP2)
+
 
 @dataclass(frozen=True)
 class LayerTar:
@@ -104,17 +107,35 @@ class Preparation:
         """The layers' tars; compressed ones are decompressed, and verified with it."""
         if len(image.layers) > self.options.limits.layers:
             self.options.limits.exceeded("layers", len(image.layers))
+        self._decompress_all(image.layers)
         tars = [LayerTar(layer.name, self._tar(layer), layer.diff_id is not None) for layer in image.layers]
         return Prepared(image.layout, image.config, tuple(tars), tuple(self._checks))
 
+    def _decompress_all(self, layers: Sequence[StoredLayer]) -> None:
+        """Decompress side by side what libraries decompress, if there are several: they let go of the interpreter's lock."""
+        packed = {_key(layer): layer for layer in layers if _compression(layer) in _BY_LIBRARY}
+        if len(packed) < 2:
+            return
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            running = {key: pool.submit(self._new_tar, layer) for key, layer in packed.items()}
+            try:
+                ended = wait(running.values(), return_when=FIRST_EXCEPTION).done
+                self._done.update((key, future.result()) for key, future in running.items() if future in ended)
+            except BaseException:
+                self.spool.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def _tar(self, layer: StoredLayer) -> Extent:
-        key = (layer.extent, str(layer.diff_id))
+        key = _key(layer)
         if key not in self._done:  # a layer may be listed twice
             self._done[key] = self._new_tar(layer)
         return self._done[key]
 
     def _new_tar(self, layer: StoredLayer) -> Extent:
-        compression = sniff(layer.extent.read(0, BLOCK))
+        compression = _compression(layer)
         if compression is not Compression.NONE:
             return self.spool.decompress(
                 layer.extent, compression, layer.name, self._census, stored=layer.blob, content=layer.diff_id
@@ -125,3 +146,11 @@ class Preparation:
         digests = {digest for digest in (layer.diff_id, layer.blob) if digest is not None}
         self._checks += [Check(layer.name, layer.extent, digest) for digest in digests]
         return layer.extent
+
+
+def _key(layer: StoredLayer) -> tuple[Extent, str]:
+    return layer.extent, str(layer.diff_id)
+
+
+def _compression(layer: StoredLayer) -> Compression:
+    return sniff(layer.extent.read(0, BLOCK))

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from .census import Census
 from .digests import check_digest
 from .extent import Extent
 from .limits import Deadline, Limits
+from .refusal import refused
+from .sink import Sink
 from .sniffing import Compression
 from .streams import Stream, ZstdProgram
 
@@ -39,6 +42,8 @@ class Spool:
     zstd: ZstdProgram | None = None
     _fds: list[int] = field(default_factory=list)
     _written_bytes: int = 0
+    _stopped: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # layers are decompressed side by side
 
     def decompress(
         self,
@@ -59,22 +64,27 @@ class Spool:
         hasher = hashlib.new(content.algorithm) if content else None
         with file_errors("writing decompressed layers to the spool"), self._stream(compression, packed, what) as stream:
             fd = self._new_file()
-            written = 0
-            census.next_tar()
-            while True:
-                chunk = stream.read(_CHUNK_BYTES)
-                if not chunk:
-                    break
-                written += len(chunk)
-                self._count(len(chunk), written, packed.read_bytes, what)
-                if hasher:
-                    hasher.update(chunk)
-                _write(fd, chunk)
-                census.look(Extent(fd, 0, written))
+            walk = census.next_tar()
+            sink = Sink(fd, hasher, lambda size_bytes: census.look(Extent(fd, 0, size_bytes), walk))
+            try:
+                written = self._pump(stream, sink, packed, what)
+                sink.finish()
+            finally:
+                sink.close()
         packed.check(what)
         if hasher and content:
             check_digest(content, hasher.hexdigest(), f"{what}, decompressed,")
         return Extent(fd, 0, written)
+
+    def _pump(self, stream: Stream, sink: Sink, packed: _HashedInput, what: str) -> int:
+        written = 0
+        while True:
+            chunk = stream.read(_CHUNK_BYTES)
+            if not chunk:
+                return written
+            written += len(chunk)
+            self._count(len(chunk), written, packed.read_bytes, what)
+            sink.put(chunk)
 
     @contextlib.contextmanager
     def _stream(self, compression: Compression, packed: _HashedInput, what: str) -> Iterator[Stream]:
@@ -89,11 +99,19 @@ class Spool:
 
     def _count(self, new: int, written: int, packed: int, what: str) -> None:
         self.deadline.check()
-        self._written_bytes += new
-        if self._written_bytes > self.limits.decompressed_bytes:
-            self.limits.exceeded("decompressed_bytes", self._written_bytes, what)
+        if self._stopped:
+            raise refused("it was not read to its end, because another layer was refused", what)
+        with self._lock:
+            self._written_bytes += new
+            total = self._written_bytes
+        if total > self.limits.decompressed_bytes:
+            self.limits.exceeded("decompressed_bytes", total, what)
         if written > _RATIO_FREE_BYTES and written > packed * self.limits.ratio:
             self.limits.exceeded("ratio", written // max(packed, 1), what)
+
+    def stop(self) -> None:
+        """Let what is being decompressed in other threads end with an error."""
+        self._stopped = True
 
     def _new_file(self) -> int:
         try:
@@ -136,9 +154,3 @@ class _HashedInput:
             pass
         if self._hasher and self._expected:
             check_digest(self._expected, self._hasher.hexdigest(), what)
-
-
-def _write(fd: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
