@@ -266,9 +266,9 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import H
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
-from ansible_collections.flyd.lite.plugins.module_utils._source.checksum import ChecksumPolicy
-from ansible_collections.flyd.lite.plugins.module_utils._source.download import DownloadOptions
-from ansible_collections.flyd.lite.plugins.module_utils._source.s3 import S3Options
+from ansible_collections.flyd.lite.plugins.module_utils._source.options import S3Options
+from ansible_collections.flyd.lite.plugins.module_utils._source.patience import DownloadOptions
+from ansible_collections.flyd.lite.plugins.module_utils._source.trust import ChecksumPolicy
 
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
-from .._source.fetch import Arrived
 from .host import Host
 from .outcome import Facts
 from .records import Image
+
+if TYPE_CHECKING:
+    from .._source.fetch import Arrived
 
 
 def fetched_facts(host: Host, image: Image) -> Facts:

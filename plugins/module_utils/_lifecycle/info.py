@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from .._thin.device import SECTOR_BYTES
 from .._thin.pool import is_low, status
-from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .lost import foreign_thin_ids, lost_volumes
 from .outcome import Facts, Outcome

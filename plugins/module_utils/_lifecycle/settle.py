@@ -13,9 +13,7 @@ from .._errors import Busy, doing
 from .._host.process import Identity, own_identity
 from .host import Host
 from .lock import dead_locks
-from .lost import settle_lost
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
-from .volumes import destroy_volume
 
 # Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
 _TAKEN_UP_AGAIN = (
@@ -54,6 +52,8 @@ def settle(host: Host) -> None:
             except Busy as error:
                 # Its device is still in use. The intent stays, and what is asked for now does not depend on it.
                 host.settled.append(f"left the {operation.kind.value} of {operation.subject} for later: {error.msg}")
+    from .lost import settle_lost  # late, as below: most runs have nothing to do and settle nothing
+
     for pool in host.store.all(PoolRecord, "formatted"):
         if host.dm.find(pool.uuid) is not None:
             settle_lost(host, pool)
@@ -93,6 +93,8 @@ def _settle_one(host: Host, operation: Operation) -> None:
         host.settled.append(f"would {do} {what}")
         return
     if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
+        from .volumes import destroy_volume
+
         destroy_volume(host, pool, volume)
     with host.store.transaction():
         host.store.drop(operation)

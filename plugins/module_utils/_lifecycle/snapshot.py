@@ -4,30 +4,25 @@
 """unpacked → activated: a writable snapshot of the base is mapped for use.
 
 Invariant: a name of an image has one snapshot; running again maps it again when it is not mapped (after a reboot) and never makes a
-second one. The base is not mapped while it is snapshotted, so no origin needs to be suspended. A snapshot that a guest may have
-written is never mounted on this host.
+second one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from dataclasses import dataclass
 
-from .._errors import BadInput, CorruptStore, doing
-from .._host.crash import crash_point
+from .._errors import BadInput, CorruptStore
 from .._names import ObjectKey, ShortName
-from .._thin.filesystem import grow
-from .._thin.table import SECTOR_BYTES
+from .._thin.device import SECTOR_BYTES
 from .advance import Arrow
 from .host import Host
 from .node import NodeAccess
 from .outcome import Facts
-from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
+from .records import Image, Snapshot, State, Volume
 from .store import utc_now
 from .views import activated, image_view
-from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, undo_after, unmap
 
 DEFAULT_NAME = "default"
 
@@ -92,10 +87,14 @@ class Activate(Arrow):
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Make the snapshot if its name has none, map it, and set its node's owner and mode."""
+        # Late: a run with nothing to do needs nothing of how volumes are made.
+        from .snapshot_making import make_snapshot
+        from .volumes import active_pool, map_thin
+
         pool = active_pool(host, host.settings.pool.value)
         snapshot = self._recorded(host, image)
         if snapshot is None:
-            image, snapshot = self._create(host, pool, image)
+            image, snapshot = make_snapshot(host, pool, image, self._options)
         elif image.state is not State.ACTIVATED:  # its base was lost and made again; the snapshot has outlived it
             image = dataclasses.replace(image, state=State.ACTIVATED, updated_at=utc_now())
             with host.store.transaction():
@@ -113,42 +112,6 @@ class Activate(Arrow):
         log.update(device=snapshot.device, name=snapshot.name, bytes=volume.sectors * SECTOR_BYTES)
         return image, _facts(image, snapshot, volume)
 
-    def _create(self, host: Host, pool: PoolRecord, image: Image) -> tuple[Image, Snapshot]:
-        base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
-        if base is None or base.pool_id != pool.id:
-            raise CorruptStore(
-                f"the base volume of {self._options.key} is not in the pool {pool.name}",
-                hint="run flyd_unpack again, or name the pool that holds it",
-            )
-        sectors = self._sectors(pool, base)
-        operation = host.begin(OperationKind.SNAPSHOT, str(self._options.key), volume_ulid=new_volume_ulid())
-        try:
-            with _at_rest(host, base):
-                volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
-            if sectors > base.sectors:
-                _grow(host, pool, volume)
-            map_thin(host, pool, volume, read_only=self._options.read_only)
-            crash_point("snapshot:mapped")
-        except BaseException as error:
-            undo_after(host, pool, operation, error)
-            raise
-        snapshot = Snapshot(
-            volume.ulid, image.id, self._options.name.value, volume.device_path, self._options.read_only, utc_now()
-        )
-        is_default = snapshot.name == DEFAULT_NAME
-        after = dataclasses.replace(
-            image,
-            state=State.ACTIVATED,
-            snap_device=snapshot.device if is_default else image.snap_device,
-            updated_at=utc_now(),
-        )
-        with host.store.transaction():
-            host.store.put(dataclasses.replace(volume, state=VolumeState.LIVE))
-            host.store.put(snapshot)
-            host.store.put(after)
-            host.store.drop(operation)
-        return after, snapshot
-
     def _remember_access(self, host: Host, snapshot: Snapshot) -> None:
         """So that the node is the same after a reboot. What was not asked for stays as it was."""
         access = self._options.access
@@ -162,15 +125,6 @@ class Activate(Arrow):
             with host.store.transaction():
                 host.store.put(after)
 
-    def _sectors(self, pool: PoolRecord, base: Volume) -> int:
-        wanted = -(-self._options.size_bytes // (pool.block_sectors * SECTOR_BYTES)) * pool.block_sectors
-        if self._options.size_bytes and wanted < base.sectors:
-            raise BadInput(
-                f"size {self._options.size_bytes} is smaller than the base, which has {base.sectors * SECTOR_BYTES} bytes",
-                hint="a snapshot can be as large as its base or larger; leave size out for the same size",
-            )
-        return wanted or base.sectors
-
     def _recorded(self, host: Host, image: Image) -> Snapshot | None:
         return host.store.find(Snapshot, "image_id=? AND name=?", image.id, self._options.name.value)
 
@@ -181,19 +135,6 @@ class Activate(Arrow):
                 f"the snapshot {snapshot.name} of {self._options.key} exists with read_only={snapshot.read_only} and {size_bytes} bytes",
                 hint="an existing snapshot keeps its size and mode: choose another name, or remove this one first",
             )
-
-
-def _at_rest(host: Host, base: Volume) -> contextlib.AbstractContextManager[None]:
-    """Suspend a base that somebody has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
-    found = host.dm.find(base.uuid)
-    return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
-
-
-def _grow(host: Host, pool: PoolRecord, volume: Volume) -> None:
-    """Let the file system fill a snapshot that is larger than its base; no guest has written it yet. Leaves it unmapped."""
-    with doing(f"growing the file system on {volume.device_name}"):
-        grow(host.runner, map_thin(host, pool, volume).path)
-        unmap(host, volume)
 
 
 def _volume_of(host: Host, snapshot: Snapshot) -> Volume:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .._host.crash import crash_point
 from .._image.limits import Limits
 from .._names import ObjectKey
-from .._thin.table import SECTOR_BYTES
+from .._thin.device import SECTOR_BYTES
 from .advance import Arrow
 from .archives import drop_superfluous, superfluous
 from .host import Host

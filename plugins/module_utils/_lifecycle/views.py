@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from .._thin.table import SECTOR_BYTES
+from .._thin.device import SECTOR_BYTES
 from .host import Host
 from .outcome import Facts
 from .records import Image, PoolRecord, RetiredImage, Snapshot, State, Volume

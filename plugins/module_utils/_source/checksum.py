@@ -10,7 +10,6 @@ policy is ``require``, there is one or there is no download. An ETag is never a 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import re
 import ssl
 import urllib.error
@@ -25,26 +24,19 @@ from .line import from_exception
 from .options import S3Options
 from .s3 import Bucket, ObjectInfo
 from .sidecar import MAX_SIDECAR_BYTES, find_digest
+from .trust import ChecksumPolicy, Trust, is_pinned
 
-
-class ChecksumPolicy(str, enum.Enum):
-    """What to do without any digest: ``first_use`` (the default) records the first one seen, ``require`` refuses."""
-
-    REQUIRE = "require"
-    FIRST_USE = "first_use"
-
-
-class Trust(str, enum.Enum):
-    """On whose word the bytes are right; part of the result.
-
-    ``pinned``: the operator's, in ``checksum``. ``sidecar``: a checksum file's. ``object``: S3's own SHA-256 of the full object, which
-    whoever uploads it sets. ``first_use``: nobody's; the digest of the first download is recorded.
-    """
-
-    PINNED = "pinned"
-    SIDECAR = "sidecar"
-    OBJECT = "object"
-    FIRST_USE = "first_use"
+__all__ = [
+    "ChecksumPolicy",
+    "Expected",
+    "Trust",
+    "expect",
+    "is_pinned",
+    "no_digest",
+    "read_sidecar",
+    "refuse_contradiction",
+    "resolve",
+]
 
 
 @dataclass(frozen=True)
@@ -58,11 +50,6 @@ class Expected:
     def sha256(self) -> str:
         """The digest in hex when it is a SHA-256, else empty."""
         return self.digest.hex if self.digest and self.digest.algorithm == "sha256" else ""
-
-
-def is_pinned(checksum_option: str) -> bool:
-    """Whether the option is a digest itself, so that nobody must be asked what it is."""
-    return checksum_option.strip().lower().startswith(("sha256:", "sha512:"))
 
 
 def resolve(

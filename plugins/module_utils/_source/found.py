@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .._errors import BadInput
 from .._names import ObjectKey, printable
-from .s3 import Bucket, ObjectInfo
+from .objects import ObjectInfo
+
+if TYPE_CHECKING:
+    from .s3 import Bucket
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 NODE_DIRECTORY = "/dev/mapper"
+SECTOR_BYTES = 512  # of every table and of sysfs
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_an_archive_that_another_run_removes_meanwhile_is_not_recorded(
         return got
 
     with monkeypatch.context() as patched:
-        patched.setattr("module_utils._lifecycle.fetch.receive", receive_and_lose)
+        patched.setattr("module_utils._lifecycle.fetching.receive", receive_and_lose)
         with pytest.raises(Transient, match="was removed while it was being recorded"):
             pooled.fetch()
     assert pooled.records(Image) == []

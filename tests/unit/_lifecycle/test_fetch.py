@@ -161,7 +161,7 @@ def test_an_object_that_is_too_large_is_refused_before_its_body_is_asked_for(poo
 def test_a_disk_without_room_is_told_before_the_body_is_asked_for(
     pooled: Machine, dry_run: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("module_utils._lifecycle.fetch.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("module_utils._lifecycle.fetching.free_bytes", lambda _: 1000)
     with pytest.raises(NoSpace, match="1000 free"):
         pooled.fetch(dry_run=dry_run)
     assert pooled.s3.requests() == [f"HEAD {KEY}"]

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One HEAD without boto3: all that a run needs which finds everything as it was.
+
+Importing boto3 and making a client of it takes an order of magnitude longer than the question, and means to start over in another
+interpreter where Ansible's own has none.
+
+Invariant: the answer is None for whatever is not a plain 200 about the object, and whenever anything else than the options says how to ask
+(a profile, an instance's role, a proxy): the full client is then asked, and its word counts. Source of the signature: Amazon S3 API reference,
+"Authenticating Requests (AWS Signature Version 4)".
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import os
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from .._errors import FlydError
+from .._names import ObjectKey
+from .faults import Where
+from .objects import ObjectInfo, announced
+from .options import S3Options
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+_DEFAULT_REGION = "us-east-1"  # botocore's, for a server of one's own
+_NO_BODY = hashlib.sha256(b"").hexdigest()
+_PROXIES = [form(name) for name in ("http_proxy", "https_proxy", "all_proxy") for form in (str.lower, str.upper)]
+_AWS_REGION = re.compile(
+    r"(af|ap|ca|eu|il|me|mx|sa|us)-(north|south|east|west|central|northeast|southeast|northwest|southwest)-[0-9]"
+)
+
+
+def light_head(options: S3Options, key: ObjectKey) -> ObjectInfo | None:
+    """What is behind ``key``, or None when the full client must be asked."""
+    place, has_identity = _place(options), options.anonymous or bool(options.access_key and options.secret_key)
+    if place is None or not has_identity or any(os.environ.get(name) for name in _PROXIES):
+        return None
+    try:
+        return _ask(options, key, *place)
+    except (OSError, ValueError, FlydError):
+        return None
+    except Exception as error:
+        if type(error).__module__ != "http.client":
+            raise
+        return None
+
+
+def _place(options: S3Options) -> tuple[str, str, str] | None:
+    """Scheme, host and the beginning of the path, when the options alone say where the bucket is."""
+    if options.endpoint_url:
+        parts = urlsplit(options.endpoint_url)
+        return None if options.addressing == "virtual" else (parts.scheme, parts.netloc, f"/{options.bucket}")
+    if options.addressing == "path" or "." in options.bucket or not _AWS_REGION.fullmatch(options.region):
+        return None
+    return "https", f"{options.bucket}.s3.{options.region}.amazonaws.com", ""
+
+
+def _ask(options: S3Options, key: ObjectKey, scheme: str, host: str, prefix: str) -> ObjectInfo | None:
+    path = quote(f"{prefix}/{key.value}", safe="/-._~")
+    headers = {"host": host, "x-amz-checksum-mode": "ENABLED"}
+    if not options.anonymous:
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        headers = signed(options, "HEAD", path, headers, now)
+    connection = _connection(options, scheme, host)
+    try:
+        connection.request("HEAD", path, headers=headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            return None
+        told = {
+            "ETag": answer.headers.get("ETag"),
+            "ContentLength": int(answer.headers.get("Content-Length", "")),
+            "VersionId": answer.headers.get("x-amz-version-id", ""),
+            "ChecksumSHA256": answer.headers.get("x-amz-checksum-sha256", ""),
+            "ChecksumType": answer.headers.get("x-amz-checksum-type"),
+        }
+        return announced(key.value, told, Where(options.endpoint, options.bucket, key.value))
+    finally:
+        connection.close()
+
+
+def _connection(options: S3Options, scheme: str, place: str) -> HTTPConnection:
+    import http.client
+
+    if scheme == "http":
+        return http.client.HTTPConnection(place, timeout=options.connect_timeout_seconds)
+    import ssl
+
+    context = ssl.create_default_context(cafile=options.ca_bundle or None)
+    if not options.validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(place, timeout=options.connect_timeout_seconds, context=context)
+
+
+def signed(options: S3Options, method: str, path: str, headers: dict[str, str], now: str) -> dict[str, str]:
+    """``headers`` (names in lower case) with those that sign the request; ``path`` is encoded, ``now`` as 20130524T000000Z."""
+    token = {"x-amz-security-token": options.session_token} if options.session_token else {}
+    every = {**headers, "x-amz-content-sha256": _NO_BODY, "x-amz-date": now, **token}
+    names = ";".join(sorted(every))
+    lines = "".join(f"{name}:{every[name]}\n" for name in sorted(every))
+    request = f"{method}\n{path}\n\n{lines}\n{names}\n{_NO_BODY}"
+    region = options.region or _DEFAULT_REGION
+    scope = f"{now[:8]}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    secret = f"AWS4{options.secret_key}".encode()
+    for word in (now[:8], region, "s3", "aws4_request"):
+        secret = hmac.digest(secret, word.encode(), "sha256")
+    signature = hmac.new(secret, text.encode(), "sha256").hexdigest()
+    credential = f"AWS4-HMAC-SHA256 Credential={options.access_key}/{scope}"
+    return {**every, "authorization": f"{credential},SignedHeaders={names},Signature={signature}"}
