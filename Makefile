@@ -12,11 +12,11 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test bench-unpack demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test bench-unpack bench-unpack-growth demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Make the development environment in FLYD_VENV (.venv)
 
@@ -66,6 +66,9 @@ bench-%: export PYTHONPATH = .:tests/vm
 
 bench-unpack: $(READY) ## Unpacking beside tar, bsdtar, umoci and containerd (root; ten minutes)
 	@$(PYTHON) -m bench.unpack
+
+bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB to 4 GB (root; 10 GB of memory)
+	@$(PYTHON) -m bench.growth
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .

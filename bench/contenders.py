@@ -21,7 +21,8 @@ from bench.verifying import Standard
 Commands = Callable[[Inputs, Path], Sequence[Argv]]
 Around = Callable[[Path, Path], AbstractContextManager[None]]
 
-_UNPACK = ROOT / "tests/tools/unpack.py"
+DISTRIBUTIONS_PYTHON = Path("/usr/bin/python3")
+UNPACK = ROOT / "tests/tools/unpack.py"
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def flyd(name: str, python: Path, work: Path, *, packed: bool, whole: bool) -> C
 
     def commands(inputs: Inputs, root: Path) -> Sequence[Argv]:
         archive = inputs.gzip_archive if packed else inputs.archive
-        argv: list[str | Path] = [python, _UNPACK, archive, root, "--spool", work]
+        argv: list[str | Path] = [python, UNPACK, archive, root, "--spool", work]
         return [[*argv, *(["--sha256", _sha256(archive)] if whole else [])]]
 
     # Compiled modules lie beside the sources of an installed collection; here they must not.

@@ -21,8 +21,6 @@ from bench.measuring import BenchError
 from bench.race import Race
 from bench.verifying import Reference
 
-_DISTRIBUTIONS_PYTHON = Path("/usr/bin/python3")
-
 
 def races(archive: Path, name: str, work: Path, given: argparse.Namespace) -> list[Race]:
     """Plain layers against those who read plain layers, gzip ones against those who read gzip."""
@@ -66,7 +64,7 @@ def _parse() -> argparse.Namespace:
         "--image", action="append", help="redis, build, or the path of a docker archive; may be repeated [redis, build]"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--python", type=Path, default=_DISTRIBUTIONS_PYTHON, help="what flyd.lite runs on")
+    parser.add_argument("--python", type=Path, default=contenders.DISTRIBUTIONS_PYTHON, help="what flyd.lite runs on")
     parser.add_argument("--installed", action="store_true", help="only beside programs that are installed")
     return parser.parse_args()
 

@@ -40,3 +40,13 @@ def test_unpacking_is_verified_and_measured(archive: Path) -> None:
     for table in tables:
         assert "| flyd.lite " in table
         assert "GNU tar, layers flat" in table
+
+
+@needs_loops
+def test_growth_is_measured() -> None:
+    done = bench("growth", "--rounds", "1", "--entries", "100", "200", "--megabytes", "1", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("| ")] == [
+        *("entries", "100", "200"),
+        *("MB", "1", "2"),
+    ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import re
@@ -128,6 +129,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # nothing here makes garbage in circles, and a short process needs no collection
     status = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(status)  # taking the whole tree apart again, object by object, would only cost time

@@ -169,7 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     booting = verb("boot", boot, "boot a machine that is off from its own disk")
     booting.add_argument("name")
     for starting in (cutting, booting):
-        starting.add_argument("--init", default="", metavar="PATH", help="the guest's first process, instead of systemd")
+        starting.add_argument(
+            "--init", default="", metavar="PATH", help="the guest's first process, instead of systemd"
+        )
     ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
     ending.add_argument("names", nargs="*")
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")

@@ -31,13 +31,11 @@ class _Worker:
 
 
 def run_all(works: Sequence[Work], what: str) -> list[Json]:
-    """The results of ``works``, run side by side; a single one is run here."""
-    if len(works) == 1:
-        return [works[0]()]
+    """The results of ``works``, run side by side; the first is run here, which saves a process."""
     workers: list[_Worker] = []
     try:
-        workers.extend(_start(work, what) for work in works)
-        return [_result(worker, what) for worker in workers]
+        workers.extend(_start(work, what) for work in works[1:])
+        return [works[0](), *[_result(worker, what) for worker in workers]]
     finally:
         for worker in workers:
             _end(worker)
