@@ -258,6 +258,21 @@ hint:
   description: What to do about a failure.
   returned: failure
   type: str
+doing:
+  description: What was being done when it failed, the outermost first.
+  returned: failure
+  type: list
+  elements: str
+details:
+  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  returned: failure
+  type: dict
+diff:
+  description:
+    - The image's state, archives, devices and pool, C(before) and C(after).
+    - In check mode, a ULID that only the real run makes stands as C(<new ULID>).
+  returned: in diff mode, when something changes
+  type: dict
 """
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance

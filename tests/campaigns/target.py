@@ -45,6 +45,28 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Shell:
+    """A shell command between runs of modules."""
+
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As tools/drive.py reads it."""
+        return {"shell": self.command}
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Lists of steps that run side by side."""
+
+    lists: tuple[tuple[Step | Shell, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As tools/drive.py reads it."""
+        return {"at_once": [[step.to_json() for step in steps] for steps in self.lists]}
+
+
+@dataclass(frozen=True)
 class Target:
     """The VM ``name``, which the lab has running."""
 
@@ -62,7 +84,9 @@ class Target:
         assert done.returncode == 0 or not check, f"{command}: {done.stderr.decode('utf-8', 'replace')}{said}"
         return said
 
-    def drive(self, steps: Sequence[Step], *, go_on: bool = False, prefix: str = "") -> list[dict[str, Any]]:
+    def drive(
+        self, steps: Sequence[Step | Shell | AtOnce], *, go_on: bool = False, prefix: str = ""
+    ) -> list[dict[str, Any]]:
         """What the modules of ``steps`` printed, as far as they ran; ``prefix`` goes before the command (strace, say)."""
         command = f"{prefix} {self.command(go_on=go_on)}".strip()
         text = self.ssh(command, stdin=json.dumps([step.to_json() for step in steps]).encode(), check=False)

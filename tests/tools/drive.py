@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the collection's own modules on this machine, one after the other, without a controller.
 
-    drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL}
+    drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL},
+                            of {"shell": COMMAND}, and of {"at_once": [STEPS, …]}, lists that run side by side
 
 Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
 that ended it. The first step that fails is the last one, unless ``--all`` is given. Exit code 0 when every step succeeded.
@@ -21,7 +22,9 @@ import argparse
 import importlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,7 +35,39 @@ _NOT_A_RESULT = 70
 
 
 def run_step(step: dict[str, Any]) -> dict[str, Any]:
-    """What the module of ``step`` printed, as JSON; ``driven`` is how its process ended."""
+    """What the step printed, as JSON; ``driven`` is how its process ended."""
+    if "shell" in step:
+        done = subprocess.run(step["shell"], shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+        return {"stdout": done.stdout, "stderr": done.stderr, "driven": done.returncode}
+    return _run_at_once(step["at_once"]) if "at_once" in step else _run_module(step)
+
+
+def _run_at_once(lists: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """What the steps of each list printed; each list ends with its first step that fails."""
+    with tempfile.TemporaryDirectory(prefix="drive-") as directory:
+        pids = [_beside(steps, os.path.join(directory, str(number))) for number, steps in enumerate(lists)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        results = [json.loads(Path(directory, str(number)).read_text()) for number in range(len(lists))]
+    return {"at_once": results, "driven": max(codes)}
+
+
+def _beside(steps: list[dict[str, Any]], output: str) -> int:
+    """The pid of a fork that runs ``steps`` and writes what they printed to the file ``output``."""
+    pid = os.fork()
+    if pid == 0:
+        code = _NOT_A_RESULT
+        try:
+            results: list[dict[str, Any]] = []
+            while len(results) < len(steps) and not (results and results[-1]["driven"]):
+                results.append(run_step(steps[len(results)]))
+            Path(output).write_text(json.dumps(results))
+            code = min(1, abs(results[-1]["driven"]))
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _run_module(step: dict[str, Any]) -> dict[str, Any]:
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -77,8 +112,11 @@ def _result(printed: bytes) -> dict[str, Any]:
 
 def _import_once(steps: list[dict[str, Any]]) -> None:
     """What the steps need is imported before the first fork, so that none of them pays for it again."""
-    for name in {str(step["module"]) for step in steps}:
-        importlib.import_module(f"{MODULES}.{name}")
+    for step in steps:
+        for beside in step.get("at_once", []):
+            _import_once(beside)
+        if "module" in step:
+            importlib.import_module(f"{MODULES}.{step['module']}")
     importlib.import_module("ansible.module_utils.testing")
 
 
