@@ -62,6 +62,14 @@ def test_the_tree_is_what_gnu_tar_makes_of_the_layers(
     assert not differing, "\n".join(differing[:20])
 
 
+def test_a_snapshot_begins_with_no_work_left_by_mkfs(prepared: Machine, activation: Play) -> None:
+    snapshot = prepared.module("flyd_snapshot", key=REDIS_KEY, name="tree", read_only=True)
+    groups = [line for line in prepared.ssh(f"dumpe2fs {snapshot['device']}").splitlines() if line.startswith("Group ")]
+    assert groups
+    assert all("ITABLE_ZEROED" in group for group in groups)
+    assert "lost+found" not in prepared.ssh(f"debugfs -R 'ls -p /' {snapshot['device']}")
+
+
 def test_the_schema_keeps_the_two_tables_that_others_read(prepared: Machine, activation: Play) -> None:
     columns = prepared.ssh(
         'sqlite3 -readonly /var/lib/flyd/flyd.db \'SELECT name FROM pragma_table_info("images"); SELECT name FROM pragma_table_info("_busy")\''
