@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test bench-unpack bench-unpack-growth demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -34,6 +34,11 @@ demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the arc
 
 test: static ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in a VM
 	@$(PYTHON) -m pytest tests/unit tests/bench tests/s3 tests/e2e
+
+CALLS ?= 100
+SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)
+crashes: $(READY) ## Modules killed at every crash point and at CALLS random system calls, in a VM (hours)
+	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
 

@@ -139,11 +139,15 @@ class Crashes:
 
     def __init__(self, vm: str, seed: int) -> None:
         self._campaign = Campaign(vm, seed)
-        self._target = self._campaign.target
+        self.target = self._campaign.target
+        self.starting_seconds = 0.0  # what it takes to start Python and find nothing to do
 
     def prepare(self) -> None:
         """A machine with the modules and the image within reach."""
         self._campaign.prepare()
+        begun = time.monotonic()
+        self.target.drive([Step("flyd_info", {})])
+        self.starting_seconds = time.monotonic() - begun
 
     def steps(self) -> dict[str, Step]:
         """Every step by name, in an order in which each finds what it needs."""
@@ -170,32 +174,32 @@ class Crashes:
         except AssertionError as error:
             case.violations.append(str(error)[:1500])
         if case.violations:
-            lab("reset", self._target.name)
-            self._target.install()
+            lab("reset", self.target.name)
+            self.target.install()
         return case
 
     def _run(self, case: Case) -> None:
         step = self.steps()[case.fault.step]
-        self._succeed(self._before(case.fault.step))
+        self.succeed(self._before(case.fault.step))
         if case.fault.step == "repair":
-            self._target.ssh(DAMAGE)
+            self.target.ssh(DAMAGE)
         self._strike(case, step)
-        results = self._succeed([step, step])
+        results = self.succeed([step, step])
         case.settled = results[0]["settled"]
         if results[1]["changed"]:
             case.violations.append(f"the run after the recovery changed something: {results[1].get('diff')}")
         # The copy of the metadata that a repair keeps is meant to be there, until the pool goes.
-        case.violations += [line for line in self._target.violations() if "metadata.before-repair-" not in line]
+        case.violations += [line for line in self.target.violations() if "metadata.before-repair-" not in line]
 
     def _strike(self, case: Case, step: Step) -> None:
         fault = case.fault
         if fault.label:
-            [result] = self._target.drive([replace(step, crash_at=fault.label)])
+            [result] = self.target.drive([replace(step, crash_at=fault.label)])
             assert result["driven"] == -9, f"{fault.label} was not reached: {result}"
             return
         injected = f"-e trace={fault.call} -e inject={fault.call}:{fault.fate}:when={fault.number}"
-        results = self._target.drive([step], prefix=f"strace -f -qq --seccomp-bpf -o {_TRACE} {injected}")
-        case.was_hit = bool(_HIT.search(self._target.ssh(f"cat {_TRACE}")))
+        results = self.target.drive([step], prefix=f"strace -f -qq --seccomp-bpf -o {_TRACE} {injected}")
+        case.was_hit = bool(_HIT.search(self.target.ssh(f"cat {_TRACE}")))
         case.outcome = _outcome(results)
         if "a fault in flyd.lite itself" in case.outcome:
             case.violations.append(case.outcome)
@@ -210,9 +214,10 @@ class Crashes:
             wanted = ("pool", "fetch")
         return [*virgin, *(steps[step] for step in wanted)]
 
-    def _succeed(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        results = self._target.drive(steps)
-        last = results[-1] if results else {}
+    def succeed(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        """The results of steps that must all come to a good end."""
+        results = self.target.drive(steps)
+        last: dict[str, Any] = results[-1] if results else {}
         done = len(results) == len(steps) and last.get("driven") == 0
         assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last}"
         return results

@@ -1,0 +1,25 @@
+"""A machine with a real device mapper that runs the modules without a controller, and small images within its reach."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.campaigns.crashes import Crashes
+from tests.e2e.machine import lab
+
+PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
+
+
+@pytest.fixture(scope="session")
+def crashes() -> Iterator[Crashes]:
+    """The machine; it is removed at the end."""
+    name = f"{PREFIX}1"
+    made = Crashes(name, 0)
+    try:
+        made.prepare()
+        yield made
+    finally:
+        lab("down", name)

@@ -1,0 +1,118 @@
+"""Pools that are full, damaged or exchanged: an error in time, nothing that hangs, and all is well again once the trouble is over."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.campaigns.crashes import DAMAGE, Crashes
+from tests.campaigns.sample_images import KEY
+from tests.campaigns.target import STATE_DIR, Step
+
+pytestmark = pytest.mark.timeout(1800)
+
+LONGEST_SECONDS = 30
+HANGING = "for state in /proc/[0-9]*/stat; do awk '$3 == \"D\" { print $2 }' $state 2> /dev/null; done; true"
+SNAPSHOT = "/dev/mapper/$(ls /dev/mapper | grep ^snap-)"
+ALLOCATED = f"stat --format %b {STATE_DIR}/pools/*/data"
+
+
+def prepared(crashes: Crashes, *, data_size: str = "256M", **pool: Any) -> dict[str, Step]:
+    """An activated image in a pool of that size; the steps by name, of a pool that is asked for as it is."""
+    steps = crashes.steps()
+    steps["pool"] = Step("flyd_pool", {"data_size": data_size, **pool})
+    crashes.succeed([steps[name] for name in ("tear down", "remove archive", "pool", "fetch", "unpack", "snapshot")])
+    return steps
+
+
+def refused(crashes: Crashes, step: Step) -> dict[str, Any]:
+    """The result of a step that must fail, in time and with nothing that hangs."""
+    begun = time.monotonic()
+    [result] = crashes.target.drive([step])
+    assert result["driven"] == 1, result
+    assert time.monotonic() - begun < LONGEST_SECONDS + crashes.starting_seconds
+    assert crashes.target.ssh(HANGING).split() == []
+    return result
+
+
+def another(name: str) -> Step:
+    return Step("flyd_snapshot", {"key": KEY, "name": name})
+
+
+def test_a_pool_grows_while_a_guest_writes(crashes: Crashes) -> None:
+    steps = prepared(crashes)
+    crashes.target.ssh(
+        f"nohup sh -c 'for i in $(seq 20); do dd if=/dev/zero of={SNAPSHOT} bs=64k seek=$((600 + i)) count=1 oflag=direct status=none"
+        " || touch /root/failed; sleep 0.2; done; touch /root/written' > /dev/null 2>&1 &"
+    )
+    grown, again = crashes.succeed([steps["grow"], steps["grow"]])
+    assert (grown["changed"], again["changed"]) == (True, False)
+    assert grown["data"]["total_bytes"] == 320 << 20
+    assert crashes.target.ssh(
+        "sleep 8; ls /root/written /root/failed 2> /dev/null; rm -f /root/written", check=False
+    ).split() == ["/root/written"]
+    assert crashes.target.violations() == []
+
+
+def test_a_pool_full_of_data_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
+    steps = prepared(crashes, data_size="96M")
+    crashes.target.ssh(f"dd if=/dev/urandom of={SNAPSHOT} bs=1M oflag=direct status=none", check=False)
+    assert refused(crashes, another("second"))["error_kind"] == "no_space"
+    assert refused(crashes, Step("flyd_pool", {"data_size": "96M"}))["error_kind"] == "no_space"
+    results = crashes.succeed([Step("flyd_pool", {"data_size": "256M"}), another("second")])
+    assert [result["changed"] for result in results] == [True, True]
+    before = int(crashes.target.ssh(ALLOCATED))
+    removed = crashes.succeed([steps["remove snapshot"]])[0]
+    assert removed["freed_bytes"] > 40 << 20
+    assert before - int(crashes.target.ssh(ALLOCATED)) > (40 << 20) // 512
+
+
+def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
+    prepared(crashes, metadata_size="256K", min_free_percent=0)
+    # Every block of a large volume is a mapping of its own: written here and there, they fill the metadata before the data.
+    crashes.target.ssh(
+        "dmsetup message pool 0 'create_thin 9999' && dmsetup create filler --table \"0 $((1 << 30)) thin /dev/mapper/pool 9999\""
+        " && for i in $(seq 0 3000); do dd if=/dev/zero of=/dev/mapper/filler bs=4k seek=$((i * 4096)) count=1 oflag=direct status=none"
+        " || break; done; dmsetup remove filler",
+        check=False,
+    )
+    result = refused(crashes, another("second"))
+    assert result["error_kind"] in ("no_space", "corrupt_store"), result
+    if result["error_kind"] == "corrupt_store":
+        crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
+    crashes.succeed(
+        [Step("flyd_pool", {"data_size": "256M", "metadata_size": "8M", "min_free_percent": 0}), another("second")]
+    )
+    crashes.target.ssh("dmsetup message pool 0 'delete 9999'")
+    assert [line for line in crashes.target.violations() if "before-repair" not in line] == []
+
+
+def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
+    steps = prepared(crashes)
+    device = crashes.target.ssh(f"echo {SNAPSHOT}")
+    digest = crashes.target.ssh(f"sha256sum < {SNAPSHOT}")
+    crashes.target.ssh(DAMAGE)
+    result = refused(crashes, steps["pool"])
+    assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
+    mended, again, pool, snapshot = crashes.succeed(
+        [steps["repair"], steps["repair"], steps["pool"], steps["snapshot"]]
+    )
+    assert (mended["changed"], mended["lost"], len(mended["bases"])) == (True, [], 1)
+    assert [one["changed"] for one in (again, pool, snapshot)] == [False] * 3
+    assert crashes.target.ssh(f"echo {SNAPSHOT}") == device
+    assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
+
+
+def test_a_store_from_a_backup_and_an_exchanged_pool_are_refused_and_nothing_changes(crashes: Crashes) -> None:
+    steps = prepared(crashes)
+    crashes.target.ssh(f"cp {STATE_DIR}/flyd.db /root/backup.db")
+    crashes.succeed([another("second"), another("third")])
+    crashes.target.ssh(f"cp {STATE_DIR}/flyd.db /root/newer.db; cp /root/backup.db {STATE_DIR}/flyd.db")
+    before = crashes.target.ssh("dmsetup table; dmsetup status")
+    for step in (steps["pool"], another("fourth")):
+        assert refused(crashes, step)["error_kind"] == "corrupt_store"
+    assert crashes.target.ssh("dmsetup table; dmsetup status") == before
+    crashes.target.ssh(f"cp /root/newer.db {STATE_DIR}/flyd.db")
+    assert [one["changed"] for one in crashes.succeed([steps["pool"], another("third")])] == [False, False]
