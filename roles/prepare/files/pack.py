@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pack restore.py with the collection's module_utils into one file that Python can run: pack.py MODULE_UTILS TARGET.
+"""Pack on_host.py with the collection's module_utils into one file that Python can run: pack.py MODULE_UTILS TARGET.
 
 Invariant: the same sources make the same bytes, so that a host which has them is left alone.
 """
@@ -19,7 +19,7 @@ NEEDED = ("_lifecycle", "_thin", "_host")
 
 def members(module_utils: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file of the archive."""
-    yield "__main__.py", (Path(__file__).parent / "restore.py").read_bytes()
+    yield "__main__.py", (Path(__file__).parent / "on_host.py").read_bytes()
     yield "module_utils/__init__.py", b""
     directories = [module_utils, *(module_utils / name for name in NEEDED)]
     for path in sorted(path for directory in directories for path in directory.glob("*.py")):

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Numbers for Prometheus, in the text format that node-exporter's textfile collector reads.
+
+Invariant: only looked at: the store, the kernel's status of the pools, and the log, whose lines are the counters; they begin anew when
+the log does. Nothing is written.
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (text format 0.0.4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from .._errors import FlydError
+from .._thin.pool import require_healthy, status
+from .._thin.table import METADATA_BLOCK_BYTES, SECTOR_BYTES
+from .host import Host
+from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
+from .settle import abandoned
+
+Sample = tuple[str, dict[str, str], float]
+
+_HELP = {
+    "flyd_pool_active": "gauge: whether the pool's device is there",
+    "flyd_pool_healthy": "gauge: whether new volumes may be made in the pool",
+    "flyd_pool_data_bytes": "gauge: size of the pool's data",
+    "flyd_pool_data_used_bytes": "gauge: data that the pool has given out",
+    "flyd_pool_metadata_bytes": "gauge: size of the pool's metadata",
+    "flyd_pool_metadata_used_bytes": "gauge: metadata in use",
+    "flyd_images": "gauge: images by state; retired ones are earlier generations",
+    "flyd_snapshots": "gauge: recorded snapshots by whether they are mapped",
+    "flyd_open_intents": "gauge: work under way, and work that was cut off and waits to be settled",
+    "flyd_transitions_total": "counter: transitions that ended, by outcome",
+    "flyd_transition_seconds_total": "counter: seconds that these transitions took",
+    "flyd_settled_total": "counter: leftovers of runs that were cut off which were finished or undone",
+    "flyd_lost_volumes_total": "counter: volumes that a pool had lost",
+}
+
+
+def metrics(host: Host) -> str:
+    """The whole file."""
+    samples = [*_pools(host), *_images(host), *_log(host.settings.path("log", "flyd.jsonl"))]
+    lines: list[str] = []
+    for name, words in _HELP.items():
+        kind, _colon, text = words.partition(": ")
+        found = [f"{name}{_labels(labels)} {_number(value)}" for other, labels, value in samples if other == name]
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *found] if found else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _pools(host: Host) -> Iterator[Sample]:
+    for pool in host.store.all(PoolRecord):
+        label = {"pool": pool.name}
+        active = host.dm.find(pool.uuid) is not None
+        yield "flyd_pool_active", label, active
+        if not active:
+            yield "flyd_pool_healthy", {**label, "mode": "none"}, 0
+            continue
+        now = status(host.dm, pool.name)
+        healthy = True
+        try:
+            require_healthy(now, pool.min_free_percent)
+        except FlydError:
+            healthy = False
+        block_bytes = pool.block_sectors * SECTOR_BYTES
+        yield "flyd_pool_healthy", {**label, "mode": now.mode.value}, healthy
+        yield "flyd_pool_data_bytes", label, now.total_data_blocks * block_bytes
+        yield "flyd_pool_data_used_bytes", label, now.used_data_blocks * block_bytes
+        yield "flyd_pool_metadata_bytes", label, now.total_metadata_blocks * METADATA_BLOCK_BYTES
+        yield "flyd_pool_metadata_used_bytes", label, now.used_metadata_blocks * METADATA_BLOCK_BYTES
+
+
+def _images(host: Host) -> Iterator[Sample]:
+    states = Counter(image.state.value for image in host.store.all(Image))
+    states["retired"] = len(host.store.all(RetiredImage))
+    for state, count in states.items():
+        yield "flyd_images", {"state": state}, count
+    uuids = {device.uuid for device in host.dm.devices()}
+    volumes = {volume.ulid: volume.uuid for volume in host.store.all(Volume)}
+    mapped = Counter(volumes.get(snapshot.ulid) in uuids for snapshot in host.store.all(Snapshot))
+    for word in (True, False):
+        yield "flyd_snapshots", {"mapped": str(word).lower()}, mapped[word]
+    yield "flyd_open_intents", {"abandoned": "true"}, len(abandoned(host))
+    yield "flyd_open_intents", {"abandoned": "false"}, len(host.store.all(Operation)) - len(abandoned(host))
+
+
+def _log(path: str) -> Iterator[Sample]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    seconds: dict[str, float] = {}
+    events: Counter[str] = Counter()
+    for line in _lines(path):
+        events[str(line.get("event"))] += 1
+        if line.get("event") == "end":
+            name = str(line.get("transition"))
+            counts[name, str(line.get("outcome")), str(line.get("error_kind", ""))] += 1
+            seconds[name] = seconds.get(name, 0.0) + float(line.get("seconds", 0))
+    for (name, outcome, kind), count in counts.items():
+        yield "flyd_transitions_total", {"transition": name, "outcome": outcome, "error_kind": kind}, count
+    for name, total in seconds.items():
+        yield "flyd_transition_seconds_total", {"transition": name}, total
+    yield "flyd_settled_total", {}, events["settled"]
+    yield "flyd_lost_volumes_total", {}, events["lost"]
+
+
+def _lines(path: str) -> Iterator[dict[str, Any]]:
+    """The log's lines; one that a full disk has cut short is passed over."""
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        for text in file:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield line
+
+
+def _number(value: float) -> str:
+    """Every digit of a whole number, which ``:g`` would round."""
+    return str(int(value)) if value == int(value) else repr(round(value, 6))
+
+
+def _labels(labels: dict[str, str]) -> str:
+    escaped = {
+        name: value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for name, value in labels.items()
+    }
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}" if labels else ""

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host does by itself, without a controller.
+
+    python flyd-host.pyz restore STATE_DIR          bring back the pools and the activated snapshots after a start
+    python flyd-host.pyz metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
+
+The main program of an archive that holds the collection's module_utils beside it; see pack.py. ``restore`` does what the next play would
+do first, and says on standard output what it did. Exit code 0, or 1 with the reason on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from module_utils._errors import FlydError
+from module_utils._host.files import from_os_error
+from module_utils._lifecycle.host import Settings, open_host
+from module_utils._lifecycle.metrics import metrics
+from module_utils._lifecycle.restore import restore
+from module_utils._names import ShortName
+
+LOCK_SECONDS = 300.0
+PROGRAM_SECONDS = 120.0
+
+
+def bring_back(settings: Settings) -> None:
+    """What was there before the start is there again."""
+    if not os.path.exists(settings.path("flyd.db")):
+        return  # nothing was ever made here
+    with open_host(settings, dry_run=False) as host:
+        outcome = restore(host)
+    done = [*outcome.settled, *(f"brought back {device}" for device in outcome.facts["restored"])]
+    sys.stdout.write("".join(f"{line}\n" for line in done))
+
+
+def write_metrics(settings: Settings, path: str) -> None:
+    """The file is there whole, or as it was."""
+    with open_host(settings, dry_run=True) as host:
+        text = metrics(host)
+    part = f"{path}.{os.getpid()}"
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(part, 0o644)
+    os.rename(part, path)
+
+
+def main() -> int:
+    """Entry point."""
+    verb, state_dir, *rest = sys.argv[1:]
+    settings = Settings(
+        state_dir=state_dir,
+        pool=ShortName("pool"),
+        lock_timeout_seconds=LOCK_SECONDS,
+        command_timeout_seconds=PROGRAM_SECONDS,
+        retries=0,
+        retry_delay_seconds=0.5,
+    )
+    try:
+        if verb == "metrics":
+            write_metrics(settings, rest[0])
+        else:
+            bring_back(settings)
+    except (FlydError, OSError) as caught:
+        error = caught if isinstance(caught, FlydError) else from_os_error(caught, "working on this host")
+        sys.stderr.write(f"{error}\n{error.hint}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
