@@ -57,10 +57,10 @@ def test_a_pool_grows_while_a_guest_writes(crashes: Crashes) -> None:
 
 
 def test_a_pool_full_of_data_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
-    steps = prepared(crashes, data_size="96M")
+    steps = prepared(crashes, data_size="64M")
     crashes.target.ssh(f"dd if=/dev/urandom of={SNAPSHOT} bs=1M oflag=direct status=none", check=False)
     assert refused(crashes, another("second"))["error_kind"] == "no_space"
-    assert refused(crashes, Step("flyd_pool", {"data_size": "96M"}))["error_kind"] == "no_space"
+    assert refused(crashes, Step("flyd_pool", {"data_size": "64M"}))["error_kind"] == "no_space"
     results = crashes.succeed([Step("flyd_pool", {"data_size": "256M"}), another("second")])
     assert [result["changed"] for result in results] == [True, True]
     before = int(crashes.target.ssh(ALLOCATED))
