@@ -32,8 +32,21 @@ $(COLLECTIONS): tools/collection_link.sh
 demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the archive to PONG
 	@tools/demo.sh $(VENV)
 
-test: static ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in a VM
-	@$(PYTHON) -m pytest tests/unit tests/bench tests/s3 tests/e2e
+test: $(READY) $(COLLECTIONS) ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in VMs, the package
+	@tools/test.sh $(VENV)
+
+test-matrix: $(READY) $(COLLECTIONS) ## Unit tests on the Python floor of hosts, the rest on the newest ansible-core
+	@tools/test_matrix.sh $(VENV)
+
+integration: $(READY) $(COLLECTIONS) ## The modules by ansible-test in a VM; TARGETS="flyd_pool …" for some of them
+	@tools/integration.sh $(VENV) $(TARGETS)
+
+molecule: $(READY) $(COLLECTIONS) ## All scenarios of molecule in a VM; SCENARIOS="activate …" for some of them
+	@tools/molecule.sh $(VENV) $(SCENARIOS)
+
+package: $(READY) ## Build the collection, check it as Galaxy does, install it, run it from there against a VM
+	@tools/package.sh $(VENV)
+	@tools/installed.sh $(VENV)
 
 CALLS ?= 100
 SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)

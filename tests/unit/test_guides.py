@@ -1,0 +1,80 @@
+"""The guides in docs/ are true to the code: kinds, options, playbooks, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from module_utils._errors import ErrorKind
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("flyd_*.py")}
+_COMMON = ROOT / "plugins/doc_fragments/common.py"
+
+
+def options_of(module: str) -> set[str]:
+    """The options of a module, by the keys of its documentation and of the shared fragments."""
+    text = (ROOT / f"plugins/modules/{module}.py").read_text() + _COMMON.read_text()
+    return set(re.findall(r"^  (\w+):$", text, re.MULTILINE))
+
+
+def role_options() -> set[str]:
+    """The options of all roles."""
+    found: set[str] = set()
+    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        found |= set(yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"])
+    return found
+
+
+def tasks_in(guide: Path) -> list[dict[str, Any]]:
+    """All tasks of the plays that a guide shows."""
+    tasks: list[dict[str, Any]] = []
+    for block in re.findall(r"(?:^    .*\n|^\n)+", guide.read_text(), re.MULTILINE):
+        if re.match(r"\n*    - (name|hosts):", block):
+            for item in yaml.safe_load(block):
+                tasks += item.get("tasks", []) if "hosts" in item else [item]
+    return tasks
+
+
+def test_every_kind_of_error_has_its_section_and_no_other() -> None:
+    sections = re.findall(r"^## (\w+)$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert sections == [kind.value for kind in ErrorKind]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_the_tasks_that_are_shown_use_options_that_exist(guide: Path) -> None:
+    for task in tasks_in(guide):
+        for action in task:
+            if action.startswith("flyd.lite."):
+                module = action.removeprefix("flyd.lite.")
+                assert module in MODULES
+                assert set(task[action]) <= options_of(module)
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_the_variables_that_are_named_are_options_of_the_roles(guide: Path) -> None:
+    named = set(re.findall(r"\b(?:activate|deactivate|prepare)_[a-z_]+\b", guide.read_text())) - {"activate_result"}
+    assert named <= role_options()
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_what_is_named_of_the_collection_is_there(guide: Path) -> None:
+    there = MODULES | {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"git"}
+    there |= {path.name for path in (ROOT / "roles").iterdir()}
+    assert set(re.findall(r"\bflyd\.lite\.(\w+)", guide.read_text())) <= there
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_links_lead_somewhere(guide: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", guide.read_text()):
+        path = guide.parent / target if target else guide
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^a-z0-9_ -]", "", one.lower()).replace(" ", "-") for one in headings]

