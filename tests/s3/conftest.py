@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 64 << 10
 QUICK = DownloadOptions(
-    streams=3, segment_bytes=SEGMENT_BYTES, chunk_bytes=8 << 10, checkpoint_bytes=16 << 10, deadline_seconds=20
+    streams=3, segment_bytes=SEGMENT_BYTES, chunk_bytes=8 << 10, checkpoint_seconds=0.0, deadline_seconds=20
 )
 _numbers = itertools.count(1)
 
@@ -49,6 +49,14 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def admin(s3_port: int) -> Iterator[S3Client]:
     with admin_client(s3_port) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def versioned(admin: S3Client) -> str:
+    """A bucket that keeps versions."""
+    admin.create_bucket(Bucket="versioned")
+    admin.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    return "versioned"
 
 
 @pytest.fixture(scope="session")

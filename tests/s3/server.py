@@ -53,8 +53,8 @@ def weed_program() -> str | None:
 
 
 @contextlib.contextmanager
-def running_server(program: str, directory: Path) -> Iterator[int]:
-    """A server with the two buckets; gives its S3 port."""
+def running_server(program: str, directory: Path, *, volumes: int = 60) -> Iterator[int]:
+    """A server with the two buckets and room for ``volumes`` times 64 MiB; gives its S3 port."""
     ports = _free_ports(*_PORTS)
     (directory / "data").mkdir()
     (directory / "identities.json").write_text(json.dumps(_identities()))
@@ -66,7 +66,7 @@ def running_server(program: str, directory: Path) -> Iterator[int]:
         "-s3.port.lance=0",
         "-master.telemetry=false",
     ]
-    argv += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    argv += [f"-volume.max={volumes}", "-master.volumeSizeLimitMB=64"]
     with (directory / "server.log").open("wb") as log:
         server = subprocess.Popen(
             argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory, preexec_fn=die_with_parent()

@@ -86,16 +86,14 @@ def test_an_object_that_was_replaced_is_not_read(bucket: Bucket, store: Store) -
         bucket.open(info)
 
 
-def test_an_object_with_a_version_is_read_as_that_version(bucket: Bucket, options: S3Options, admin: S3Client) -> None:
-    admin.create_bucket(Bucket="versioned")
-    admin.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
-    admin.put_object(Bucket="versioned", Key="archive", Body=b"first")
-    with Bucket(replace(options, bucket="versioned")) as versioned:
-        info = versioned.head(ObjectKey("archive"))
+def test_an_object_with_a_version_is_read_as_that_version(versioned: str, options: S3Options, admin: S3Client) -> None:
+    admin.put_object(Bucket=versioned, Key="archive", Body=b"first")
+    with Bucket(replace(options, bucket=versioned)) as bucket:
+        info = bucket.head(ObjectKey("archive"))
         assert info.version_id
-        admin.put_object(Bucket="versioned", Key="archive", Body=b"other")
-        assert read_all(versioned, info) == b"first"
-        assert versioned.head(ObjectKey("archive")).version_id != info.version_id
+        admin.put_object(Bucket=versioned, Key="archive", Body=b"other")
+        assert read_all(bucket, info) == b"first"
+        assert bucket.head(ObjectKey("archive")).version_id != info.version_id
 
 
 def test_a_family_is_in_natural_order_without_its_checksum_files(bucket: Bucket, admin: S3Client) -> None:

@@ -57,7 +57,7 @@ def refusal(host: Host, stored: Stored, **how: object) -> FlydError:
 # F13: in the body of a download
 
 
-def test_only_a_part_file_is_there_while_the_body_comes(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f13_only_a_part_file_is_there_while_the_body_comes(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     seen: list[list[str]] = []
     proxy.plan(kinds.before(lambda: seen.append(host.files())), times=-1)
     host.fetch(stored)
@@ -70,7 +70,7 @@ def test_only_a_part_file_is_there_while_the_body_comes(host: Host, proxy: Fault
 # F14: the body is shorter than announced
 
 
-def test_a_body_cut_at_any_of_50_bytes_is_gone_on_with_where_it_broke(
+def test_f14_a_body_cut_at_any_of_50_bytes_is_gone_on_with_where_it_broke(
     host: Host, proxy: FaultProxy, store: Store
 ) -> None:
     stored = store(SEGMENT_BYTES)
@@ -87,7 +87,7 @@ def test_a_body_cut_at_any_of_50_bytes_is_gone_on_with_where_it_broke(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_body_that_is_cut_without_end_is_given_up_after_the_attempts(
+def test_f14_a_body_that_is_cut_without_end_is_given_up_after_the_attempts(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.truncated(100), times=-1)
@@ -97,7 +97,7 @@ def test_a_body_that_is_cut_without_end_is_given_up_after_the_attempts(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_breaks_with_progress_between_them_are_not_counted_together(
+def test_f14_breaks_with_progress_between_them_are_not_counted_together(
     host: Host, proxy: FaultProxy, store: Store
 ) -> None:
     stored = store(8 * SEGMENT_BYTES)
@@ -107,7 +107,7 @@ def test_breaks_with_progress_between_them_are_not_counted_together(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_an_answer_that_announces_less_than_was_asked_for_is_gone_on_with(
+def test_f14_an_answer_that_announces_less_than_was_asked_for_is_gone_on_with(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.announcing(content_length="10"))
@@ -118,14 +118,14 @@ def test_an_answer_that_announces_less_than_was_asked_for_is_gone_on_with(
 # F15: right length, wrong bytes
 
 
-def test_wrong_bytes_once_are_downloaded_once_more(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f15_wrong_bytes_once_are_downloaded_once_more(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.corrupted(1000))
     fetched = host.fetch(stored, checksum=f"sha256:{stored.sha256}")
     assert fetched.downloaded.attempts == 2
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_wrong_bytes_twice_are_refused_with_both_digests_and_the_file_is_gone(
+def test_f15_wrong_bytes_twice_are_refused_with_both_digests_and_the_file_is_gone(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.corrupted(1000), times=-1)
@@ -174,7 +174,7 @@ REFUSALS: list[tuple[str, Fault, ErrorKind, str]] = [
 
 @pytest.mark.parametrize(("fault", "kind", "says"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_a_refusal_is_told_at_once(
+def test_f16_a_refusal_is_told_at_once(
     host: Host, proxy: FaultProxy, small: Stored, method: str, fault: Fault, kind: ErrorKind, says: str
 ) -> None:
     proxy.plan(fault, method=method, times=-1)
@@ -193,7 +193,7 @@ def test_a_refusal_is_told_at_once(
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_a_server_in_trouble_is_asked_again_after_a_growing_wait(
+def test_f17_a_server_in_trouble_is_asked_again_after_a_growing_wait(
     host: Host, proxy: FaultProxy, small: Stored, method: str, status: int
 ) -> None:
     proxy.plan(kinds.refused(status), method=method, times=3)
@@ -206,7 +206,9 @@ def test_a_server_in_trouble_is_asked_again_after_a_growing_wait(
     assert_next_run_is_right(host, proxy, small)
 
 
-def test_a_server_that_stays_in_trouble_is_given_up_as_retryable(host: Host, proxy: FaultProxy, small: Stored) -> None:
+def test_f17_a_server_that_stays_in_trouble_is_given_up_as_retryable(
+    host: Host, proxy: FaultProxy, small: Stored
+) -> None:
     proxy.plan(kinds.refused(503, "SlowDown"), times=-1)
     error = refusal(host, small)
     assert (error.kind, error.retryable, error.details["attempts"]) == (ErrorKind.TRANSIENT, True, 4)
@@ -215,13 +217,13 @@ def test_a_server_that_stays_in_trouble_is_given_up_as_retryable(host: Host, pro
     assert_next_run_is_right(host, proxy, small)
 
 
-def test_retry_after_is_what_is_waited(host: Host, proxy: FaultProxy, small: Stored) -> None:
+def test_f17_retry_after_is_what_is_waited(host: Host, proxy: FaultProxy, small: Stored) -> None:
     proxy.plan(kinds.refused(503, "SlowDown", headers={"retry-after": "2"}))
     assert host.fetch(small).downloaded.waited_seconds == 2
     assert sum(host.waits) == 2
 
 
-def test_a_retry_after_beyond_the_deadline_is_not_waited_for(host: Host, proxy: FaultProxy, small: Stored) -> None:
+def test_f17_a_retry_after_beyond_the_deadline_is_not_waited_for(host: Host, proxy: FaultProxy, small: Stored) -> None:
     proxy.plan(kinds.refused(503, "SlowDown", headers={"retry-after": "3600"}))
     error = refusal(host, small)
     assert (error.retryable, error.details["retry_after_seconds"]) == (True, 3600)
@@ -243,7 +245,7 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for(host: Host, proxy: 
     ],
     ids=["before the answer", "after its head", "in its body", "silence in its body", "silence after its head"],
 )
-def test_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, stored: Stored, fault: Fault) -> None:
+def test_f18_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, stored: Stored, fault: Fault) -> None:
     proxy.plan(fault)
     fetched = host.fetch(stored, checksum=f"sha256:{stored.sha256}")
     assert fetched.downloaded.attempts == 2
@@ -251,7 +253,9 @@ def test_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, store
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_an_interrupted_download_is_gone_on_with_by_the_next_run(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f18_an_interrupted_download_is_gone_on_with_by_the_next_run(
+    host: Host, proxy: FaultProxy, stored: Stored
+) -> None:
     proxy.plan(kinds.gone, skip=3, times=-1)
     refusal(host, stored, streams=1)
     assert host.files() == PART_AND_STATE
@@ -262,7 +266,9 @@ def test_an_interrupted_download_is_gone_on_with_by_the_next_run(host: Host, pro
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_what_an_earlier_run_left_of_another_object_is_not_used(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f18_what_an_earlier_run_left_of_another_object_is_not_used(
+    host: Host, proxy: FaultProxy, stored: Stored
+) -> None:
     proxy.plan(kinds.gone, skip=3, times=-1)
     refusal(host, stored, streams=1)
     proxy.clear()
@@ -271,7 +277,7 @@ def test_what_an_earlier_run_left_of_another_object_is_not_used(host: Host, prox
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_what_was_damaged_between_two_runs_is_not_used(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f18_what_was_damaged_between_two_runs_is_not_used(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.gone, skip=3, times=-1)
     refusal(host, stored, streams=1)
     proxy.clear()
@@ -286,7 +292,7 @@ def test_what_was_damaged_between_two_runs_is_not_used(host: Host, proxy: FaultP
 # F19: the object is replaced in the middle of a ranged download
 
 
-def test_an_object_replaced_between_two_ranges_is_begun_again_once_and_never_mixed(
+def test_f19_an_object_replaced_between_two_ranges_is_begun_again_once_and_never_mixed(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.before(lambda: stored.replace(stored.content[::-1])), skip=2)
@@ -298,7 +304,7 @@ def test_an_object_replaced_between_two_ranges_is_begun_again_once_and_never_mix
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_an_object_that_is_replaced_again_and_again_is_given_up_as_retryable(
+def test_f19_an_object_that_is_replaced_again_and_again_is_given_up_as_retryable(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.before(lambda: stored.replace(stored.content[::-1])), skip=1, times=1)
@@ -310,7 +316,7 @@ def test_an_object_that_is_replaced_again_and_again_is_given_up_as_retryable(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_pinned_digest_that_fits_only_the_old_object_refuses_the_new_one(
+def test_f19_a_pinned_digest_that_fits_only_the_old_object_refuses_the_new_one(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     pinned = f"sha256:{stored.sha256}"
@@ -323,7 +329,7 @@ def test_a_pinned_digest_that_fits_only_the_old_object_refuses_the_new_one(
 # F20: the object is replaced after it was fetched
 
 
-def test_an_object_replaced_after_the_download_is_seen_by_its_etag_alone(
+def test_f20_an_object_replaced_after_the_download_is_seen_by_its_etag_alone(
     host: Host, bucket: Bucket, proxy: FaultProxy, stored: Stored
 ) -> None:
     before = host.fetch(stored)
@@ -340,7 +346,7 @@ def test_an_object_replaced_after_the_download_is_seen_by_its_etag_alone(
 
 
 @pytest.mark.parametrize("announced", [False, True], ids=["without a length", "with a length of its own"])
-def test_a_body_that_goes_on_after_the_announced_bytes_is_refused(
+def test_f21_a_body_that_goes_on_after_the_announced_bytes_is_refused(
     host: Host, proxy: FaultProxy, stored: Stored, announced: bool
 ) -> None:
     proxy.plan(kinds.endless(announced=announced), times=-1)
@@ -351,21 +357,21 @@ def test_a_body_that_goes_on_after_the_announced_bytes_is_refused(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_head_that_announces_too_few_bytes_is_found_out(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f21_a_head_that_announces_too_few_bytes_is_found_out(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.announcing(content_length="1000"), method="HEAD", times=-1)
     assert isinstance(refusal(host, stored), Untrusted)
     assert host.files() == []
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_head_that_announces_too_many_bytes_is_found_out(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f21_a_head_that_announces_too_many_bytes_is_found_out(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.announcing(content_length=str(SIZE_BYTES + 1)), method="HEAD", times=-1)
     assert isinstance(refusal(host, stored), Untrusted)
     assert host.files() == []
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_an_object_above_the_limit_is_refused_before_a_byte_is_asked_for(
+def test_f21_an_object_above_the_limit_is_refused_before_a_byte_is_asked_for(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.announcing(content_length=str(1 << 50)), method="HEAD", times=-1)
@@ -376,7 +382,7 @@ def test_an_object_above_the_limit_is_refused_before_a_byte_is_asked_for(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_trickle_is_broken_off_and_asked_for_anew(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f21_a_trickle_is_broken_off_and_asked_for_anew(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.trickling(10_000, every_seconds=0.02))
     begun = time.monotonic()
     fetched = host.fetch(stored, stall_seconds=0.3, stall_bytes_per_second=10_000)
@@ -385,7 +391,7 @@ def test_a_trickle_is_broken_off_and_asked_for_anew(host: Host, proxy: FaultProx
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_trickle_without_end_stops_at_the_deadline(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f21_a_trickle_without_end_stops_at_the_deadline(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.trickling(10_000, every_seconds=0.02), times=-1)
     begun = time.monotonic()
     error = refusal(host, stored, deadline_seconds=0.5)
@@ -412,7 +418,7 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-def test_a_disk_without_room_is_told_before_the_download(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f22_a_disk_without_room_is_told_before_the_download(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     with small_disk(host.directory, "128k"):
         error = refusal(host, stored)
         assert (error.kind, error.details["free_bytes"]) == (ErrorKind.NO_SPACE, 128 << 10)
@@ -421,7 +427,7 @@ def test_a_disk_without_room_is_told_before_the_download(host: Host, proxy: Faul
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_a_disk_that_fills_up_does_not_matter_once_the_space_is_reserved(
+def test_f22_a_disk_that_fills_up_does_not_matter_once_the_space_is_reserved(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     with small_disk(host.directory, "800k"):
@@ -443,7 +449,7 @@ def test_a_disk_that_fills_up_does_not_matter_once_the_space_is_reserved(
 # F37: fsync fails
 
 
-def test_bytes_that_cannot_be_synced_are_not_published(
+def test_f37_bytes_that_cannot_be_synced_are_not_published(
     host: Host, proxy: FaultProxy, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(fd: int) -> None:

@@ -22,7 +22,7 @@ from module_utils._source.s3 import ObjectInfo
 
 CONTENT = bytes(range(250)) * 4
 INFO = ObjectInfo("archive.tar", len(CONTENT), '"etag"')
-OPTIONS = DownloadOptions(checkpoint_bytes=1, checkpoint_seconds=0)
+OPTIONS = DownloadOptions(checkpoint_seconds=0)
 
 
 class Finished:
