@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch test-kills demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -80,13 +80,20 @@ sanity: $(READY) ## ansible-test sanity
 
 # PYTHONDONTWRITEBYTECODE would have the modules compiled at each start, which an installed collection's are not.
 bench-%: export PYTHONDONTWRITEBYTECODE =
-bench-%: export PYTHONPATH = .:tests/vm
+bench-%: export PYTHONPATH = .:plugins:tests/vm
 
 bench-unpack: $(READY) ## Unpacking beside tar, bsdtar, umoci and containerd (root; ten minutes)
 	@$(PYTHON) -m bench.unpack
 
 bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB to 4 GB (root; 10 GB of memory)
 	@$(PYTHON) -m bench.growth
+
+bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
+	@$(PYTHON) -m bench.fetch
+
+test-kills: export FLYD_KILL_MIB = 512
+test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 40 MiB)
+	@$(PYTHON) -m pytest -rP tests/s3/test_kills.py
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .

@@ -27,7 +27,7 @@ def archive(tmp_path: Path) -> Path:
 
 def bench(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/vm'}"}
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}:{ROOT / 'tests/vm'}"}
     return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=100)
 
 

@@ -41,6 +41,7 @@ class Request:
     target: str
     headers: dict[str, str]
     body: bytes = b""
+    authority: str = ""  # the server that was asked for, when this is used as a proxy of the environment
 
     @property
     def path(self) -> str:
@@ -237,4 +238,8 @@ def _read_request(stream: io.BufferedIOBase) -> Request | None:
         return None
     headers = {name.lower(): value for name, value in http.client.parse_headers(stream).items()}
     length = int(headers.get("content-length", 0))
-    return Request(first[0], first[1], headers, stream.read(length) if length else b"")
+    body = stream.read(length) if length else b""
+    if not first[1].startswith("http://"):
+        return Request(first[0], first[1], headers, body)
+    authority, _, path = first[1].removeprefix("http://").partition("/")
+    return Request(first[0], f"/{path}", headers, body, authority)

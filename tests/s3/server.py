@@ -34,6 +34,7 @@ ACCESS_KEY = "FLYDTESTACCESSKEY"
 SECRET_KEY = "flyd-test-secret-key-that-nobody-may-print"
 BUCKET = "images"
 PUBLIC_BUCKET = "public"
+DOMAIN = "s3.test"  # a bucket may stand in front of it in the name of the host
 _PORTS = (
     "master.port",
     "master.port.grpc",
@@ -62,6 +63,7 @@ def running_server(program: str, directory: Path, *, volumes: int = 60) -> Itera
     argv += [f"-{name}={port}" for name, port in ports.items()]
     argv += [
         f"-s3.config={directory / 'identities.json'}",
+        f"-s3.domainName={DOMAIN}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who asks, by which way, under which name: credentials, proxies and addressing as botocore finds them on a host, with a real server."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("boto3", reason="boto3 is not installed")
+
+from botocore.awsrequest import AWSPreparedRequest
+
+from module_utils._errors import BadInput, Transient
+from module_utils._source.client import connect
+from module_utils._source.s3 import Bucket, S3Options
+from tests.faults.proxy import FaultProxy
+from tests.s3.conftest import Stored
+from tests.s3.server import ACCESS_KEY, BUCKET, DOMAIN, SECRET_KEY
+
+Store = Callable[..., Stored]
+TOKEN = "flyd-test-session-token"
+ROLE = "role-of-the-instance"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine that the tests run on: no credentials, no proxies, no instance."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+
+
+@pytest.fixture
+def nobody(options: S3Options) -> S3Options:
+    """Options that name no credentials."""
+    return replace(options, access_key="", secret_key="")
+
+
+def size_of(options: S3Options, stored: Stored) -> int:
+    with Bucket(options) as bucket:
+        return bucket.head(stored.key).size_bytes
+
+
+def test_a_profile_of_the_host_is_used(
+    nobody: S3Options, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "credentials"
+    path.write_text(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+    assert size_of(replace(nobody, profile="fleet"), store(10)) == 10
+    with pytest.raises(BadInput, match="no credentials"):
+        size_of(nobody, store(10))
+
+
+class _Metadata(http.server.BaseHTTPRequestHandler):
+    """The metadata service of an instance with a role (IMDSv2)."""
+
+    def do_PUT(self) -> None:
+        self._say(TOKEN)
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/security-credentials/"):
+            self._say(ROLE)
+            return
+        credentials = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": ""}
+        self._say(json.dumps({"Code": "Success", "Expiration": "2099-01-01T00:00:00Z", **credentials}))
+
+    def _say(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def metadata() -> Iterator[str]:
+    """The URL of an instance's metadata service."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_role_of_the_instance_is_used(
+    nobody: S3Options, store: Store, metadata: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)
+    assert size_of(nobody, store(10)) == 10
+
+
+def test_a_session_token_is_sent_with_every_request(options: S3Options, proxy: FaultProxy, store: Store) -> None:
+    stored = store(10)
+    with pytest.raises(BadInput):  # this server gives out no such tokens, and says so
+        size_of(replace(options, session_token=TOKEN), stored)
+    assert {one.request.headers["x-amz-security-token"] for one in proxy.seen} == {TOKEN}
+
+
+def test_the_bucket_stands_in_the_hosts_name_and_the_environments_proxy_is_asked(
+    options: S3Options, proxy: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    stored = store(10)
+    proxy.clear()
+    assert size_of(replace(options, endpoint_url=f"http://{DOMAIN}", addressing="virtual"), stored) == 10
+    [seen] = proxy.seen
+    assert (seen.request.authority, seen.request.path) == (f"{BUCKET}.{DOMAIN}", f"/{stored.key.value}")
+
+
+@pytest.mark.parametrize("addressing", ["auto", "path"])
+def test_the_bucket_stands_in_the_path_of_an_endpoint_of_ones_own(
+    options: S3Options, proxy: FaultProxy, store: Store, addressing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    stored = store(10)
+    proxy.clear()
+    assert size_of(replace(options, endpoint_url=f"http://{DOMAIN}", addressing=addressing), stored) == 10
+    [seen] = proxy.seen
+    assert (seen.request.authority, seen.request.path) == (DOMAIN, f"/{BUCKET}/{stored.key.value}")
+
+
+def test_what_no_proxy_names_is_asked_directly(
+    options: S3Options, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    stored = store(10)
+    with pytest.raises(Transient, match="cannot be reached"):
+        size_of(options, stored)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert size_of(options, stored) == 10
+
+
+@pytest.mark.parametrize(
+    ("addressing", "host", "path"),
+    [("auto", f"{BUCKET}.s3.eu-north-1.amazonaws.com", "/k"), ("path", "s3.eu-north-1.amazonaws.com", f"/{BUCKET}/k")],
+)
+def test_where_aws_is_asked_is_what_botocore_resolves(addressing: str, host: str, path: str) -> None:
+    seen: list[str] = []
+
+    def stop_here(request: AWSPreparedRequest, **_: object) -> None:
+        seen.append(request.url)
+        raise ConnectionAbortedError
+
+    s3 = connect(S3Options(BUCKET, region="eu-north-1", access_key="A", secret_key="S", addressing=addressing)).s3
+    s3.meta.events.register_first("before-send.s3", stop_here)
+    with pytest.raises(ConnectionAbortedError):
+        s3.head_object(Bucket=BUCKET, Key="k")
+    s3.close()
+    [url] = map(urlsplit, seen)
+    assert (url.scheme, url.netloc, url.path) == ("https", host, path)
