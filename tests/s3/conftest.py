@@ -66,9 +66,10 @@ def running_proxy(s3_port: int) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def proxy(running_proxy: FaultProxy) -> FaultProxy:
+def proxy(running_proxy: FaultProxy) -> Iterator[FaultProxy]:
     running_proxy.clear()
-    return running_proxy
+    yield running_proxy
+    running_proxy.clear()  # not every test that goes through it names it
 
 
 @pytest.fixture(scope="session")
