@@ -62,6 +62,7 @@ class Fetch(Arrow):
         self._options = options
         self._pinned = _pinned(options.checksum)
         self._work: Fetching | None = None
+        self._found: Found | None = None
 
     def holds(self, host: Host, image: Image) -> Facts | None:
         """Whether what is recorded is what is asked for: without a question to S3 when its digest is pinned, else by one request."""
@@ -84,15 +85,17 @@ class Fetch(Arrow):
 
     def _look(self, host: Host) -> Found:
         """What is behind the key now. An archive is asked for without boto3 first: a run with nothing to do needs no more."""
-        info = None if self._options.key.is_family else light_head(self._options.s3, self._options.key)
-        return self._working().look(host) if info is None else Found(self._options.key, (info,))
+        if self._found is None:
+            info = None if self._options.key.is_family else light_head(self._options.s3, self._options.key)
+            self._found = self._working().look(host) if info is None else Found(self._options.key, (info,))
+        return self._found
 
     def _working(self) -> Fetching:
         # Late: what talks to S3 takes longer to import than everything else together.
         from .fetching import Fetching
 
         if self._work is None:
-            self._work = Fetching(self._options, self._pinned)
+            self._work = Fetching(self._options, self._pinned, self._found)
         return self._work
 
     def _trusts_less(self, image: Image) -> bool:

@@ -33,13 +33,13 @@ _DISK_RESERVE_BYTES = 64 << 20  # for the store and the log
 
 
 class Fetching:
-    """One run's work for one key. What S3 has told is asked for once."""
+    """One run's work for one key. What S3 has told is asked for once; ``found`` is what it has told already."""
 
-    def __init__(self, options: FetchOptions, pinned: Digest | None) -> None:
+    def __init__(self, options: FetchOptions, pinned: Digest | None, found: Found | None = None) -> None:
         self._options = options
         self._pinned = pinned
         self._bucket = Bucket(options.s3)
-        self._found: Found | None = None
+        self._found = found
         self._retry: Retry | None = None
 
     def look(self, host: Host) -> Found:
