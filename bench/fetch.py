@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import disks, table
 from bench.inputs import ROOT
-from bench.measuring import MIB, Argv, BenchError, Cost, environment, measure, peak_bytes
+from bench.measuring import MIB, Argv, BenchError, Cost, descendants, environment, measure, peak_bytes
 from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program
@@ -102,9 +102,9 @@ def variables(source: Source, work: Path) -> Mapping[str, str]:
 
 def race(title: str, runners: Sequence[Contender], source: Source, work: Path, rounds: int) -> str:
     """Warm up and look at memory and digest, then measure ``rounds`` times; the table."""
-    env, path = variables(source, work), work / "fetched"
+    env, path, server = variables(source, work), work / "fetched", descendants(os.getpid())
     for one in runners:
-        one.peak_bytes = peak_bytes(one.commands(source, path), env)
+        one.peak_bytes = peak_bytes(one.commands(source, path), env, but=server)
         _require_digest(path, source, one.name)
         path.unlink()
     for _round in range(rounds):

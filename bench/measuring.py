@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +66,13 @@ def run(argv: Argv, env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str]) -> int:
-    """The most memory that all processes of ``commands`` together held at one time.
+def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str], *, but: Collection[int] = ()) -> int:
+    """The most memory that all processes of ``commands`` together held at one time; ``but`` are those that are others' (a server's).
 
     Shared pages count once (PSS), so processes that were forked from one another are not counted double. Looked at every 10 ms,
     which slows what is looked at: never measure time with it.
     """
-    watch = _Watch()
+    watch = _Watch(but)
     watch.start()
     try:
         for argv in commands:
@@ -86,17 +86,22 @@ def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str]) -> int:
 class _Watch(threading.Thread):
     """Adds up the memory of all descendants of this process, again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, but: Collection[int]) -> None:
         super().__init__(daemon=True)
+        self._but = but
         self.ended = threading.Event()
         self.peak_bytes = 0
 
     def run(self) -> None:
         while not self.ended.wait(_SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, _descendants(os.getpid()))))
+            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, self._own())))
+
+    def _own(self) -> list[int]:
+        return [pid for pid in descendants(os.getpid()) if pid not in self._but]
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """The processes that ``pid`` has started, and theirs."""
     found, waiting = [], [pid]
     while waiting:
         parent = waiting.pop()

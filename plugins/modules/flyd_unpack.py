@@ -126,7 +126,7 @@ whiteouts:
   returned: O(state=present), except in check mode
   type: int
 config:
-  description: What the image says about running it, under the names that Docker and OCI give it: C(Env), C(Cmd), C(Entrypoint), C(User), C(WorkingDir).
+  description: What the image says about running it, under the names that Docker and OCI give it, such as C(Env), C(Cmd), C(Entrypoint), C(User), C(WorkingDir).
   returned: O(state=present), except in check mode
   type: dict
 removed:
