@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from module_utils._errors import BadInput, FlydError
 from module_utils._host.files import from_os_error
+from module_utils._host.isolation import own_mount_namespace
 from module_utils._image.unpacking import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
 
 _READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
@@ -63,6 +64,8 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         processes=given.processes,
         zstd=_zstd,
     )
+    with contextlib.suppress(OSError):  # where that is not allowed, the changed root of the writer must do
+        own_mount_namespace()
     with contextlib.ExitStack() as stack:
         root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)
         if os.path.isdir(given.archive):

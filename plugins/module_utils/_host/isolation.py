@@ -9,11 +9,13 @@ behind (mount_namespaces(7)).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import traceback
+from collections.abc import Collection
 from typing import Any, Callable
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
@@ -66,12 +68,21 @@ def sync_filesystem(fd: int) -> None:
     _check(_libc().syncfs(fd), "syncfs")
 
 
-def in_child(work: Callable[[], Json], *, what: str) -> Json:
+def close_all_but(kept: Collection[int]) -> None:
+    """Close every descriptor above 2 that is not in ``kept``."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            with contextlib.suppress(OSError):  # the one that listed the directory
+                os.close(fd)
+
+
+def in_child(work: Callable[[], Json], *, what: str, kept_fds: Collection[int] | None = None) -> Json:
     """The result of ``work``, run in a child that dies with this process; it comes back as JSON.
 
     Nothing richer than JSON is read from the child: it may have been turned by a hostile archive, and unpickling would let it
     run code here. A ``FlydError`` or ``OSError`` of the child is raised here. A child that ends without a word (killed, out of
-    memory) is ``CommandFailed`` that names ``what``.
+    memory) is ``CommandFailed`` that names ``what``. With ``kept_fds`` the child holds no other descriptor above 2.
     """
     set_death_signal = die_with_parent()
     read_end, write_end = os.pipe()
@@ -79,6 +90,8 @@ def in_child(work: Callable[[], Json], *, what: str) -> Json:
     if pid == 0:
         os.close(read_end)
         set_death_signal()
+        if kept_fds is not None:
+            close_all_but({write_end, *kept_fds})
         _answer(work, write_end, what)
     os.close(write_end)
     try:

@@ -30,7 +30,7 @@ def write_tree(plan: Plan, root_fd: int, options: Options) -> dict[str, float]:
     """Write ``plan`` into the empty directory ``root_fd``; returns seconds by phase. For a child process only."""
     # The tree is shared with the parent until one of us touches it; the collector would touch all of it.
     gc.disable()
-    contain(root_fd)
+    contain(root_fd, options.limits)
     phases = Phases()
     writer = Writer(plan, root_fd, options.limits)
     with phases.phase("directories"):

@@ -59,6 +59,7 @@ class Unpacking:
     options: Options
     phases: Phases
     verifications: Sequence[Verification]
+    source_fds: frozenset[int]
 
     def write_into(self, root_fd: int) -> Summary:
         """Write the tree into the empty directory ``root_fd`` (opened for reading) and wait for all digests.
@@ -72,7 +73,11 @@ class Unpacking:
                 "the directory to unpack into is not empty", hint="give an empty directory, or a newly made file system"
             )
         with self.phases.phase("write"):
-            seconds = in_child(lambda: write_tree(self.plan, root_fd, self.options), what="writing the tree")
+            seconds = in_child(
+                lambda: write_tree(self.plan, root_fd, self.options),
+                what="writing the tree",
+                kept_fds=self.source_fds | {root_fd},
+            )
         with self.phases.phase("wait_for_digests"):
             for verification in self.verifications:
                 verification.join()
@@ -175,6 +180,7 @@ class _Reader:
             self._options,
             self.phases,
             self._verifications,
+            frozenset(tar.extent.fd for tar in prepared.tars),
         )
 
     def _merged(self, prepared: Prepared) -> Layers:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
 from .._host.death_signal import die_with_parent
+from .._host.isolation import close_all_but
 from .._names import Digest
 from .digests import check_digest
 from .extent import Extent
@@ -88,7 +89,7 @@ class Verification:
 def _answer(checks: Sequence[Check], write_end: int) -> None:
     """What the helper does; it never returns."""
     try:
-        _close_all_but({write_end, *(check.extent.fd for check in checks)})
+        close_all_but({write_end, *(check.extent.fd for check in checks)})
         message = None
         try:
             _run(checks)
@@ -99,16 +100,6 @@ def _answer(checks: Sequence[Check], write_end: int) -> None:
         os._exit(0)
     finally:  # whatever happened, this process must never return into its parent's code
         os._exit(70)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:  # the one that listed the directory
-                pass
 
 
 def _run(checks: Sequence[Check]) -> None:

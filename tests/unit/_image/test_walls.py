@@ -18,6 +18,7 @@ from module_utils._image.access import Access
 from module_utils._image.containment import contain
 from module_utils._image.extent import Extent
 from module_utils._image.inodes import Directory, File, Symlink
+from module_utils._image.limits import Limits
 from module_utils._image.plan import HardLink, Plan
 from module_utils._image.tree_writer import write_tree
 from tests.unit._image.unpacked import Playground, needs_root, options
@@ -87,7 +88,7 @@ def test_behind_the_second_wall_a_link_cannot_name_the_host(playground: Playgrou
 @pytest.fixture
 def second_wall_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the umask is left of the second wall."""
-    monkeypatch.setattr(tree_writer, "contain", lambda root_fd: os.umask(0))
+    monkeypatch.setattr(tree_writer, "contain", lambda root_fd, limits: os.umask(0))
 
 
 @pytest.mark.usefixtures("second_wall_down")
@@ -150,7 +151,7 @@ def seen_when_contained(root: Path, look: Callable[[], object]) -> object:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
 
     def work() -> object:
-        contain(fd)
+        contain(fd, Limits())
         return look()
 
     try:
