@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from tests.unit import architecture as rules
@@ -65,6 +67,17 @@ def test_files_and_functions_are_small() -> None:
 
 def test_python_39_can_run_all_of_it() -> None:
     assert broken_by_plugins(rules.too_new_for_python_39) == []
+
+
+def test_only_a_volume_that_is_being_made_is_ever_mounted() -> None:
+    """What a guest has written to is hostile to the host's kernel: a snapshot is never mounted, nor is a base once it is sealed."""
+    calls = {
+        (source.path.rpartition("/")[2], ast.unparse(call.func).rpartition(".")[2])
+        for source in sources()
+        for call in source.nodes(ast.Call)
+    }
+    mounting = {(path, name) for path, name in calls if name in ("mount", "populate")}
+    assert mounting == {("isolation.py", "mount"), ("filesystem.py", "mount"), ("unpack.py", "populate")}
 
 
 OFFENDERS: list[tuple[Rule, str, str]] = [

@@ -22,8 +22,8 @@ def refusal(playground: Playground, form: str, *members: bytes) -> str:
 
 
 @pytest.mark.parametrize("target", [b"../victim/hello", b"/../victim/hello", b"../../../tmp/x", b"../root-evil/secret"])
-def test_a_hard_link_that_climbs_out_is_refused(playground: Playground, some_form: str, target: bytes) -> None:
-    assert "`..`" in refusal(playground, some_form, tar.hard_link(b"link", target))
+def test_a_hard_link_that_climbs_out_is_refused(playground: Playground, form: str, target: bytes) -> None:
+    assert "`..`" in refusal(playground, form, tar.hard_link(b"link", target))
 
 
 def test_a_hard_link_to_a_sibling_with_our_prefix_is_refused(playground: Playground, form: str) -> None:
@@ -83,9 +83,9 @@ def test_a_hard_link_before_its_file_waits_for_it(playground: Playground, form: 
     assert [done[path][8] for path in ("/first", "/second", "/third")] == ["-", "/first", "/first"]
 
 
-def test_a_name_that_comes_again_no_longer_waits(playground: Playground) -> None:
+def test_a_name_that_comes_again_no_longer_waits(playground: Playground, form: str) -> None:
     layer = tar.tar(tar.hard_link(b"name", b"late"), tar.file(b"name", b"own"), tar.file(b"late", b"late"))
-    assert playground.unpack("docker", [layer]).content("/name") == b"own"
+    assert playground.unpack(form, [layer]).content("/name") == b"own"
 
 
 def test_hard_links_in_a_circle_are_refused(playground: Playground, form: str) -> None:
@@ -118,9 +118,9 @@ def test_a_link_over_a_directory_of_the_host_gets_no_mode(playground: Playground
     ],
 )
 def test_what_an_upper_layer_makes_of_a_name_replaces_what_it_was(
-    playground: Playground, some_form: str, lower: list[bytes], upper: list[bytes], kinds: dict[str, str]
+    playground: Playground, form: str, lower: list[bytes], upper: list[bytes], kinds: dict[str, str]
 ) -> None:
-    assert playground.unpack(some_form, [tar.tar(*lower), tar.tar(*upper)]).kinds() == kinds
+    assert playground.unpack(form, [tar.tar(*lower), tar.tar(*upper)]).kinds() == kinds
 
 
 def test_a_file_over_one_of_two_names_leaves_the_other_alone(playground: Playground, form: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from module_utils._errors import Untrusted
-from tests.unit._image.unpacked import Playground, needs_root, plan_of
-from tests.unit.builders import images, tar
+from tests.unit._image.unpacked import Playground, needs_root
+from tests.unit.builders import tar
 
 pytestmark = needs_root
 
@@ -24,8 +23,8 @@ def refusal(playground: Playground, form: str, *members: bytes) -> Untrusted:
 @pytest.mark.parametrize(
     "name", [b"../victim/dotdot", b"/../victim/x", b"..", b"../../pwned", b"a/../../x", b"some/../x"]
 )
-def test_a_name_with_dot_dot_is_refused(playground: Playground, some_form: str, name: bytes) -> None:
-    error = refusal(playground, some_form, tar.file(name, b"x"))
+def test_a_name_with_dot_dot_is_refused(playground: Playground, form: str, name: bytes) -> None:
+    error = refusal(playground, form, tar.file(name, b"x"))
     assert "`..`" in error.msg
     assert error.details["member"] == name.decode()
 
@@ -35,8 +34,8 @@ def test_a_whiteout_behind_dot_dot_is_refused(playground: Playground, form: str)
 
 
 @pytest.mark.parametrize("name", [b"/etc/x", b"//etc/x", b"///./etc/x", b"./etc/x", b"etc/./x", b"etc//x"])
-def test_an_absolute_name_lands_inside(playground: Playground, some_form: str, name: bytes) -> None:
-    done = playground.unpack(some_form, [tar.tar(tar.file(name, b"inside"))])
+def test_an_absolute_name_lands_inside(playground: Playground, form: str, name: bytes) -> None:
+    done = playground.unpack(form, [tar.tar(tar.file(name, b"inside"))])
     assert done.kinds() == {"/etc": "d", "/etc/x": "f"}
 
 
@@ -100,9 +99,9 @@ def test_a_trampoline_of_long_directories_stays_inside(playground: Playground, f
 
 
 @pytest.mark.parametrize("targets", [(b"loop", b"loop"), (b"two", b"one"), (b"/one/x", b"/two/x")])
-def test_links_in_a_circle_are_refused(playground: Playground, some_form: str, targets: tuple[bytes, bytes]) -> None:
+def test_links_in_a_circle_are_refused(playground: Playground, form: str, targets: tuple[bytes, bytes]) -> None:
     links = [tar.symlink(b"one", targets[0]), tar.symlink(b"two", targets[1])]
-    error = refusal(playground, some_form, *links, tar.symlink(b"loop", b"loop"), tar.file(b"one/x", b"x"))
+    error = refusal(playground, form, *links, tar.symlink(b"loop", b"loop"), tar.file(b"one/x", b"x"))
     assert "symbolic links" in error.msg
 
 
@@ -115,10 +114,10 @@ def test_a_link_without_a_name_is_refused(playground: Playground, form: str) -> 
     "member", [tar.symlink, tar.hard_link, lambda name, _: tar.file(name.strip(b"/") or b"/.", b"x")]
 )
 def test_the_root_as_anything_but_a_directory_is_refused(
-    playground: Playground, some_form: str, name: bytes, member: object
+    playground: Playground, form: str, name: bytes, member: object
 ) -> None:
     assert callable(member)
-    assert "root" in refusal(playground, some_form, tar.file(b"x", b"x"), member(name, b"x")).msg
+    assert "root" in refusal(playground, form, tar.file(b"x", b"x"), member(name, b"x")).msg
 
 
 def test_a_link_named_with_a_slash_at_its_end_leads_inside(playground: Playground, form: str) -> None:
@@ -175,9 +174,9 @@ def test_a_path_longer_than_the_hosts_limit_can_be_written(playground: Playgroun
         ("ümläut".encode(), "/\\xc3\\xbcml\\xc3\\xa4ut"),
     ],
 )
-def test_odd_names_are_kept_byte_for_byte(playground: Playground, some_form: str, name: bytes, shown: str) -> None:
+def test_odd_names_are_kept_byte_for_byte(playground: Playground, form: str, name: bytes, shown: str) -> None:
     layer = tar.tar(tar.file(name, b"x"), tar.symlink(b"link", name), tar.hard_link(b"second", name))
-    done = playground.unpack(some_form, [layer])
+    done = playground.unpack(form, [layer])
     assert done.kinds() == {"/link": "l", "/second": "f", shown: "f"}
     assert os.readlink(os.fsencode(done.root) + b"/link") == name
 
@@ -187,17 +186,16 @@ def test_names_that_differ_in_case_are_two_files(playground: Playground, form: s
 
 
 @pytest.mark.parametrize("key", [b"path", b"linkpath"])
-def test_a_nul_in_a_name_is_refused(playground: Playground, some_form: str, key: bytes) -> None:
-    error = refusal(playground, some_form, tar.pax((key, b"safe\0/../../evil")), tar.symlink(b"name", b"target"))
+def test_a_nul_in_a_name_is_refused(playground: Playground, form: str, key: bytes) -> None:
+    error = refusal(playground, form, tar.pax((key, b"safe\0/../../evil")), tar.symlink(b"name", b"target"))
     assert "NUL" in error.msg
     assert "\0" not in error.msg
 
 
-def test_an_escaped_name_is_shown_in_errors(tmp_path: Path) -> None:
-    with pytest.raises(Untrusted) as caught:
-        plan_of(tmp_path, images.docker_archive([tar.tar(tar.file(b"evil\x1b[2J\n/../x"))]))
-    assert caught.value.msg.isprintable()
-    assert str(caught.value.details["member"]).startswith("evil\\x1b")
+def test_an_escaped_name_is_shown_in_errors(playground: Playground, form: str) -> None:
+    error = refusal(playground, form, tar.file(b"evil\x1b[2J\n/../x"))
+    assert error.msg.isprintable()
+    assert str(error.details["member"]).startswith("evil\\x1b")
 
 
 def test_a_link_target_that_linux_cannot_store_is_refused(playground: Playground, form: str) -> None:

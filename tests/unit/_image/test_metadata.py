@@ -27,17 +27,17 @@ def layer(*members: bytes) -> list[bytes]:
     return [tar.tar(*members)]
 
 
-def with_xattr(playground: Playground, name: bytes, value: bytes, member: bytes = b"") -> Unpacked:
+def with_xattr(playground: Playground, form: str, name: bytes, value: bytes, member: bytes = b"") -> Unpacked:
     """A file (or ``member``) with one extended attribute, unpacked."""
     record = tar.pax((b"SCHILY.xattr." + name, value))
-    return playground.unpack("docker", layer(record, member or tar.file(b"f", b"x")))
+    return playground.unpack(form, layer(record, member or tar.file(b"f", b"x")))
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6711, 0o7777, 0o000, 0o444])
 @pytest.mark.parametrize("owner", [0, 1000])
-def test_modes_survive_setuid_and_all(playground: Playground, mode: int, owner: int) -> None:
+def test_modes_survive_setuid_and_all(playground: Playground, form: str, mode: int, owner: int) -> None:
     members = [tar.file(b"f", b"data", mode=mode, uid=owner, gid=owner), tar.directory(b"d", mode=mode, uid=owner)]
-    done = playground.unpack("docker", layer(*members, tar.file(b"d/inside", b"x")))
+    done = playground.unpack(form, layer(*members, tar.file(b"d/inside", b"x")))
     assert done["/f"][2:5] == (f"{mode:04o}", str(owner), str(owner))
     assert done["/d"][2:4] == (f"{mode:04o}", str(owner))
 
@@ -59,52 +59,52 @@ def test_times_keep_their_nanoseconds_also_those_of_directories_and_links(playgr
         (b"1.", 10**9),
     ],
 )
-def test_odd_times_are_what_gnu_tar_makes_of_them(playground: Playground, text: bytes, nanoseconds: int) -> None:
-    done = playground.unpack("docker", layer(tar.pax((b"mtime", text)), tar.file(b"f")))
+def test_odd_times_are_what_gnu_tar_makes_of_them(
+    playground: Playground, form: str, text: bytes, nanoseconds: int
+) -> None:
+    done = playground.unpack(form, layer(tar.pax((b"mtime", text)), tar.file(b"f")))
     assert done["/f"][7] == str(nanoseconds)
 
 
 @pytest.mark.parametrize("mtime", [2**62, -(2**62), -(2**31) - 1, 2**34])
-def test_times_that_ext4_cannot_store_are_clamped_and_counted(
-    playground: Playground, some_form: str, mtime: int
-) -> None:
+def test_times_that_ext4_cannot_store_are_clamped_and_counted(playground: Playground, form: str, mtime: int) -> None:
     plan = plan_of(playground.root.parents[1], images.docker_archive(layer(tar.file(b"f", mtime=mtime))))
     assert plan.leaves.inodes[0].mtime_ns // 10**9 == (2**34 - 2**31 - 1 if mtime > 0 else -(2**31))
-    done = playground.unpack(some_form, layer(tar.file(b"f", mtime=mtime)))
+    done = playground.unpack(form, layer(tar.file(b"f", mtime=mtime)))
     assert done.summary.clamped_times == 1
     assert -(2**31) <= int(done["/f"][7]) / 10**9 < 2**34
 
 
 @pytest.mark.parametrize("text", [b"NaN", b"inf", b"1e9", b"", b"0x10", b"1_0", b" 1", b"9" * 30])
-def test_a_time_that_is_none_is_refused(playground: Playground, some_form: str, text: bytes) -> None:
+def test_a_time_that_is_none_is_refused(playground: Playground, form: str, text: bytes) -> None:
     with pytest.raises(Untrusted, match="time"):
-        playground.unpack(some_form, layer(tar.pax((b"mtime", text)), tar.file(b"f")))
+        playground.unpack(form, layer(tar.pax((b"mtime", text)), tar.file(b"f")))
 
 
 @pytest.mark.parametrize("owner", [2**31, 2**32 - 2])
-def test_large_owners_are_kept(playground: Playground, some_form: str, owner: int) -> None:
-    assert playground.unpack(some_form, layer(tar.file(b"f", uid=owner, gid=owner)))["/f"][3:5] == (str(owner),) * 2
+def test_large_owners_are_kept(playground: Playground, form: str, owner: int) -> None:
+    assert playground.unpack(form, layer(tar.file(b"f", uid=owner, gid=owner)))["/f"][3:5] == (str(owner),) * 2
 
 
 @pytest.mark.parametrize("owner", [-1, 2**32 - 1, 2**32, 2**40])
 @pytest.mark.parametrize("field", ["uid", "gid"])
-def test_owners_that_linux_cannot_store_are_refused(
-    playground: Playground, some_form: str, owner: int, field: str
-) -> None:
+def test_owners_that_linux_cannot_store_are_refused(playground: Playground, form: str, owner: int, field: str) -> None:
     uid, gid = (owner, 0) if field == "uid" else (0, owner)
     with pytest.raises(Untrusted, match="cannot store"):
-        playground.unpack(some_form, layer(tar.file(b"f", uid=uid, gid=gid)))
+        playground.unpack(form, layer(tar.file(b"f", uid=uid, gid=gid)))
 
 
 @pytest.mark.parametrize("text", [b"-1", b"4294967296", b"1e3", b"root", b""])
-def test_owners_in_pax_are_held_to_the_same(playground: Playground, some_form: str, text: bytes) -> None:
+def test_owners_in_pax_are_held_to_the_same(playground: Playground, form: str, text: bytes) -> None:
     with pytest.raises(Untrusted):
-        playground.unpack(some_form, layer(tar.pax((b"uid", text)), tar.file(b"f")))
+        playground.unpack(form, layer(tar.pax((b"uid", text)), tar.file(b"f")))
 
 
-def test_a_directory_without_rights_gets_its_files_and_then_its_mode_and_time(playground: Playground) -> None:
+def test_a_directory_without_rights_gets_its_files_and_then_its_mode_and_time(
+    playground: Playground, form: str
+) -> None:
     members = [tar.directory(b"d", mode=0, mtime=77), tar.directory(b"d/e", mode=0, mtime=78), tar.file(b"d/e/f")]
-    done = playground.unpack("docker", layer(*members))
+    done = playground.unpack(form, layer(*members))
     assert done["/d"][2] == done["/d/e"][2] == "0000"
     assert (done["/d"][7], done["/d/e"][7]) == ("77000000000", "78000000000")
 
@@ -132,10 +132,10 @@ def test_attributes_of_users_capabilities_and_acls_are_kept(playground: Playgrou
     assert done.summary.dropped_xattrs == 0
 
 
-def test_attributes_as_bsdtar_writes_them_are_kept(playground: Playground) -> None:
+def test_attributes_as_bsdtar_writes_them_are_kept(playground: Playground, form: str) -> None:
     raw = b"\x00binary\xff"
     record = tar.pax((b"LIBARCHIVE.xattr.user.with%20space", base64.b64encode(raw).rstrip(b"=")))
-    assert playground.unpack("docker", layer(record, tar.file(b"f")))["/f"][9] == "user.with space=" + raw.hex()
+    assert playground.unpack(form, layer(record, tar.file(b"f")))["/f"][9] == "user.with space=" + raw.hex()
 
 
 @pytest.mark.parametrize(
@@ -156,21 +156,23 @@ def test_attributes_as_bsdtar_writes_them_are_kept(playground: Playground) -> No
         (b"nonsense", b"x"),
     ],
 )
-def test_other_attributes_are_dropped_and_counted(playground: Playground, name: bytes, value: bytes) -> None:
-    done = with_xattr(playground, name, value)
+def test_other_attributes_are_dropped_and_counted(playground: Playground, form: str, name: bytes, value: bytes) -> None:
+    done = with_xattr(playground, form, name, value)
     assert done["/f"][9] == "-"
     assert done.summary.dropped_xattrs == 1
 
 
 @pytest.mark.parametrize("member", [tar.symlink(b"f", b"canary"), tar.fifo(b"f"), tar.device(b"f", b"3", 1, 3)])
-def test_attributes_are_never_set_through_links_or_on_special_files(playground: Playground, member: bytes) -> None:
-    done = with_xattr(playground, b"user.note", b"x", member)
+def test_attributes_are_never_set_through_links_or_on_special_files(
+    playground: Playground, form: str, member: bytes
+) -> None:
+    done = with_xattr(playground, form, b"user.note", b"x", member)
     assert done["/f"][9] == "-"
     assert done.summary.dropped_xattrs == 1
 
 
-def test_an_acl_in_text_is_dropped_and_counted(playground: Playground) -> None:
-    done = playground.unpack("docker", layer(tar.pax((b"SCHILY.acl.access", b"user::rw-")), tar.file(b"f")))
+def test_an_acl_in_text_is_dropped_and_counted(playground: Playground, form: str) -> None:
+    done = playground.unpack(form, layer(tar.pax((b"SCHILY.acl.access", b"user::rw-")), tar.file(b"f")))
     assert done.summary.dropped_xattrs == 1
 
 
@@ -189,36 +191,36 @@ def test_devices_and_fifos_are_made_and_counted(playground: Playground, form: st
     assert done.summary.devices == 3
 
 
-def test_devices_can_be_skipped_and_are_counted(playground: Playground) -> None:
-    done = playground.unpack("docker", layer(*DEVICES), device_nodes=DeviceNodes.SKIP)
+def test_devices_can_be_skipped_and_are_counted(playground: Playground, form: str) -> None:
+    done = playground.unpack(form, layer(*DEVICES), device_nodes=DeviceNodes.SKIP)
     assert done.kinds() == {"/pipe": "p"}
     assert done.summary.skipped_devices == 3
 
 
-def test_devices_can_be_refused(playground: Playground) -> None:
+def test_devices_can_be_refused(playground: Playground, form: str) -> None:
     with pytest.raises(Untrusted, match="device_nodes is refuse"):
-        playground.unpack("docker", layer(*DEVICES), device_nodes=DeviceNodes.REFUSE)
+        playground.unpack(form, layer(*DEVICES), device_nodes=DeviceNodes.REFUSE)
 
 
 @pytest.mark.parametrize(("major", "minor"), [(2**32, 0), (-1, 0), (0, -1), (4096, 0), (0, 2**20)])
 def test_device_numbers_that_linux_cannot_have_are_refused(
-    playground: Playground, some_form: str, major: int, minor: int
+    playground: Playground, form: str, major: int, minor: int
 ) -> None:
     with pytest.raises(Untrusted, match="cannot have"):
-        playground.unpack(some_form, layer(tar.device(b"d", b"3", major, minor)))
+        playground.unpack(form, layer(tar.device(b"d", b"3", major, minor)))
 
 
-def test_special_files_are_never_opened(playground: Playground) -> None:
+def test_special_files_are_never_opened(playground: Playground, form: str) -> None:
     """Opening this FIFO would wait for a reader for ever, and opening this device would fail."""
     members = [tar.fifo(b"p", mode=0o000, uid=3), tar.device(b"d", b"4", 4095, 1048575, mode=0o4777, uid=3)]
-    done = playground.unpack("docker", layer(*members))
+    done = playground.unpack(form, layer(*members))
     assert (done["/p"][2], done["/d"][2], done["/d"][3]) == ("0000", "4777", "3")
 
 
-def test_the_umask_changes_nothing(playground: Playground) -> None:
+def test_the_umask_changes_nothing(playground: Playground, form: str) -> None:
     old = os.umask(0o077)
     try:
-        done = playground.unpack("docker", layer(tar.file(b"f", mode=0o666), tar.directory(b"d", mode=0o777)))
+        done = playground.unpack(form, layer(tar.file(b"f", mode=0o666), tar.directory(b"d", mode=0o777)))
     finally:
         os.umask(old)
     assert (done["/f"][2], done["/d"][2]) == ("0666", "0777")

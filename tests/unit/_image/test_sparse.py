@@ -90,21 +90,24 @@ def pax_1_0(text: bytes, size: bytes) -> bytes:
         (tar.pax((b"GNU.sparse.numbytes", b"0"), (b"GNU.sparse.size", b"0")) + tar.file(b"s"), "alternate"),
     ],
 )
-def test_a_map_that_lies_is_refused(tmp_path: Path, member: bytes, message: str) -> None:
+@needs_root
+def test_a_map_that_lies_is_refused(playground: Playground, form: str, member: bytes, message: str) -> None:
     with pytest.raises(Untrusted, match=message):
-        plan_of(tmp_path, images.docker_archive([tar.tar(member)]))
+        playground.unpack(form, [tar.tar(member)])
 
 
-def test_the_logical_size_counts_against_the_limits(tmp_path: Path) -> None:
+@needs_root
+def test_the_logical_size_counts_against_the_limits(playground: Playground, form: str) -> None:
     bomb = old_gnu([(0, 4)], 4 << 40, b"1234")
     with pytest.raises(Untrusted, match="file_bytes is 34359738368, and the archive needs 4398046511104"):
-        plan_of(tmp_path, images.docker_archive([tar.tar(bomb)]))
+        playground.unpack(form, [tar.tar(bomb)])
 
 
-def test_a_map_of_ten_million_ranges_is_refused_before_it_is_read(tmp_path: Path) -> None:
+@needs_root
+def test_a_map_of_ten_million_ranges_is_refused_before_it_is_read(playground: Playground, form: str) -> None:
     text = b"10000000\n" + b"1\n" * (1 << 20)
     with pytest.raises(Untrusted, match="header_bytes"):
-        plan_of(tmp_path, images.docker_archive([tar.tar(pax_1_0(text, b"9"))]))
+        playground.unpack(form, [tar.tar(pax_1_0(text, b"9"))])
 
 
 def test_an_old_map_without_end_is_refused(tmp_path: Path) -> None:

@@ -32,25 +32,25 @@ def test_a_whiteout_through_a_link_removes_inside_of_the_image(playground: Playg
     assert after(playground, form, tar.file(b"localetc/.wh.a")) == {"/etc", "/etc/b", "/localetc", "/f"}
 
 
-def test_whiteouts_of_one_layer_do_not_depend_on_their_order(playground: Playground) -> None:
+def test_whiteouts_of_one_layer_do_not_depend_on_their_order(playground: Playground, form: str) -> None:
     both = [tar.file(b".wh.localetc"), tar.file(b"localetc/.wh.a")]
-    assert after(playground, "docker", *both) == {"/etc", "/etc/b", "/f"}
+    assert after(playground, form, *both) == {"/etc", "/etc/b", "/f"}
     for path in sorted(playground.root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    assert after(playground, "docker", *reversed(both)) == {"/etc", "/etc/b", "/f"}
+    assert after(playground, form, *reversed(both)) == {"/etc", "/etc/b", "/f"}
 
 
 @pytest.mark.parametrize("name", [b".wh.missing", b"missing/.wh.x", b"f/.wh.x", b"missing/.wh..wh..opq"])
-def test_removing_what_is_not_there_is_no_error(playground: Playground, some_form: str, name: bytes) -> None:
-    assert after(playground, some_form, tar.file(name)) == {"/etc", "/etc/a", "/etc/b", "/localetc", "/f"}
+def test_removing_what_is_not_there_is_no_error(playground: Playground, form: str, name: bytes) -> None:
+    assert after(playground, form, tar.file(name)) == {"/etc", "/etc/a", "/etc/b", "/localetc", "/f"}
 
 
 @pytest.mark.parametrize("name", [b".wh.", b"some/path/.wh.", b".wh..", b".wh...", b"etc/.wh..", b"etc/.wh..."])
 def test_a_whiteout_of_nothing_or_of_the_directory_itself_is_refused(
-    playground: Playground, some_form: str, name: bytes
+    playground: Playground, form: str, name: bytes
 ) -> None:
     with pytest.raises(Untrusted, match="whiteout of nothing"):
-        after(playground, some_form, tar.file(name))
+        after(playground, form, tar.file(name))
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_whiteout_of_nothing_or_of_the_directory_itself_is_refused(
         tar.file(b"etc/.wh..wh..opq", b"data"),
     ],
 )
-def test_a_whiteout_that_is_no_empty_file_is_refused(playground: Playground, some_form: str, member: bytes) -> None:
+def test_a_whiteout_that_is_no_empty_file_is_refused(playground: Playground, form: str, member: bytes) -> None:
     with pytest.raises(Untrusted, match="no empty file"):
-        after(playground, some_form, member)
+        after(playground, form, member)
 
 
 def test_a_member_below_a_whiteout_is_refused(playground: Playground, form: str) -> None:
@@ -80,10 +80,10 @@ def test_a_whiteout_may_be_a_hard_link_as_aufs_made_them(playground: Playground,
 
 @pytest.mark.parametrize("at_end", [False, True])
 def test_an_opaque_directory_hides_lower_children_only_wherever_the_marker_stands(
-    playground: Playground, some_form: str, at_end: bool
+    playground: Playground, form: str, at_end: bool
 ) -> None:
     members = [tar.file(b"etc/.wh..wh..opq"), tar.file(b"etc/new")]
-    assert after(playground, some_form, *sorted(members, reverse=at_end)) == {"/etc", "/etc/new", "/localetc", "/f"}
+    assert after(playground, form, *sorted(members, reverse=at_end)) == {"/etc", "/etc/new", "/localetc", "/f"}
 
 
 def test_an_opaque_root_clears_lower_layers_only(playground: Playground, form: str) -> None:
@@ -91,9 +91,9 @@ def test_an_opaque_root_clears_lower_layers_only(playground: Playground, form: s
 
 
 @pytest.mark.parametrize("at_end", [False, True])
-def test_a_whiteout_does_not_reach_its_own_layer(playground: Playground, at_end: bool) -> None:
+def test_a_whiteout_does_not_reach_its_own_layer(playground: Playground, form: str, at_end: bool) -> None:
     members = [tar.file(b".wh.f"), tar.file(b"f", b"new")]
-    done = playground.unpack("docker", [LOWER, tar.tar(*sorted(members, reverse=at_end))])
+    done = playground.unpack(form, [LOWER, tar.tar(*sorted(members, reverse=at_end))])
     assert done.content("/f") == b"new"
 
 
@@ -107,8 +107,8 @@ def test_a_whiteout_reaches_all_lower_layers_and_none_above(playground: Playgrou
 
 
 @pytest.mark.parametrize("name", [b".wh..wh.aufs", b".wh..wh.plnk/12.34", b".wh..wh.orph", b"etc/.wh..wh.x"])
-def test_the_bookkeeping_of_aufs_is_left_out_and_counted(playground: Playground, some_form: str, name: bytes) -> None:
-    done = playground.unpack(some_form, [LOWER, tar.tar(tar.file(name, b"data"))])
+def test_the_bookkeeping_of_aufs_is_left_out_and_counted(playground: Playground, form: str, name: bytes) -> None:
+    done = playground.unpack(form, [LOWER, tar.tar(tar.file(name, b"data"))])
     assert not [path for path in done.rows if ".wh." in path]
     assert done.summary.left_out == 1
 
@@ -117,6 +117,6 @@ def test_a_name_with_the_marker_in_its_middle_is_a_name(playground: Playground, 
     assert playground.unpack(form, [tar.tar(tar.file(b"not.wh.one"))]).kinds() == {"/not.wh.one": "f"}
 
 
-def test_whiteouts_are_counted(playground: Playground) -> None:
+def test_whiteouts_are_counted(playground: Playground, form: str) -> None:
     upper = tar.tar(tar.file(b".wh.f"), tar.file(b"etc/.wh..wh..opq"))
-    assert playground.unpack("docker", [LOWER, upper]).summary.whiteouts == 2
+    assert playground.unpack(form, [LOWER, upper]).summary.whiteouts == 2

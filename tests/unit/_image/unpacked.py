@@ -6,7 +6,9 @@ this package is also one that nothing else was touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.unit.builders import images
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
 FORMS = ("docker", "oci", "family")
+_LITERAL = ("/", "/etc", "/root", "/run", "/var")  # what attacks name; others may be at work below them
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,15 @@ def plan_of(directory: Path, archive: bytes, **given: Any) -> Plan:
         os.close(fd)
 
 
+def _seen_of_host(name: str) -> tuple[object, ...]:
+    """What is known about a directory of the host, and the names in it that attacks try to make."""
+    seen = os.lstat(name)
+    tried = [
+        made for made in ("x", "pwned", "target", "victim", "unbroken", "file") if os.path.lexists(f"{name}/{made}")
+    ]
+    return seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, *tried
+
+
 class Playground:
     """A directory to unpack into, and canaries around it that must not change."""
 
@@ -77,6 +89,8 @@ class Playground:
             os.chmod(place / "canary", 0o400)
             os.symlink("canary", place / "pointer")
             os.link(place / "canary", place / "second")
+            with contextlib.suppress(OSError):  # a tmpfs may know none
+                os.setxattr(place / "canary", "user.canary", b"sings")
         (self.victim / "hello").write_text("world")
         os.chmod(self.victim, 0o700)
         self.root.mkdir()
@@ -84,14 +98,19 @@ class Playground:
 
     def canaries(self) -> dict[str, tuple[object, ...]]:
         """What is known about everything outside of the root and of our own working files."""
-        found: dict[str, tuple[object, ...]] = {}
+        found: dict[str, tuple[object, ...]] = {name: _seen_of_host(name) for name in _LITERAL}
         for place in (self._directory, self._directory / "outer", self.victim):
             for path in [place, *place.iterdir()]:
                 if path.name in ("root", "archive", "layers", "spool"):
                     continue
                 seen = os.lstat(path)
                 times = () if path == self._directory else (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_nlink)
-                attributes = tuple(os.listxattr(path, follow_symlinks=False))
+                attributes = [
+                    (name, os.getxattr(path, name, follow_symlinks=False))
+                    for name in os.listxattr(path, follow_symlinks=False)
+                ]
+                if stat.S_ISREG(seen.st_mode):
+                    times = (*times, path.read_bytes())
                 found[str(path)] = (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, *times, *attributes)
         return found
 
