@@ -4,135 +4,128 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Unpack an image archive into an empty directory: the engine of flyd_unpack without Ansible, a device or a database.
 
-Invariant: exactly one JSON object on standard output, nothing on standard error. Exit 0: the summary, with the image's
-configuration. Exit 1: ``error_kind``, ``msg``, ``hint``, ``member``.
+    unpack.py ARCHIVE DIR [--limits NAME=VALUE,...] [--image-name NAME] [--platform OS/ARCH] [--device-nodes HOW] ...
+
+ARCHIVE is a file, or a directory whose files are the layers of a family. An image for another platform is taken when it is the only one.
+
+Invariant: exactly one JSON object on standard output, nothing on standard error, whatever happens. Exit 0: the summary, with the
+image's configuration. Exit 1: ``error_kind``, ``msg``, ``hint``, ``member`` (empty when it is about none). An answer that nobody can
+be given, because standard output is closed or full, is exit 1 too.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import gc
 import json
 import os
-import re
+import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../plugins"))
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [os.path.join(_ROOT, "plugins"), _ROOT]
 
-from module_utils._errors import BadInput, FlydError
-from module_utils._host.files import from_os_error
-from module_utils._host.isolation import own_mount_namespace
-from module_utils._image.unpacking import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
-
-_READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message, hint=self.format_usage().strip())
+class _Stopped(BaseException):
+    """A signal asked us to end."""
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="unpack.py", description="Unpack the image in ARCHIVE into the empty directory DIR.")
-    parser.add_argument("archive", metavar="ARCHIVE", help="an image archive, or a directory of layers")
-    parser.add_argument("directory", metavar="DIR")
-    parser.add_argument("--limits", default="", metavar="NAME=VALUE,...", help="bounds, such as entries=1000,depth=20")
-    parser.add_argument("--image-name", default="", help="which of several images: a tag, or a position from 0")
-    parser.add_argument(
-        "--platform", default="", help="os/architecture[/variant]; default: this machine, or the archive's only image"
-    )
-    parser.add_argument("--device-nodes", default="create", choices=[choice.value for choice in DeviceNodes])
-    parser.add_argument("--sha256", default="", help="the archive's digest in hex")
-    parser.add_argument("--processes", type=int, default=0, help="how many write side by side; default: by CPUs")
-    parser.add_argument("--spool", default="/var/tmp", help="directory for decompressed layers")
-    return parser.parse_args(argv)
+def _stop(number: int, _frame: object) -> None:
+    _ignore_signals()
+    raise _Stopped(signal.Signals(number).name)
 
 
-def unpack(argv: list[str]) -> dict[str, Any]:
-    """Unpack as ``argv`` says; returns the result, raises ``FlydError``."""
-    given = _arguments(argv)
-    options = Options(
-        limits=Limits.parse(given.limits),
-        spool_directory=given.spool,
-        image_name=given.image_name,
-        platform=given.platform,
-        platform_policy=PlatformPolicy.SOLE,  # nothing of the tree is run here
-        device_nodes=DeviceNodes(given.device_nodes),
-        expected_sha256=given.sha256,
-        processes=given.processes,
-        zstd=_zstd,
-    )
-    with contextlib.suppress(OSError):  # where that is not allowed, the changed root of the writer must do
-        own_mount_namespace()
-    with contextlib.ExitStack() as stack:
-        root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)
-        if os.path.isdir(given.archive):
-            names = sorted(os.listdir(given.archive), key=_natural)
-            layers = [_opened(os.path.join(given.archive, name), _READ, "the layer", stack) for name in names]
-            unpacking = stack.enter_context(open_family(layers, options))
-        else:
-            unpacking = stack.enter_context(open_image(_opened(given.archive, _READ, "the archive", stack), options))
-        summary = unpacking.write_into(root_fd)
-        return {**summary.to_json(), "config": unpacking.config.to_json()}
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _zstd(source: Any) -> Any:
-    """The zstd program behind ``source``. What starts programs is loaded only for an archive that needs one."""
-    from module_utils._host.command import Runner
-    from module_utils._host.filter import zstd_program
-
-    return zstd_program(Runner())(source)
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts 2.tar before 10.tar."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
-
-
-def _opened(path: str, flags: int, what: str, stack: contextlib.ExitStack) -> int:
+def _outcome(argv: list[str]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the answer; only ``_Stopped`` is raised."""
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadInput(f"{what} {path!r} cannot be opened: {error.strerror}", hint="check the path") from None
-    stack.callback(os.close, fd)
-    return fd
+        # Loaded here: what a low limit of memory does to the loading is an answer too.
+        from module_utils._errors import FlydError
+        from module_utils._host.files import from_os_error
+        from tests.tools.engine import unpack
+
+        try:
+            return 0, unpack(argv)
+        except FlydError as error:
+            return 1, _failure(error)
+        except OSError as error:
+            return 1, _failure(from_os_error(error, "unpacking"))
+    except (MemoryError, ImportError, OSError) as error:
+        hint = "raise the limit of memory (`ulimit -v`), or check that the checkout is whole"
+        return 1, _refusal("unsupported", f"the engine could not be loaded or had not enough memory: {error!r}", hint)
+    except Exception as error:  # noqa: BLE001 - who drives this reads JSON, a defect of ours too
+        return 1, _refusal("defect", f"{type(error).__name__}: {error}", " | ".join(_trail(error)))
 
 
-def _failure(error: FlydError) -> dict[str, Any]:
+def _trail(error: BaseException) -> list[str]:
+    """Where the defect is, without the words of a traceback."""
+    step, found = error.__traceback__, []
+    while step is not None:
+        found.append(f"{os.path.basename(step.tb_frame.f_code.co_filename)}:{step.tb_lineno}")
+        step = step.tb_next
+    return found
+
+
+def _refusal(kind: str, msg: str, hint: str) -> dict[str, Any]:
+    return {"error_kind": kind, "msg": msg, "hint": hint, "member": ""}
+
+
+def _failure(error: Any) -> dict[str, Any]:
     details = {key: value for key, value in error.details.items() if key != "member"}
-    return {
-        "error_kind": error.kind.value,
-        "msg": str(error),
-        "hint": error.hint,
-        "member": error.details.get("member", ""),
-        **({"details": details} if details else {}),
-    }
+    answer = {**_refusal(error.kind.value, str(error), error.hint), "member": error.details.get("member", "")}
+    return {**answer, "details": details} if details else answer
+
+
+def _open_what_is_closed() -> None:
+    """Give the three standard descriptors something, or the archive would be opened under one of their numbers; silence the third."""
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= 2:
+        null = os.dup(null)
+    os.dup2(null, 2)
+
+
+def _answer(answer: dict[str, Any]) -> bool:
+    """Write the one object; says whether all of it was taken."""
+    data = memoryview((json.dumps(answer) + "\n").encode())
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError:
+        return False
+    return True
 
 
 def main(argv: list[str]) -> int:
-    """Print what ``unpack`` gave or why it failed; returns the exit code."""
+    """Answer with what came of unpacking; returns the exit code."""
+    can_answer = _is_open(1)
+    _open_what_is_closed()
     try:
-        result = unpack(argv)
-    except FlydError as error:
-        print(json.dumps(_failure(error)))
-        return 1
-    except OSError as error:
-        print(json.dumps(_failure(from_os_error(error, "unpacking"))))
-        return 1
-    except Exception:  # noqa: BLE001 - who drives this reads JSON, a defect of ours too
-        import traceback
+        for number in _SIGNALS:
+            signal.signal(number, _stop)
+        code, answer = _outcome(argv)
+        _ignore_signals()
+    except _Stopped as stopped:
+        code = 1
+        answer = _refusal("transient", f"stopped by {stopped}", "empty the directory, then run again")
+    return code if can_answer and _answer(answer) else 1
 
-        shown = traceback.format_exc().strip().splitlines()
-        print(json.dumps({"error_kind": "defect", "msg": shown[-1], "hint": " | ".join(shown), "member": ""}))
-        return 1
-    print(json.dumps(result))
-    return 0
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
     gc.disable()  # nothing here makes garbage in circles, and a short process needs no collection
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)  # taking the whole tree apart again, object by object, would only cost time
+    # Nothing is left to clean up, and an interpreter that ends may still have something to say. Taking the whole tree apart again,
+    # object by object, would only cost time.
+    os._exit(main(sys.argv[1:]))

@@ -125,6 +125,8 @@ def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Seq
 
     A family has no configuration. ``options.expected_sha256`` is not looked at.
     """
+    if not layer_fds:
+        raise BadInput("a family without layers", hint="name what holds at least one layer")
     with _reader(options) as reader:
         stored = [whole_file(fd) for fd in layer_fds]
         for extent, expected in zip(stored, expected_sha256):

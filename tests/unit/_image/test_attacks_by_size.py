@@ -35,11 +35,15 @@ def refusal(directory: Path, archive: bytes, **limits: int) -> Untrusted:
 
 
 def refused_in(
-    playground: Playground, form: str, *members: bytes, pack: images.Pack = images.as_it_is, limits: Limits = Limits()
+    playground: Playground,
+    form: str,
+    *members: bytes,
+    pack: images.Pack = images.as_it_is,
+    limits: Limits | None = None,
 ) -> Untrusted:
     """The error with which an image of one layer is refused under ``limits``, in one of the forms."""
     with pytest.raises(Untrusted) as caught:
-        playground.unpack(form, [tar.tar(*members)], pack, limits=limits)
+        playground.unpack(form, [tar.tar(*members)], pack, limits=limits or Limits())
     assert list(playground.root.iterdir()) == []
     return caught.value
 

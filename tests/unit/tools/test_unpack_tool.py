@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,27 @@ ROOT = Path(__file__).parents[3]
 LAYER = tar.tar(tar.directory(b"etc"), tar.file(b"etc/motd", b"hello\n", uid=7))
 
 
+TOOL = ROOT / "tests" / "tools" / "unpack.py"
+
+
 def run(*arguments: object) -> tuple[int, dict[str, Any]]:
     """The tool's exit code and its answer; it must say nothing on standard error."""
-    command = [sys.executable, str(ROOT / "tests/tools/unpack.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    assert done.stderr == ""
-    assert done.stdout.count("\n") == 1
-    return done.returncode, json.loads(done.stdout)
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, cwd="/", timeout=100)
+    return the_answer(done.returncode, done.stdout, done.stderr)
+
+
+def the_answer(code: int, said: bytes, complained: bytes) -> tuple[int, dict[str, Any]]:
+    """What the tool said, held to its contract."""
+    assert complained == b""
+    assert said.count(b"\n") == 1
+    answer: dict[str, Any] = json.loads(said)
+    assert code in (0, 1)
+    if code:
+        assert {"error_kind", "msg", "hint", "member"} <= answer.keys()
+        assert answer["error_kind"] != "defect"
+        assert "Traceback" not in answer["msg"] + answer["hint"]
+    return code, answer
 
 
 @pytest.fixture
@@ -74,6 +91,12 @@ def test_a_directory_of_layers_is_a_family_in_natural_order(tmp_path: Path, targ
         (["--device-nodes", "maybe"], "bad_input", "invalid choice"),
         (["--no-such-option"], "bad_input", "unrecognized"),
         (["--processes", "many"], "bad_input", "invalid int"),
+        (["--processes", "-1"], "bad_input", "invalid choice"),
+        (["--processes", "65"], "bad_input", "invalid choice"),
+        (["--limits", "entries=1e9"], "bad_input", "limit entries"),
+        (["--limits", "entries=99999999999999999999"], "bad_input", "limit entries"),
+        (["--sha256", "x"], "bad_input", "checksum"),
+        (["one too many"], "bad_input", "unrecognized"),
     ],
 )
 def test_a_failure_is_one_object_too(archive: Path, target: Path, arguments: list[str], kind: str, text: str) -> None:
@@ -92,11 +115,104 @@ def test_the_member_is_named_escaped(tmp_path: Path, target: Path) -> None:
 
 def test_paths_that_cannot_be_used_are_bad_input(archive: Path, target: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for arguments in ((tmp_path / "missing", target), (archive, tmp_path / "missing"), (tmp_path / "fifo", target)):
-        code, answer = run(*arguments)
-        assert (code, answer["error_kind"]) == (1, "bad_input")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nested" / "inner").mkdir(parents=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for name in ("missing", "fifo", "empty", "nested", "loop", "socket", "n" * 300, "image.tar/below"):
+            code, answer = run(tmp_path / name, target)
+            assert (code, answer["error_kind"]) == (1, "bad_input"), name
+    for path in ("/dev/null", "/dev/zero", "/dev/full", ""):
+        assert run(path, target)[1]["error_kind"] == "bad_input", path
+    for path in (tmp_path / "missing", tmp_path / "fifo", archive, "/dev/null", ""):
+        assert run(archive, path)[1]["error_kind"] == "bad_input", path
     (target / "there").touch()
     assert run(archive, target)[1]["error_kind"] == "bad_input"
+
+
+def test_arguments_that_are_no_text_are_arguments(tmp_path: Path, target: Path) -> None:
+    code, answer = run_raw([os.fsencode(tmp_path) + b"/\xff\xfe\n", os.fsencode(target)])
+    assert (code, answer["error_kind"]) == (1, "bad_input")
+
+
+def run_raw(arguments: list[bytes], **given: Any) -> tuple[int, dict[str, Any]]:
+    """Like ``run``, for arguments of any bytes and other settings of the process."""
+    command = [os.fsencode(sys.executable), os.fsencode(TOOL), *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=100, **given)
+    return the_answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("redirection", ["1>&-", "1>/dev/full", "0<&- 1>&- 2>&-", "1</dev/null"])
+def test_an_answer_that_nobody_can_be_given_is_a_failure_without_a_word(
+    archive: Path, target: Path, redirection: str
+) -> None:
+    before = archive.read_bytes()
+    script = f'"$0" "$@" {redirection}'
+    done = subprocess.run(["sh", "-c", script, sys.executable, TOOL, archive, target], capture_output=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+    assert archive.read_bytes() == before
+
+
+def test_a_reader_that_is_gone_is_no_reason_to_complain(archive: Path, target: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, TOOL, archive, target]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=100)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_nothing_is_written_to_the_standard_descriptors_of_others(archive: Path, target: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" "$@" 0<&- 2>&-', sys.executable, TOOL, archive, target], capture_output=True, timeout=100
+    )
+    assert the_answer(done.returncode, done.stdout, done.stderr)[1].get("layers") == (1 if os.geteuid() == 0 else None)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("number", "delay_seconds"),
+    [(signal.SIGTERM, 0.0), (signal.SIGTERM, 0.15), (signal.SIGTERM, 0.5), (signal.SIGINT, 0.2), (signal.SIGHUP, 0.2)],
+)
+def test_a_signal_is_answered_too_and_leaves_no_process(
+    tmp_path: Path, target: Path, number: signal.Signals, delay_seconds: float
+) -> None:
+    layer = tar.tar(*(tar.file(b"d%d/f%d" % (at % 50, at), b"x") for at in range(8_000)))
+    (tmp_path / "image.tar").write_bytes(images.docker_archive([layer]))
+    command = [sys.executable, str(TOOL), f"{tmp_path}/image.tar", str(target)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    until = time.monotonic() + 30  # an interpreter that is still starting cannot answer
+    while not catches(process.pid, number) and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(delay_seconds)
+    process.send_signal(number)
+    said, complained = process.communicate(timeout=60)
+    code, answer = the_answer(process.returncode, said, complained)
+    assert code == 0 or (answer["error_kind"], answer["msg"]) == ("transient", f"stopped by {number.name}")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@needs_root
+@pytest.mark.parametrize("mebibytes", [24, 32, 48, 64, 96, 1024])
+def test_little_memory_is_an_answer_or_enough(tmp_path: Path, target: Path, mebibytes: int) -> None:
+    layer = tar.tar(*(tar.file(b"d%d/f%d" % (at % 50, at), b"x") for at in range(8_000)))
+    (tmp_path / "image.tar").write_bytes(images.docker_archive([layer]))
+    script = f'ulimit -v {mebibytes * 1024}; exec "$0" "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, TOOL, tmp_path / "image.tar", target], capture_output=True, timeout=100
+    )
+    code, answer = the_answer(done.returncode, done.stdout, done.stderr)
+    assert code == 0 or answer["error_kind"] in ("unsupported", "command_failed")
+    assert mebibytes < 1024 or code == 0
 
 
 def test_differences_between_trees_are_listed(tmp_path: Path) -> None:
