@@ -117,15 +117,16 @@ class Playground:
     def unpack(self, form: str, layers: Sequence[bytes], pack: images.Pack = images.as_it_is, **given: Any) -> Unpacked:
         """Write the image of ``layers`` in one of ``FORMS``; the canaries are compared whatever comes of it."""
         if form == "family":
-            return self._guarded([pack(layer) for layer in layers], True, given)
+            return self.unpack_files([pack(layer) for layer in layers], True, **given)
         make = images.docker_archive if form == "docker" else images.oci_archive
         return self.unpack_archive(make(layers, pack), **given)
 
     def unpack_archive(self, archive: bytes, **given: Any) -> Unpacked:
         """Write the image in ``archive``."""
-        return self._guarded([archive], False, given)
+        return self.unpack_files([archive], False, **given)
 
-    def _guarded(self, files: list[bytes], is_family: bool, given: dict[str, Any]) -> Unpacked:
+    def unpack_files(self, files: Sequence[bytes], is_family: bool, **given: Any) -> Unpacked:
+        """Write the image in an archive, or in the layers of a family."""
         (self._directory / "spool").mkdir(exist_ok=True)
         fds = [self._opened(data) for data in files]
         before = self.canaries()

@@ -125,8 +125,8 @@ def test_paths_that_cannot_be_used_are_bad_input(archive: Path, target: Path, tm
             assert (code, answer["error_kind"]) == (1, "bad_input"), name
     for path in ("/dev/null", "/dev/zero", "/dev/full", ""):
         assert run(path, target)[1]["error_kind"] == "bad_input", path
-    for path in (tmp_path / "missing", tmp_path / "fifo", archive, "/dev/null", ""):
-        assert run(archive, path)[1]["error_kind"] == "bad_input", path
+    for place in (tmp_path / "missing", tmp_path / "fifo", archive, "/dev/null", ""):
+        assert run(archive, place)[1]["error_kind"] == "bad_input", place
     (target / "there").touch()
     assert run(archive, target)[1]["error_kind"] == "bad_input"
 
@@ -157,7 +157,7 @@ def test_an_answer_that_nobody_can_be_given_is_a_failure_without_a_word(
 def test_a_reader_that_is_gone_is_no_reason_to_complain(archive: Path, target: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, TOOL, archive, target]
+    command = [sys.executable, str(TOOL), str(archive), str(target)]
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=100)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (1, b"")
