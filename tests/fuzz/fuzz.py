@@ -33,7 +33,7 @@ def _worker(number: int, seconds: int) -> None:
     tree.MAX_ALL_STEPS = 1_000_000
     counts: collections.Counter[str] = collections.Counter()
     try:
-        import atheris
+        import atheris  # type: ignore[import-untyped]
     except ImportError:
         _at_random(number, seconds, counts)
         return
@@ -48,7 +48,10 @@ def _worker(number: int, seconds: int) -> None:
             _report(counts)
 
     corpus = WORK / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
+    if not corpus.is_dir():  # something to begin with, or it would take long to come upon more than one member
+        corpus.mkdir(parents=True)
+        for at in range(200):
+            (corpus / f"seed-{at}").write_bytes(random.Random(at).randbytes(20 + at))
     options = [
         f"-max_len={_MAX_RECIPE_BYTES}",
         "-rss_limit_mb=4096",

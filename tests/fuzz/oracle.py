@@ -112,4 +112,6 @@ def _listed_by_gnu_tar(path: Path) -> tuple[list[bytes], str]:
         done = subprocess.run(["tar", option, "--quoting-style=literal", "-f", path], capture_output=True, check=False)
         lists.append([line for line in done.stdout.split(b"\n") if line])
     names = [name.rstrip(b"/") for name, line in zip(*lists, strict=False) if line[:1] != b"V"]
+    if len(lists[0]) != len(lists[1]):
+        raise Wrong(f"GNU tar lists {lists[0]} and {lists[1]}")
     return names, os.fsdecode(done.stderr)[:200]

@@ -16,11 +16,13 @@ import bz2
 import gzip
 import json
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.unit.builders import images, tar
+
+Thing = TypeVar("Thing")
 
 COMPONENTS = (*(b"a", b"b", b"c", b"d", b"etc") * 20, b".", b"", b"\xff", b"n" * 90)
 HOSTILE = (b"..", b".wh.", b".wh..wh..opq", b".wh.a", b"", b".wh..wh.plnk")
@@ -152,7 +154,7 @@ class Choices:
             return (byte << 8 | self.number(256)) % below
         return byte % below
 
-    def of(self, things: Any) -> Any:
+    def of(self, things: Sequence[Thing]) -> Thing:
         """One of ``things``."""
         return things[self.number(len(things))]
 
@@ -188,9 +190,9 @@ def _odd_header(choose: Choices) -> bytes:
         for key, value in fields.items()
     }
     magic = choose.of((tar.POSIX, tar.GNU, tar.V7, b"garbage!"))
-    return tar.header(_name(choose), choose.of(KINDS), link=choose.of(TARGETS), magic=magic, **fields) + tar.padded(
-        data
-    )
+    kind, link = choose.of(KINDS), choose.of(TARGETS)
+    header = tar.header(_name(choose), kind, link=link, magic=magic, **fields)  # type: ignore[arg-type]
+    return header + tar.padded(data)
 
 
 def _pax(choose: Choices) -> bytes:
