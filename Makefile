@@ -94,6 +94,15 @@ bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten min
 test-kills: export FLYD_KILL_MIB = 512
 test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 40 MiB)
 	@$(PYTHON) -m pytest -rP tests/s3/test_kills.py
+.PHONY: fuzz bombs damage
+fuzz: $(READY) ## Archives made to break the engine, led by what code they reach, for MINUTES (10)
+	@$(PYTHON) tests/fuzz/fuzz.py --minutes $(or $(MINUTES),10)
+
+bombs: $(READY) ## Small archives that want to become large: which limit refuses them, how soon, and with how much memory
+	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.bombs
+
+damage: $(READY) ## Every sample image, cut at every block and with a byte flipped in every header
+	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.damage
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .
