@@ -434,3 +434,13 @@ OCI_CHOICE = {
     6: row("encrypted layers are said to be", DOCUMENTS, "test_an_encrypted_layer_is_said_to_be_one"),
     7: row("an empty layer is empty", COMPRESSION, "test_a_compressed_empty_layer_is_empty"),
 }
+
+PRODUCED = {
+    1: row("every producer of the table", PRODUCERS, "test_every_producers_archive_becomes_the_same_tree"),
+    2: row(
+        "real tools",
+        PRODUCERS,
+        "test_what_skopeo_writes_becomes_the_same_tree",
+        "test_what_umoci_writes_becomes_the_same_tree",
+    ),
+}

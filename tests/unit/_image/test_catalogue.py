@@ -14,7 +14,7 @@ from tests.unit._image.catalogue import Row
 HERE = Path(__file__).parent
 ROWS = {
     f"{name} {number}": row
-    for name in ("ATTACKS", "TELLING_APART", "APPLYING", "OCI_CHOICE")
+    for name in ("ATTACKS", "TELLING_APART", "APPLYING", "OCI_CHOICE", "PRODUCED")
     for number, row in getattr(catalogue, name).items()
 }
 
