@@ -23,6 +23,7 @@ from pathlib import Path
 from module_utils._errors import BadInput, Unsupported, Untrusted
 from module_utils._image.extent import Extent
 from module_utils._image.limits import Limits
+from module_utils._image.tar_header import BLOCK, parse_header
 from module_utils._image.tar_reader import TarReader
 from module_utils._image.unpacking import PlatformPolicy
 from tests.fuzz.recipes import Dish, cook
@@ -98,20 +99,21 @@ def _compare_with_gnu_tar(directory: Path, layer: bytes) -> None:
             ours = [member.name for member in TarReader(Extent.whole(file.fileno()), LIMITS, terminated=False)]
         except Untrusted:
             return
-    if not all(_PLAIN.fullmatch(name) for name in ours):
+    if _has_label(layer) or not all(_PLAIN.fullmatch(name) for name in ours):
         return
     listed, complaint = _listed_by_gnu_tar(path)
     if listed != [name.rstrip(b"/") for name in ours]:
         raise Wrong(f"GNU tar lists {listed}, and we read {ours}: {complaint}")
 
 
+def _has_label(layer: bytes) -> bool:
+    """Whether there is a volume label, which GNU tar lists as if it were a member."""
+    blocks = (layer[at : at + BLOCK] for at in range(0, len(layer) - BLOCK + 1, BLOCK))
+    return any(header.typeflag == b"V" for header in map(parse_header, blocks) if header)
+
+
 def _listed_by_gnu_tar(path: Path) -> tuple[list[bytes], str]:
-    """The names that it lists, without the slash that it gives to directories and without volume labels, which are no members."""
-    lists = []
-    for option in ("-tP", "-tvP"):
-        done = subprocess.run(["tar", option, "--quoting-style=literal", "-f", path], capture_output=True, check=False)
-        lists.append([line for line in done.stdout.split(b"\n") if line])
-    names = [name.rstrip(b"/") for name, line in zip(*lists, strict=False) if line[:1] != b"V"]
-    if len(lists[0]) != len(lists[1]):
-        raise Wrong(f"GNU tar lists {lists[0]} and {lists[1]}")
+    """The names that it lists, without the slash that it gives to directories."""
+    done = subprocess.run(["tar", "-tP", "--quoting-style=literal", "-f", path], capture_output=True, check=False)
+    names = [name.rstrip(b"/") for name in done.stdout.split(b"\n") if name]
     return names, os.fsdecode(done.stderr)[:200]
