@@ -94,6 +94,7 @@ bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten min
 test-kills: export FLYD_KILL_MIB = 512
 test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 40 MiB)
 	@$(PYTHON) -m pytest -rP tests/s3/test_kills.py
+
 .PHONY: fuzz bombs damage
 fuzz: $(READY) ## Archives made to break the engine, led by what code they reach, for MINUTES (10)
 	@$(PYTHON) tests/fuzz/fuzz.py --minutes $(or $(MINUTES),10)
