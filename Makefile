@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch test-kills demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch test-kills bench-second-run test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -104,6 +104,13 @@ bombs: $(READY) ## Small archives that want to become large: which limit refuses
 
 damage: $(READY) ## Every sample image, cut at every block and with a byte flipped in every header
 	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.damage
+
+bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, beside four pings, on a VM
+	@tools/wheels.sh $(VENV) build/wheels
+	@$(PYTHON) -m bench.second_run
+
+test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds (make test has two)
+	@FLYD_ROUNDS=5 $(PYTHON) -m pytest tests/e2e/test_7_at_once.py
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .

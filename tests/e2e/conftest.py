@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.target import Target
 from tests.e2e.machine import LAB, ROOT, Machine, Play, lab
 
 PREFIX = os.environ.get("FLYD_E2E_VM", "e2e")
+REUSE = bool(os.environ.get("FLYD_E2E_REUSE"))  # for who writes a test: the machine as the last run has left it
 REDIS_KEY = "images/redis_latest.tar"
 
 
@@ -28,7 +30,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     lab("up", "1", "--name", PREFIX)
     name = f"{PREFIX}1"
     try:
-        lab("reset", name)
+        if not REUSE:
+            lab("reset", name)
         inventory = tmp_path_factory.mktemp("lab") / "inventory.yml"
         lab("inventory", "--output", str(inventory))
         environment = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
@@ -36,7 +39,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         lab("s3", "put", lab("image", "redis").strip(), REDIS_KEY)
         yield Machine(name, inventory, environment)
     finally:
-        if not os.environ.get("FLYD_E2E_KEEP"):
+        if not REUSE and not os.environ.get("FLYD_E2E_KEEP"):
             lab("down", name)
             if not s3_was_up:
                 lab("s3", "down")
@@ -54,9 +57,31 @@ def wheels() -> Path:
 @pytest.fixture(scope="session")
 def prepared(machine: Machine, wheels: Path) -> Machine:
     """The VM after the prepare role."""
-    play = machine.play("playbooks/prepare.yml", prepare_wheels=str(wheels))
-    assert play.returncode == 0, play.output
+    if not REUSE:
+        play = machine.play("playbooks/prepare.yml", prepare_wheels=str(wheels))
+        assert play.returncode == 0, play.output
     return machine
+
+
+@pytest.fixture(scope="session")
+def target(prepared: Machine) -> Target:
+    """The same VM, for runs of modules without a controller: many in the time of one play."""
+    target = Target(prepared.name)
+    target.install()
+    return target
+
+
+@pytest.fixture(scope="session")
+def upload(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], None]:
+    """Puts bytes into the bucket under a key."""
+    directory = tmp_path_factory.mktemp("objects")
+
+    def put(key: str, data: bytes) -> None:
+        path = directory / "data"
+        path.write_bytes(data)
+        lab("s3", "put", str(path), key)
+
+    return put
 
 
 @pytest.fixture(scope="session")

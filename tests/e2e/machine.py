@@ -10,6 +10,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,7 @@ class Machine:
     def module(self, name: str, /, *, check: bool = False, **options: Any) -> dict[str, Any]:
         """The result of one module, whether it succeeded or not; ``key`` and the like are its options."""
         if name == "flyd_fetch":
-            options = {"endpoint_url": self.environment["AWS_ENDPOINT_URL"], **self._credentials(), **options}
+            options = {**self.s3_options(), **options}
         argv = [
             "ansible",
             "-i",
@@ -100,6 +102,35 @@ class Machine:
         assert mark, f"{name} gave no result: {done.stdout}{done.stderr}"
         result: dict[str, Any] = json.JSONDecoder().raw_decode("{" + answer)[0]
         return result
+
+    def tasks(self, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The results of tasks (in the form of a playbook), all run in one play, whether they succeed or not."""
+        with tempfile.TemporaryDirectory() as directory:
+            book, results = Path(directory) / "book.json", Path(directory) / "results.json"
+            registered = [f"result_{number}" for number in range(len(tasks))]
+            every = [
+                {**task, "name": name, "register": name, "ignore_errors": True}
+                for task, name in zip(tasks, registered, strict=True)
+            ]
+            keep = {
+                "ansible.builtin.copy": {
+                    "content": f"{{{{ [{', '.join(registered)}] | to_json }}}}",
+                    "dest": str(results),
+                },
+                "delegate_to": "localhost",
+                "become": False,
+                "vars": {"ansible_python_interpreter": sys.executable},
+            }
+            play = {"hosts": self.name, "become": True, "gather_facts": False, "tasks": [*every, keep]}
+            book.write_text(json.dumps([play]))
+            done = self._ansible(["ansible-playbook", "-i", str(self.inventory), str(book)])
+            assert results.exists(), done.stdout + done.stderr
+            found: list[dict[str, Any]] = json.loads(results.read_text())
+            return found
+
+    def s3_options(self) -> dict[str, Any]:
+        """The options by which flyd_fetch reaches the lab's server."""
+        return {"endpoint_url": self.environment["AWS_ENDPOINT_URL"], **self._credentials()}
 
     def _credentials(self) -> dict[str, str]:
         return {

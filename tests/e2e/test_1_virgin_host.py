@@ -9,13 +9,19 @@ from tests.e2e.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
 
+# State directory, tables of device-mapper, loops, mounts: one hash of all of it.
+HASH = """(find /var/lib -printf '%p %m %s %T@\\n' | grep flyd; find /var/lib/flyd -type f -exec sha256sum {} +
+dmsetup table; dmsetup info -c --noheadings; losetup --list; cat /proc/self/mountinfo) 2>&1 | sha256sum"""
+
 
 def test_check_mode_predicts_four_changes_and_leaves_no_trace(prepared: Machine) -> None:
-    before = prepared.traces()
+    before, traces = prepared.ssh(HASH), prepared.traces()
     play = prepared.play("playbooks/activate.yml", check=True, key=REDIS_KEY)
     assert (play.returncode, play.changed) == (0, 4), play.output
-    assert prepared.traces() == before
-    assert before["files"] == ""
+    assert (prepared.ssh(HASH), prepared.traces()) == (before, traces)
+    assert traces["files"] == ""
+    for line in ("/dev/mapper/pool", "base-<new ULID>", "snap-<new ULID>", "activated"):
+        assert line in play.output, "the diff tells state, devices and pool"
 
 
 def test_a_kernel_without_the_thin_pool_target_is_told_before_anything_is_made(prepared: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -24,6 +25,33 @@ def test_a_second_run_changes_nothing_and_writes_nothing(prepared: Machine, acti
     again = prepared.play("playbooks/activate.yml", key=REDIS_KEY)
     assert (again.returncode, again.changed, again.device) == (0, 0, activation.device), again.output
     assert prepared.ssh(fingerprint) == before
+
+
+def test_a_second_run_sends_no_message_fetches_no_body_and_opens_nothing_for_writing(
+    prepared: Machine, activation: Play
+) -> None:
+    """What the kernel was asked for, by strace around every module of the play."""
+    calls_seen = "execve,openat,ioctl,rename,unlink,pwrite64,write,ftruncate,fsync,fdatasync,sendto"
+    program = f"""#!/bin/sh
+exec strace -f --seccomp-bpf -y -s 80 -o "|cat >> /root/strace" -e trace={calls_seen} python3 "$@"
+"""
+    prepared.ssh("cat > /root/traced && chmod +x /root/traced && rm -f /root/strace", stdin=program.encode())
+    again = prepared.play("playbooks/activate.yml", key=REDIS_KEY, ansible_python_interpreter="/root/traced")
+    assert (again.returncode, again.changed, again.device) == (0, 0, activation.device), again.output
+    # The whole is long: Python reads hundreds of files.
+    told = prepared.ssh("grep -e /var/lib/flyd -e dmsetup -e DM_ -e HTTP/1 /root/strace; rm /root/strace /root/traced")
+    calls = told.splitlines()
+    assert [call for call in calls if "HEAD /" in call], "it is seen how S3 is asked"
+    assert not [call for call in calls if re.search(r'"GET /.*HTTP/1', call)], "no body"
+    asked = set(re.findall(r"\bDM_[A-Z_]+", told))
+    assert "DM_TABLE_STATUS" in asked, "it is seen how device-mapper is asked"
+    assert asked <= {"DM_VERSION", "DM_TABLE_STATUS", "DM_DEV_STATUS", "DM_LIST_VERSIONS", "DM_GET_TARGET_VERSION"}
+    ours = [call for call in calls if "/var/lib/flyd" in call]
+    assert [call for call in ours if "flyd.db" in call], "it is seen how the store is opened"
+    writing = re.compile(
+        r"\b(pwrite64|write|ftruncate|fsync|fdatasync)\(\d+</var/lib/flyd|(rename|unlink)\(|flyd.db-journal.* = \d"
+    )
+    assert [call for call in ours if writing.search(call)] == []
 
 
 def test_a_pattern_in_one_snapshot_is_in_no_other(prepared: Machine, activation: Play) -> None:

@@ -9,16 +9,27 @@ from tests.e2e.machine import Machine, Play
 
 pytestmark = pytest.mark.timeout(1800)
 
-# Somebody else's: names that look like ours, without our UUID.
-LOOK_ALIKES = """
-truncate -s 8M /root/snap-foreign && losetup --find --show /root/snap-foreign > /root/foreign.loop
-dmsetup create snap-01ARZ3NDEKTSV4RRFFQ69G5FAV --table "0 16384 linear $(cat /root/foreign.loop) 0"
+# Somebody else's: devices, loops and files with names like ours, without our UUID. Their thin volume has the thin id of our base.
+LOOK_ALIKES = """set -e
+truncate -s 8M /root/snap-foreign /root/metadata && truncate -s 32M /root/data
+for file in snap-foreign metadata data; do losetup --find --show /root/$file; done > /root/foreign.loops
+set -- $(cat /root/foreign.loops)
+dmsetup create snap-01ARZ3NDEKTSV4RRFFQ69G5FAV --table "0 16384 linear $1 0"
+dmsetup create pool-of-others --uuid OTHERS-FLYD-pool --table "0 65536 thin-pool $2 $3 128 0"
+dmsetup message pool-of-others 0 "create_thin 1"
+dmsetup create base-01ARZ3NDEKTSV4RRFFQ69G5FAW --table "0 8192 thin /dev/mapper/pool-of-others 1"
+mkdir -p /root/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX && echo theirs > /root/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX/data
+mkdir -p /var/lib/flyd/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX && echo theirs > /var/lib/flyd/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX/data
 """
-THEIRS = """dmsetup info -c --noheadings -o name,uuid snap-01ARZ3NDEKTSV4RRFFQ69G5FAV
-losetup --list --noheadings $(cat /root/foreign.loop)
-sha256sum /root/snap-foreign
+THEIRS = """for name in snap-01ARZ3NDEKTSV4RRFFQ69G5FAV pool-of-others base-01ARZ3NDEKTSV4RRFFQ69G5FAW
+do dmsetup info -c --noheadings $name; dmsetup table $name; done
+dmsetup status --noflush pool-of-others; losetup --list --noheadings --output NAME,BACK-FILE $(cat /root/foreign.loops)
+sha256sum /root/snap-foreign /root/metadata /root/pools/*/data /var/lib/flyd/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX/data
 """
-REMOVE_LOOK_ALIKES = "dmsetup remove snap-01ARZ3NDEKTSV4RRFFQ69G5FAV; losetup --detach $(cat /root/foreign.loop)"
+REMOVE_LOOK_ALIKES = """dmsetup remove base-01ARZ3NDEKTSV4RRFFQ69G5FAW snap-01ARZ3NDEKTSV4RRFFQ69G5FAV
+dmsetup remove pool-of-others; losetup --detach $(cat /root/foreign.loops)
+rm -r /root/snap-foreign /root/metadata /root/data /root/pools /var/lib/flyd/pools
+"""
 
 
 def test_a_pool_with_images_is_not_torn_down(prepared: Machine, activation: Play) -> None:
@@ -50,7 +61,7 @@ def test_a_snapshot_in_use_stays_and_the_error_names_the_user(prepared: Machine,
 
 def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepared: Machine, activation: Play) -> None:
     prepared.ssh(LOOK_ALIKES)
-    theirs = prepared.ssh(THEIRS)
+    theirs, archive = prepared.ssh(THEIRS), prepared.ssh("ls -S /var/lib/flyd/archives | head -1").strip()
     first = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
     assert (first.returncode, first.changed) == (0, 2), first.output
     again = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
@@ -59,10 +70,15 @@ def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepa
     assert (torn.returncode, torn.changed) == (0, 1), torn.output
     assert prepared.play("playbooks/teardown.yml").changed == 0
     traces = prepared.traces()
-    assert traces["devices"].split()[0] == "snap-01ARZ3NDEKTSV4RRFFQ69G5FAV"
-    assert len(traces["devices"].splitlines()) == 1
-    assert traces["loops"].split() == ["/root/snap-foreign"]
-    assert "/var/lib/flyd/pools/" not in traces["files"]
+    assert [line.split()[0] for line in traces["devices"].splitlines()] == [
+        "base-01ARZ3NDEKTSV4RRFFQ69G5FAW",
+        "pool-of-others",
+        "snap-01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    ]
+    assert traces["loops"].split() == ["/root/data", "/root/metadata", "/root/snap-foreign"]
+    ours = [path for path in traces["files"].splitlines() if "01ARZ3NDEKTSV4RRFFQ69G5FAX" not in path]
+    assert [path for path in ours if "/pools/" in path or archive in path] == []
+    assert "/mnt/" not in traces["mounts"]
     assert traces["intents"] == ""
     assert prepared.ssh(THEIRS) == theirs
     prepared.ssh(REMOVE_LOOK_ALIKES)
