@@ -49,7 +49,7 @@ class Filter:
     def read(self, count: int) -> bytes:
         """At most ``count`` bytes of output, b"" at its end; raises ``CommandFailed`` unless the program then ends well."""
         while not self._out.closed:
-            readable, writable, _ = select.select([self._out], self._wanting(), [], self._timeout_seconds)
+            readable, writable, _broken = select.select([self._out], self._wanting(), [], self._timeout_seconds)
             if readable:
                 data = os.read(self._out.fileno(), min(count, _CHUNK_BYTES))
                 if not data:

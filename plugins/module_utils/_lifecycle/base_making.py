@@ -21,9 +21,9 @@ from .._host.files import file_errors
 from .._host.filter import zstd_program
 from .._image.unpacking import DeviceNodes, Options, Unpacking, open_family, open_image
 from .._names import ObjectKey
+from .._thin.device import SECTOR_BYTES
 from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for, written_bytes_for
 from .._thin.pool import blaming_pool
-from .._thin.table import SECTOR_BYTES
 from .._thin.volume import flush
 from .host import Host
 from .outcome import Facts

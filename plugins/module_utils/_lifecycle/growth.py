@@ -14,11 +14,12 @@ import dataclasses
 from .._errors import BadInput, doing
 from .._host.crash import crash_point
 from .._thin.backing import device_bytes, enlarge_backing_file, shorten_backing_file
+from .._thin.device import SECTOR_BYTES
 from .._thin.geometry import compute_geometry
 from .._thin.metadata import read_superblock
 from .._thin.pool import require_sound, status
 from .._thin.resizing import refresh_loops, resize, settle_size
-from .._thin.table import METADATA_BLOCK_BYTES, SECTOR_BYTES
+from .._thin.table import METADATA_BLOCK_BYTES
 from .host import Host
 from .pool_making import PoolOptions, spec_of
 from .records import Operation, OperationKind, PoolRecord

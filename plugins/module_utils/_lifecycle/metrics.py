@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._errors import FlydError
+from .._thin.device import SECTOR_BYTES
 from .._thin.pool import require_healthy, status
-from .._thin.table import METADATA_BLOCK_BYTES, SECTOR_BYTES
+from .._thin.table import METADATA_BLOCK_BYTES
 from .host import Host
 from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from .settle import abandoned

@@ -14,8 +14,9 @@ import dataclasses
 
 from .._errors import BadInput, CorruptStore, OutOfOrder, doing
 from .._names import ShortName
+from .._thin.device import SECTOR_BYTES
 from .._thin.pool import activate, deactivate, require_healthy, require_sound, status
-from .._thin.table import SECTOR_BYTES, PoolStatus
+from .._thin.table import PoolStatus
 from .growth import asked_size, grow, growing, settle_growth
 from .host import Host
 from .outcome import Facts, Outcome

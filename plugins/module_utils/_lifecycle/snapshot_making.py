@@ -14,8 +14,8 @@ import dataclasses
 
 from .._errors import BadInput, CorruptStore, doing
 from .._host.crash import crash_point
+from .._thin.device import SECTOR_BYTES
 from .._thin.filesystem import grow
-from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState
 from .snapshot import DEFAULT_NAME, SnapshotOptions

@@ -17,8 +17,8 @@ from .._errors import OutOfOrder, doing
 from .._host.crash import crash_point
 from .._host.files import remove_file, sync_directory
 from .._names import ShortName
+from .._thin.device import SECTOR_BYTES
 from .._thin.pool import deactivate
-from .._thin.table import SECTOR_BYTES
 from .host import Host
 from .outcome import Outcome
 from .pool import is_active

@@ -17,11 +17,12 @@ from typing import Callable
 from .._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
 from .._host.crash import crash_point
 from .._names import new_ulid
+from .._thin.device import SECTOR_BYTES
 from .._thin.dm import Device
 from .._thin.geometry import METADATA_BYTES_PER_BLOCK
 from .._thin.metadata import read_thin_ids
 from .._thin.pool import ThinPool, require_healthy, status
-from .._thin.table import MAX_THIN_ID, METADATA_BLOCK_BYTES, SECTOR_BYTES, PoolStatus
+from .._thin.table import MAX_THIN_ID, METADATA_BLOCK_BYTES, PoolStatus
 from .._thin.volume import discard, map_volume, unmap_volume
 from .host import Host
 from .records import Operation, PoolRecord, Volume, VolumeState

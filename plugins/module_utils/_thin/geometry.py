@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._errors import BadInput
-from .table import MAX_BLOCK_SECTORS, METADATA_BLOCK_BYTES, MIN_BLOCK_SECTORS, SECTOR_BYTES
+from .device import SECTOR_BYTES
+from .table import MAX_BLOCK_SECTORS, METADATA_BLOCK_BYTES, MIN_BLOCK_SECTORS
 
 MIB = 1 << 20
 DEFAULT_BLOCK_BYTES = 64 << 10

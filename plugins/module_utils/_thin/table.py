@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from .._errors import Unsupported
 from .._names import printable
-from .device import SECTOR_BYTES as SECTOR_BYTES
 
 METADATA_BLOCK_BYTES = 4096
 MAX_THIN_ID = 2**24 - 1
