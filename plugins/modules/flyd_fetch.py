@@ -33,6 +33,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  force:
+    description:
+      - With O(state=absent), remove the bases of the image and their snapshots along with the archives.
+    type: bool
+    default: false
   bucket:
     description:
       - The bucket.
@@ -287,6 +292,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._source.trust import Che
 
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
+    "force": {"type": "bool", "default": False},
     "bucket": {"type": "str", "default": "flyio-platform-hiring-challenge"},
     "endpoint_url": {"type": "str"},
     "region": {"type": "str"},
@@ -357,7 +363,7 @@ def undo(host: Host, given: Given) -> Outcome:
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveArchive
 
     key = ObjectKey(given.text("key"))
-    return advance(host, key, RemoveArchive(key.value))
+    return advance(host, key, RemoveArchive(key.value, force=given.flag("force")))
 
 
 def main() -> None:

@@ -112,14 +112,15 @@ class RemoveBase(Arrow):
 
 
 class RemoveArchive(Arrow):
-    """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone."""
+    """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone. ``force`` takes its bases along."""
 
     name = "remove archive"
     start = State.NEW
     end = State.NEW
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, force: bool) -> None:
         self._key = key
+        self._force = force
 
     def holds(self, host: Host, image: Image) -> Facts | None:
         """Whether the key is unknown."""
@@ -130,14 +131,17 @@ class RemoveArchive(Arrow):
         )
 
     def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
-        """Which files would go."""
-        return forgotten(), {"removed": self._archives(host)}
+        """Which devices and files would go."""
+        return forgotten(), {"removed": self._devices(host) + self._archives(host)}
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
+        devices, before = self._devices(host), used_bytes(host)
+        for generation in self._unpacked(host):
+            remove_base(host, generation)
         with host.store.transaction():  # a run for another key commits no row of these between the look and the deed
             archives = self._archives(host)
-            log["bytes"] = sum(os.stat(path).st_blocks * 512 for path in archives)
+            log["bytes"] = sum(os.stat(path).st_blocks * 512 for path in archives) + max(0, before - used_bytes(host))
             for path in archives:
                 remove_file(path)
         forget_parts(host, self._key)
@@ -145,16 +149,22 @@ class RemoveArchive(Arrow):
         with host.store.transaction():
             for generation in host.store.generations(self._key):
                 host.store.drop(generation)
-        return host.store.image_or_new(self._key), {"removed": archives, "freed_bytes": log["bytes"]}
+        return host.store.image_or_new(self._key), {"removed": devices + archives, "freed_bytes": log["bytes"]}
+
+    def _unpacked(self, host: Host) -> list[Image]:
+        return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
+
+    def _devices(self, host: Host) -> list[str]:
+        unpacked = self._unpacked(host)
+        if unpacked and not self._force:
+            raise OutOfOrder(
+                f"{self._key} is still unpacked as {', '.join(one.pool_device for one in unpacked)}",
+                hint="remove its base first (flyd_unpack, state: absent), or set force to remove it with its snapshots; the role flyd.lite.deactivate does so",
+            )
+        return [one.device for one in _snapshots(host, unpacked)] + [one.pool_device for one in unpacked]
 
     def _archives(self, host: Host) -> list[str]:
         generations = host.store.generations(self._key)
-        unpacked = [generation for generation in generations if generation.base_ulid]
-        if unpacked:
-            raise OutOfOrder(
-                f"{self._key} is still unpacked as {', '.join(one.pool_device for one in unpacked)}",
-                hint="remove its base first (flyd_unpack, state: absent); the role flyd.lite.deactivate does both in order",
-            )
         digests = {digest for one in generations for digest in one.digests} - host.store.digests_of_others(self._key)
         paths = [host.archive_path(digest) for digest in sorted(digests)]
         return [path for path in paths if os.path.exists(path)]

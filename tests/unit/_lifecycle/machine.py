@@ -185,9 +185,13 @@ class Machine:
         """flyd_unpack, state absent."""
         return self.run(lambda host: advance(host, key, RemoveBase(key.value, force=force)), dry_run=dry_run)
 
-    def remove_archive(self, *, dry_run: bool = False, key: ObjectKey = KEY) -> Outcome:
+    def remove_archive(self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False) -> Outcome:
         """flyd_fetch, state absent."""
-        return self.run(lambda host: advance(host, key, RemoveArchive(key.value)), dry_run=dry_run)
+        return self.run(lambda host: advance(host, key, RemoveArchive(key.value, force=force)), dry_run=dry_run)
+
+    def remove_image(self, *, dry_run: bool = False) -> Outcome:
+        """flyd_fetch, state absent, with force."""
+        return self.remove_archive(dry_run=dry_run, force=True)
 
     def remove_pool(self, name: str = "pool", *, dry_run: bool = False, force: bool = False) -> Outcome:
         """flyd_pool, state absent."""

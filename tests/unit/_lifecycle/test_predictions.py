@@ -31,6 +31,7 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "no snapshot": Machine.remove_snapshot,
     "no base": lambda machine, **mode: machine.remove_base(force=True, **mode),
     "no archive": Machine.remove_archive,
+    "no image": Machine.remove_image,
     "no pool": lambda machine, **mode: machine.remove_pool(force=True, **mode),
 }
 # What must have happened before, or else the real run is refused where a dry run supposes a predecessor that was only simulated.

@@ -71,7 +71,7 @@ def test_what_something_else_depends_on_is_refused(activated: Machine, step: str
     assert activated.left_over() == []
 
 
-@pytest.mark.parametrize("step", ["remove_base", "remove_pool"])
+@pytest.mark.parametrize("step", ["remove_base", "remove_archive", "remove_pool"])
 def test_force_takes_along_what_depends_on_it(activated: Machine, step: str) -> None:
     activated.snapshot("second")
     assert getattr(activated, step)(force=True).changed
