@@ -43,7 +43,7 @@ exec strace -f --seccomp-bpf -y -s 80 -o "|cat >> /root/strace" -e trace={calls_
     calls = told.splitlines()
     assert [call for call in calls if "HEAD /" in call], "it is seen how S3 is asked"
     assert not [call for call in calls if re.search(r'"GET /.*HTTP/1', call)], "no body"
-    asked = set(re.findall(r"\bDM_[A-Z_]+", told))
+    asked = set(re.findall(r"\bDM_(?!\w+_FLAG\b)[A-Z_]+", told))
     assert "DM_TABLE_STATUS" in asked, "it is seen how device-mapper is asked"
     assert asked <= {"DM_VERSION", "DM_TABLE_STATUS", "DM_DEV_STATUS", "DM_LIST_VERSIONS", "DM_GET_TARGET_VERSION"}
     ours = [call for call in calls if "/var/lib/flyd" in call]
@@ -92,7 +92,7 @@ def test_the_tree_is_what_gnu_tar_makes_of_the_layers(
 
 def test_a_snapshot_begins_with_no_work_left_by_mkfs(prepared: Machine, activation: Play) -> None:
     snapshot = prepared.module("flyd_snapshot", key=REDIS_KEY, name="tree", read_only=True)
-    groups = [line for line in prepared.ssh(f"dumpe2fs {snapshot['device']}").splitlines() if line.startswith("Group ")]
+    groups = [line for line in prepared.ssh(f"dumpe2fs {snapshot['device']}").splitlines() if re.match(r"Group \d", line)]
     assert groups
     assert all("ITABLE_ZEROED" in group for group in groups)
     assert "lost+found" not in prepared.ssh(f"debugfs -R 'ls -p /' {snapshot['device']}")
