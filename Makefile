@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch test-kills bench-second-run test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -90,6 +90,9 @@ bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB t
 
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch
+
+bench-fetch-options: $(READY) ## Fetching with other numbers of connections and sizes of parts (ten minutes)
+	@$(PYTHON) -m bench.fetch --sweep --rounds 3
 
 test-kills: export FLYD_KILL_MIB = 512
 test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 40 MiB)

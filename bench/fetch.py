@@ -25,6 +25,8 @@ from tests.faults.proxy import FaultProxy
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program
 
 KEY = "bench/archive.tar"
+SETTINGS = [(streams, mib) for streams in (4, 8, 16, 32) for mib in (4, 8, 32)]
+"""Connections and MiB of a part, which ``--sweep`` compares with the defaults."""
 LATENCY_SECONDS = 0.04
 BYTES_PER_SECOND = 40e6
 _TOOL = ROOT / "tests/tools/fetch.py"
@@ -61,14 +63,30 @@ class Contender:
         return [cost.seconds for cost in self.costs]
 
 
+def ourselves(python: Path, *options: str) -> Commands:
+    """The tool with ``options``."""
+    own: list[str | Path] = [python, _TOOL, "--bucket", BUCKET, *options]
+    return lambda source, path: [
+        [*own, "--endpoint-url", source.url, "--checksum", f"sha256:{source.sha256}", KEY, path]
+    ]
+
+
+def settings(python: Path) -> list[Contender]:
+    """Ourselves by default, then with other numbers of connections and sizes of parts."""
+    return [Contender("by default", ourselves(python))] + [
+        Contender(
+            f"{streams} connections, {mib} MiB",
+            ourselves(python, "--streams", str(streams), "--segment-size", f"{mib}M"),
+        )
+        for streams, mib in SETTINGS
+    ]
+
+
 def contenders(python: Path, size_bytes: int, *more: str) -> list[Contender]:
     """Ourselves first; ``more`` are options of the tool."""
-    own: list[str | Path] = [python, _TOOL, "--bucket", BUCKET, *more]
 
     def flyd(*options: str) -> Commands:
-        return lambda source, path: [
-            [*own, *options, "--endpoint-url", source.url, "--checksum", f"sha256:{source.sha256}", KEY, path]
-        ]
+        return ourselves(python, *more, *options)
 
     def rclone(_source: Source, path: Path) -> Sequence[Argv]:
         return [["rclone", "copyto", f"bench:{BUCKET}/{KEY}", path], ["sha256sum", path]]
@@ -164,15 +182,19 @@ def bench(given: argparse.Namespace, work: Path) -> None:
         what = f"{given.size_mib} MiB"
         if "loopback" in given.lines:
             near = Source(f"http://127.0.0.1:{port}", digest)
-            runners = contenders(given.python, size_bytes, *given.options)
+            runners = _runners(given, size_bytes)
             print(race(f"{what}, loopback", runners, near, work, given.rounds), flush=True)
         if "far" in given.lines:
             with FaultProxy("127.0.0.1", port) as proxy:
                 proxy.plan(kinds.distant(LATENCY_SECONDS, BYTES_PER_SECOND), times=-1)
-                runners = contenders(given.python, size_bytes, *given.options)
+                runners = _runners(given, size_bytes)
                 far = Source(proxy.url, digest)
                 title = f"{what}, {LATENCY_SECONDS * 1000:.0f} ms and {BYTES_PER_SECOND / 1e6:.0f} MB/s a connection"
                 print(race(title, runners, far, work, given.rounds), flush=True)
+
+
+def _runners(given: argparse.Namespace, size_bytes: int) -> list[Contender]:
+    return settings(given.python) if given.sweep else contenders(given.python, size_bytes, *given.options)
 
 
 def _parse() -> argparse.Namespace:
@@ -180,6 +202,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size-mib", type=int, default=512)
     parser.add_argument("--lines", nargs="+", choices=("loopback", "far"), default=["loopback", "far"])
+    parser.add_argument("--sweep", action="store_true", help="ourselves with other connections and part sizes instead")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="what flyd.lite and boto3 run on")
     parser.add_argument("options", nargs="*", help="of tests/tools/fetch.py, behind --: how flyd.lite fetches")
     return parser.parse_args()
