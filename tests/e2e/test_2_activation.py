@@ -92,7 +92,9 @@ def test_the_tree_is_what_gnu_tar_makes_of_the_layers(
 
 def test_a_snapshot_begins_with_no_work_left_by_mkfs(prepared: Machine, activation: Play) -> None:
     snapshot = prepared.module("flyd_snapshot", key=REDIS_KEY, name="tree", read_only=True)
-    groups = [line for line in prepared.ssh(f"dumpe2fs {snapshot['device']}").splitlines() if re.match(r"Group \d", line)]
+    groups = [
+        line for line in prepared.ssh(f"dumpe2fs {snapshot['device']}").splitlines() if re.match(r"Group \d", line)
+    ]
     assert groups
     assert all("ITABLE_ZEROED" in group for group in groups)
     assert "lost+found" not in prepared.ssh(f"debugfs -R 'ls -p /' {snapshot['device']}")

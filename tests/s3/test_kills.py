@@ -14,14 +14,19 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from module_utils._names import ObjectKey
 from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.conftest import Stored
 from tests.s3.server import PUBLIC_BUCKET
-from tests.s3.test_fetch_tool import ENVIRONMENT, Store, command, in_flight, run
+from tests.s3.test_fetch_tool import ENVIRONMENT, command, in_flight, run
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 MIB = 1 << 20
 SIZE_MIB = int(os.environ.get("FLYD_KILL_MIB", "40"))
@@ -30,15 +35,10 @@ POINTS = range(5, 100, 10)  # percent
 
 
 @pytest.fixture(scope="module")
-def content() -> bytes:
-    return os.urandom(SIZE_MIB * MIB)
-
-
-@pytest.fixture
-def stored(store: Store, content: bytes) -> Stored:
-    found = store(1, PUBLIC_BUCKET)
-    if found.content != content:
-        found.replace(content)
+def stored(admin: S3Client) -> Stored:
+    """One object for all tests: the server has no room for one each."""
+    found = Stored(admin, ObjectKey("archives/killed.tar"), b"", PUBLIC_BUCKET)
+    found.replace(os.urandom(SIZE_MIB * MIB))
     return found
 
 
