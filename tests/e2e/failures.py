@@ -124,7 +124,7 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
             wrong="mv /usr/sbin/dmsetup /usr/sbin/dmsetup.away", mend="mv /usr/sbin/dmsetup.away /usr/sbin/dmsetup", right=(pool,),
         ),
         Failure(
-            "boto3 and python-ulid not installed", **failing(fetch("failures/other.tar")), kind="unsupported", says="is not installed", advice="flyd.lite.prepare",
+            "no boto3, no python-ulid", **failing(fetch("failures/other.tar")), kind="unsupported", says="is not installed", advice="flyd.lite.prepare",
             wrong=f"mv {VENV} {VENV}.away", mend=f"mv {VENV}.away {VENV}", right=(fetch("failures/other.tar"),),
         ),
         Failure(
