@@ -78,8 +78,8 @@ class Fetching:
 
     def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
-        known, retry = OnHost(host, self._options.s3.bucket, image), self._patience(host)
-        asked = self._ask(host, image)
+        asked, retry = self._ask(host, image), self._patience(host)
+        known = OnHost(host, self._options.s3.bucket, image, asked.sha256)
         with self._bucket:
             got = receive(host, self._bucket, self._options.wanted, asked, known, retry, self._options.download)
         after = self._record(host, image, got)

@@ -41,9 +41,11 @@ class Receipt:
 class OnHost:
     """What this host knows of a key's objects, and what of their bytes it has."""
 
-    def __init__(self, host: Host, bucket: str, image: Image) -> None:
+    def __init__(self, host: Host, bucket: str, image: Image, asked_sha256: str = "") -> None:
         self._host = host
         self._image = image
+        # A base stands in for its archives only while the whole is the same: another generation needs each layer itself.
+        self._is_sealed = bool(image.base_ulid) and asked_sha256 == image.sha256
         self._recorded = {
             (one["object_key"], one["etag"], one["size_bytes"], one["version_id"]): str(one["sha256"])
             for generation in host.store.generations(image.object_key)
@@ -57,7 +59,7 @@ class OnHost:
 
     def has(self, digest: Digest, size_bytes: int) -> bool:
         """Whether these bytes need not come: a sealed base was made of them, or they are in the archives, unharmed."""
-        if self._image.base_ulid and digest.hex in self._image.digests:
+        if self._is_sealed and digest.hex in self._image.digests:
             return True
         return is_intact(self._host.archive_path(digest.hex), size_bytes, digest.hex)
 

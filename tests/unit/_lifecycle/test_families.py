@@ -118,6 +118,18 @@ def test_a_family_that_grew_is_a_new_generation_of_which_only_the_new_layer_come
     assert host.left_over() == []
 
 
+def test_a_family_that_grew_brings_back_the_layers_that_were_let_go(host: Machine) -> None:
+    needs_root()
+    host.fetch(key=FAMILY)
+    host.unpack(key=FAMILY, keep_archive=False)
+    assert host.files_in("archives") == []
+    put(host, FAMILY, *LAYERS, TOP)
+    assert host.fetch(key=FAMILY).facts["new_generation"] is True
+    assert host.files_in("archives") == sorted(sha256(layer) for layer in (*LAYERS, TOP))
+    assert host.unpack(key=FAMILY).changed
+    assert host.left_over() == []
+
+
 def test_a_layer_that_two_families_have_is_on_disk_once_and_stays_as_long_as_one_needs_it(host: Machine) -> None:
     put(host, OTHER_FAMILY, LAYERS[0], TOP)
     host.fetch(key=FAMILY)
