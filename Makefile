@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -112,7 +112,10 @@ bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, be
 	@tools/wheels.sh $(VENV) build/wheels
 	@$(PYTHON) -m bench.second_run
 
-test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds (make test has two)
+test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an image, in a VM, beside what the real run does
+	@$(PYTHON) -m pytest tests/e2e/test_6_check_mode.py
+
+test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds
 	@FLYD_ROUNDS=5 $(PYTHON) -m pytest tests/e2e/test_7_at_once.py
 
 format: $(READY) ## Let ruff mend what it can
