@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.unit.builders import tar
 
 pytestmark = pytest.mark.timeout(1800)
 
-FAMILY = "families/small/"
+FAMILY = f"families/{uuid.uuid4().hex}/"  # the server keeps what earlier runs have put
 LAYERS = {
     "2.tar": tar.tar(
         tar.directory(b"etc"), tar.file(b"etc/old", b"gone\n"), tar.file(b"etc/kept", b"from the lowest layer\n")
