@@ -6,8 +6,8 @@
 
     invariants.py STATE_DIR [--bases FILE] [--tree KEY=DIGEST ...] [--trees]
 
-Prints one JSON object: ``violations``, a list of sentences (empty when all is well), ``trees``, the digest of each base's tree by object
-key (``--trees``), and ``held``, the names of the invariants that were looked at. Exit code 1 when there is a violation.
+Prints one JSON object: ``violations``, a list of sentences (empty when all is well), and ``trees``, the digest of each base's tree by
+object key (``--trees``). Exit code 1 when there is a violation.
 
     thin_ids     the thin ids in the pool's metadata are those in the store, and the transaction ids are equal
     expected     devices, loops, mounts and files are the expected list
