@@ -50,6 +50,8 @@ warnings=$(grep -E '^(WARNING|ERROR)' "$found" || true)
 [[ -z $warnings ]] || fail "$warnings"
 
 say "Install into an empty directory"
+# What make names as the path is the checkout: it would count as installed already, and has no manifest.
+export ANSIBLE_COLLECTIONS_PATH=$package/collections
 ansible-galaxy collection install "$tarball" --offline --collections-path "$package/collections" >/dev/null
 installed=$package/collections/ansible_collections/flyd/lite
 (cd "$package" && ansible-galaxy collection verify --offline flyd.lite --collections-path "$package/collections") |
@@ -63,7 +65,6 @@ done
 
 say "Documentation of what was installed"
 cd "$package"
-export ANSIBLE_COLLECTIONS_PATH=$package/collections
 ansible-doc --type module --json flyd.lite.flyd_{pool,fetch,unpack,snapshot,info} >/dev/null
 roles=$(ansible-doc --type role --list flyd.lite)
 for role in prepare activate deactivate; do
