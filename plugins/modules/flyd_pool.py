@@ -38,7 +38,8 @@ options:
     default: present
   force:
     description:
-      - With O(state=absent), remove the images along with the pool.
+      - With O(state=absent), remove the images along with the pool, and thin ids in it that others have made.
+      - A pool that a device of others is mapped from is never removed.
     type: bool
     default: false
   data_file:

@@ -21,6 +21,14 @@ dmsetup create base-01ARZ3NDEKTSV4RRFFQ69G5FAW --table "0 8192 thin /dev/mapper/
 mkdir -p /root/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX && echo theirs > /root/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX/data
 mkdir -p /var/lib/flyd/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX && echo theirs > /var/lib/flyd/pools/01ARZ3NDEKTSV4RRFFQ69G5FAX/data
 """
+# And in our own pool: a thin id that the store does not know, mapped under a name like ours, with something in it.
+GUEST = "snap-01ARZ3NDEKTSV4RRFFQ69G5FAY"
+IN_OUR_POOL = f"""set -e
+dmsetup message pool 0 "create_thin 5000"
+dmsetup create {GUEST} --table "0 8192 thin /dev/mapper/pool 5000"
+yes theirs | head -c 1M | dd of=/dev/mapper/{GUEST} conv=fsync status=none
+"""
+IN_OUR_POOL_THEN = f"dmsetup info -c --noheadings {GUEST}; dmsetup table {GUEST}; sha256sum /dev/mapper/{GUEST}"
 THEIRS = """for name in snap-01ARZ3NDEKTSV4RRFFQ69G5FAV pool-of-others base-01ARZ3NDEKTSV4RRFFQ69G5FAW
 do dmsetup info -c --noheadings $name; dmsetup table $name; done
 dmsetup status --noflush pool-of-others; losetup --list --noheadings --output NAME,BACK-FILE $(cat /root/foreign.loops)
@@ -60,12 +68,18 @@ def test_a_snapshot_in_use_stays_and_the_error_names_the_user(prepared: Machine,
 
 
 def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepared: Machine, activation: Play) -> None:
-    prepared.ssh(LOOK_ALIKES)
-    theirs, archive = prepared.ssh(THEIRS), prepared.ssh("ls -S /var/lib/flyd/archives | head -1").strip()
+    prepared.ssh(LOOK_ALIKES + IN_OUR_POOL)
+    theirs, guest = prepared.ssh(THEIRS), prepared.ssh(IN_OUR_POOL_THEN)
+    archive = prepared.ssh("ls -S /var/lib/flyd/archives | head -1").strip()
     first = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
     assert (first.returncode, first.changed) == (0, 2), first.output
     again = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
     assert (again.returncode, again.changed) == (0, 0), again.output
+    held = prepared.module("flyd_pool", state="absent", force=True)
+    assert (held["error_kind"], GUEST in held["msg"]) == ("busy", True), held
+    assert prepared.ssh(IN_OUR_POOL_THEN) == guest
+    assert prepared.module("flyd_info")["transitions"] == []
+    prepared.ssh(f"dmsetup remove {GUEST}")
     torn = prepared.play("playbooks/teardown.yml", force="true")
     assert (torn.returncode, torn.changed) == (0, 1), torn.output
     assert prepared.play("playbooks/teardown.yml").changed == 0

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The end of a pool: its device, its loops and its files are gone, and so is its row.
 
-Invariant: only a pool of the store is torn down, and only when nothing lives in it, unless that is asked for. A teardown that was cut
-off is carried on before anything else is done with a pool of that name. It needs no word of the pool, so one that has failed goes too.
+Invariant: only a pool of the store is torn down, and only when nothing lives in it, unless that is asked for; never under a device
+of others. A teardown that was cut off is carried on before anything else is done with a pool of that name. It needs no word of the pool,
+so one that has failed goes too.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import contextlib
 import glob
 import os
 
-from .._errors import OutOfOrder, doing
+from .._errors import Busy, FlydError, OutOfOrder, doing
 from .._host.crash import crash_point
 from .._host.files import remove_file, sync_directory
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.pool import deactivate
 from .host import Host
+from .lost import foreign_thin_ids
 from .outcome import Outcome
 from .pool import is_active
 from .pool_making import spec_of
@@ -29,6 +31,7 @@ from .settle import settle
 from .views import no_pool, pool_view
 from .volumes import unmap
 
+_MOST_SHOWN = 5
 _KINDS_OF_A_POOL = "'pool', 'grow', 'repair', 'check', 'teardown'"
 
 
@@ -45,6 +48,7 @@ def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
             before = pool_view(pool, active=is_active(host, pool))
             settle(host)
             _require_empty(host, pool, force=force)
+            _require_no_others(host, pool, force=force)
             removed = [pool.device_path, *([pool.data, pool.metadata] if pool.is_loop else [])]
             freed_bytes = _allocated_bytes(pool)
             if not host.dry_run:
@@ -99,6 +103,32 @@ def _require_empty(host: Host, pool: PoolRecord, *, force: bool) -> None:
             f"the pool {pool.name} holds {len(volumes)} volumes, of {', '.join(keys)}",
             hint="remove the images first (role flyd.lite.deactivate), or set force to remove them with the pool",
         )
+
+
+def _require_no_others(host: Host, pool: PoolRecord, *, force: bool) -> None:
+    """Somebody else's volumes in the pool stop its end. ``force`` takes those that are not mapped: a store that came from a backup knows fewer."""
+    device = host.dm.find(pool.uuid)
+    ours = {volume.uuid for volume in host.store.all(Volume, "pool_id=?", pool.id)}
+    mapped = [] if device is None else [one.name for one in host.dm.on_top_of(device) if one.uuid not in ours]
+    if mapped:
+        raise Busy(
+            f"the pool {pool.name} is held by {', '.join(mapped)}, which are not ours",
+            hint="they are left alone: remove those devices (`dmsetup remove`) if nobody needs them, then run again",
+        )
+    foreign = [] if force else _foreign_thin_ids(host, pool)
+    if foreign:
+        raise OutOfOrder(
+            f"the pool {pool.name} has thin ids that the store does not know: {', '.join(map(str, foreign[:_MOST_SHOWN]))}",
+            hint="somebody else has made them, or the database comes from a backup; set force to remove them with the pool",
+        )
+
+
+def _foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
+    """Those that the metadata tells; none when it cannot be read, for a pool that has failed must be removable."""
+    try:
+        return foreign_thin_ids(host, pool)
+    except FlydError:
+        return []
 
 
 def _images_in(host: Host, volumes: list[Volume]) -> list[Image]:

@@ -50,6 +50,15 @@ class DeviceMapper:
         """The device with this name, whoever's it is."""
         return next((device for device in self.devices() if device.name == name), None)
 
+    def on_top_of(self, device: Device) -> tuple[Device, ...]:
+        """The devices whose tables name ``device``, ours and others'."""
+        holders = os.path.join(self.sysfs, "dev", "block", device.number, "holders")
+        try:
+            numbers = {entry[len("dm-") :] for entry in os.listdir(holders) if entry.startswith("dm-")}
+        except FileNotFoundError:  # it is gone, and so is whatever was on it
+            return ()
+        return tuple(other for other in self.devices() if str(other.minor) in numbers)
+
     def require_target(self, target: str) -> None:
         """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module by itself."""
         if not os.path.isdir(os.path.join(self.sysfs, "module", f"dm_{target.replace('-', '_')}")):

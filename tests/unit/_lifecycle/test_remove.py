@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import Busy, OutOfOrder
-from module_utils._lifecycle.records import Image, PoolRecord, RetiredImage, Snapshot, State, Volume
+from module_utils._lifecycle.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, State, Volume
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 
 WAY_BACK = ("remove_snapshot", "remove_base", "remove_archive", "remove_pool")
+
+
+def without_files(machine: Machine) -> dict[str, object]:
+    """All that the kernel has: a run that takes a lock writes to the database, whatever it then refuses."""
+    return {what: found for what, found in machine.everything().items() if what != "files"}
 
 
 def test_the_way_back_ends_where_the_way_began(activated: Machine) -> None:
@@ -137,6 +142,33 @@ def test_what_looks_like_ours_is_not_touched(activated: Machine) -> None:
     assert "snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3" in activated.fake.devices()
     assert activated.fake.thin_ids(pool.name) == {77}
     assert strange.read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_pool_under_a_device_of_others_is_left_as_it_is(activated: Machine, *, force: bool, dry_run: bool) -> None:
+    with activated.host() as host:
+        host.dm.message("pool", "create_thin 77")
+        number = host.dm.by_name("pool").number  # type: ignore[union-attr]
+    activated.fake.make_foreign("theirs", table=f"0 2048 thin {number} 77")
+    if not force:
+        activated.remove_all()
+    before, volumes = without_files(activated), activated.records(Volume)
+    with pytest.raises(Busy, match="held by theirs"):
+        activated.remove_pool(force=force, dry_run=dry_run)
+    assert (without_files(activated), activated.records(Volume), activated.records(Operation)) == (before, volumes, [])
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_thin_id_of_others_stops_a_teardown_unless_it_is_forced(pooled: Machine, *, dry_run: bool) -> None:
+    with pooled.host() as host:
+        host.dm.message("pool", "create_thin 77")
+    before = without_files(pooled)
+    with pytest.raises(OutOfOrder, match="does not know: 77"):
+        pooled.remove_pool(dry_run=dry_run)
+    assert without_files(pooled) == before
+    assert pooled.remove_pool(force=True).changed
+    assert pooled.left_over() == []
 
 
 def test_the_bases_of_other_keys_stay(activated: Machine) -> None:

@@ -30,8 +30,23 @@ def show_in_sysfs(root: str, state: State) -> None:
     for entry, facts in shown.items():
         for name, value in facts.items():
             _write(f"{block}/{entry}/{name}", value + "\n")
+    _show_holders(root, devices)
     if "thin-pool" in state["targets"]:
         os.makedirs(f"{root}/sys/module/dm_thin_pool", exist_ok=True)
+
+
+def _show_holders(root: str, devices: State) -> None:
+    """dev/block/MAJOR:MINOR/holders, with an entry for each thin device of a pool."""
+    for device in devices.values():
+        number = f"{MAJOR}:{device['minor']}"
+        holders = {f"dm-{other['minor']}" for other in devices.values() if f" thin {number} " in (other["table"] or "")}
+        directory = f"{root}/sys/dev/block/{number}/holders"
+        os.makedirs(directory, exist_ok=True)
+        for entry in holders.symmetric_difference(os.listdir(directory)):
+            if entry in holders:
+                open(f"{directory}/{entry}", "x").close()
+            else:
+                os.unlink(f"{directory}/{entry}")
 
 
 def _facts(name: str, device: State) -> dict[str, str]:
