@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,25 +125,6 @@ def test_a_checksum_file_that_is_missing_is_no_first_use(host: Host, stored: Sto
 def test_a_checksum_file_of_another_bucket_is_found(bucket: Bucket, admin: S3Client, stored: Stored) -> None:
     admin.put_object(Bucket="public", Key="sums/one", Body=stored.sha256.encode())
     assert expected(bucket, stored, "s3://public/sums/one").trust is Trust.SIDECAR
-
-
-@pytest.fixture
-def website(tmp_path: Path) -> Iterator[str]:
-    """A web server for ``tmp_path``."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(tmp_path))  # type: ignore[arg-type]
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_checksum_file_on_a_web_server_is_found(bucket: Bucket, stored: Stored, website: str, tmp_path: Path) -> None:

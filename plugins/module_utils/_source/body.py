@@ -12,12 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from types import TracebackType
 from typing import Any, Callable
 
 from .._errors import Transient, Untrusted
 from .faults import PASSES, Where
 from .line import from_exception
+
+_WITHIN_SECONDS = 60.0
 
 
 class Body:
@@ -92,3 +95,17 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
         if read1 is not None:
             return read1  # type: ignore[no-any-return]
     return raw.read  # type: ignore[no-any-return]
+
+
+def read_within(read_some: Callable[[int], bytes], limit_bytes: int, where: Where) -> bytes:
+    """All that ``read_some`` gives, or one byte more than ``limit_bytes``: what is small must come soon, whatever trickles."""
+    until, pieces, left = time.monotonic() + _WITHIN_SECONDS, list[bytes](), limit_bytes + 1
+    while left:
+        piece = read_some(min(left, 1 << 16))
+        if not piece:
+            break
+        pieces.append(piece)
+        left -= len(piece)
+        if time.monotonic() > until:
+            raise Transient(f"{where} did not come within {_WITHIN_SECONDS:g} s, small as it is", hint=PASSES)
+    return b"".join(pieces)

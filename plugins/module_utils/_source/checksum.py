@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import ssl
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from .._errors import BadInput, Untrusted
 from .._names import Digest, ObjectKey, printable
-from .faults import Where, from_answer
-from .line import from_exception
 from .options import S3Options
 from .s3 import Bucket, ObjectInfo
 from .sidecar import MAX_SIDECAR_BYTES, find_digest
 from .trust import ChecksumPolicy, Trust, is_pinned
+from .web import read_url, without_query
 
 __all__ = [
     "ChecksumPolicy",
@@ -93,7 +89,8 @@ def no_digest(key: str) -> Untrusted:
     """The error for an object that nobody vouches for when the policy requires it."""
     return Untrusted(
         f"no digest is known for {printable(key)}, and checksum_policy is require",
-        hint="give checksum (sha256:… or the key of a checksum file), or upload the object with `--checksum-algorithm SHA256` in one part",
+        hint=f"give checksum (sha256:…, or a checksum file such as {printable(key)}.sha256: none is looked for unless it is named),"
+        " or upload the object with `--checksum-algorithm SHA256` in one part",
     )
 
 
@@ -116,7 +113,7 @@ def read_sidecar(bucket: Bucket, option: str) -> tuple[bytes, str]:
         content = bucket.read_small(ObjectKey(option), MAX_SIDECAR_BYTES)
     else:
         content = _from_url(bucket.options, option)
-    return content, f"the checksum file {_without_query(option)}"
+    return content, f"the checksum file {without_query(option)}"
 
 
 def _from_url(options: S3Options, url: str) -> bytes:
@@ -126,38 +123,7 @@ def _from_url(options: S3Options, url: str) -> bytes:
         return other.read_small(ObjectKey(parts.path.lstrip("/")), MAX_SIDECAR_BYTES)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise BadInput(
-            f"checksum {_without_query(url)!r} is neither a digest nor a place where one is",
+            f"checksum {without_query(url)!r} is neither a digest nor a place where one is",
             hint="write sha256:<64 hex digits>, the key of a checksum file, or an s3://, https:// or http:// URL of one without a password",
         )
-    return _download(options, url)
-
-
-def _download(options: S3Options, url: str) -> bytes:
-    where = Where(_without_query(url), "", "the checksum file")
-    context = ssl.create_default_context(cafile=options.ca_bundle or None)
-    if not options.validate_certs:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(url, timeout=options.read_timeout_seconds) as answer:
-            content: bytes = answer.read(MAX_SIDECAR_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        with error:  # it is an answer too, with a connection to let go of
-            headers = {name.lower(): value for name, value in error.headers.items()}
-        raise from_answer(error.code, "", "", headers, where) from None
-    except Exception as error:
-        raise from_exception(error, where) from error
-    if len(content) > MAX_SIDECAR_BYTES:
-        raise BadInput(
-            f"{where} has more than {MAX_SIDECAR_BYTES} bytes", hint="check that the URL is the one you mean"
-        )
-    return content
-
-
-def _without_query(url: str) -> str:
-    """``url`` for messages: a query may be a signature, and a user's name may have a password behind it."""
-    head, _mark, rest = url.partition("://")
-    if not rest:
-        return printable(head)
-    return printable(f"{head}://{rest.partition('?')[0].partition('#')[0].rpartition('@')[2]}")
+    return read_url(options, url, MAX_SIDECAR_BYTES)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import BadInput, FlydError, Transient
 from .._names import ObjectKey
-from .body import Body
+from .body import Body, read_within
 from .client import Connection, connect
 from .faults import PASSES, ObjectChanged, RangesRefused, Where
 from .line import from_exception
@@ -108,19 +108,14 @@ class Bucket:
         """The whole of a small object; raises ``BadInput`` when it has more than ``limit_bytes``."""
         where = self._where(key.value)
         answer = self._get(key.value, where, {})
-        size_bytes = int(answer["ContentLength"])
-        with Body(answer["Body"], size_bytes, where) as body:
+        with Body(answer["Body"], 0, where) as body:
+            size_bytes = body.expected_bytes = announced(key.value, answer, where).size_bytes
             if size_bytes > limit_bytes:
                 raise BadInput(
                     f"{where} has {size_bytes} bytes; at most {limit_bytes} make sense here",
                     hint="check that the key is the one you mean",
                 )
-            chunks: list[bytes] = []
-            while True:
-                chunk = body.read(1 << 16)
-                if not chunk:
-                    return b"".join(chunks)
-                chunks.append(chunk)
+            return read_within(body.read, limit_bytes, where)
 
     def _listed(self, prefix: ObjectKey) -> list[ObjectInfo]:
         where = self._where(prefix.value)
