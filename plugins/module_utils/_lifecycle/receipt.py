@@ -46,7 +46,7 @@ class OnHost:
         self._image = image
         # A base stands in for its archives only while the whole is the same: another generation needs each layer itself.
         self._is_sealed = bool(image.base_ulid) and asked_sha256 == image.sha256
-        self._recorded = {
+        self._recorded: dict[tuple[object, ...], str] = {
             (one["object_key"], one["etag"], one["size_bytes"], one["version_id"]): str(one["sha256"])
             for generation in host.store.generations(image.object_key)
             if generation.bucket == bucket
@@ -55,13 +55,26 @@ class OnHost:
 
     def sha256_of(self, info: ObjectInfo) -> str:
         """The digest of an earlier download of this very object, by any generation of the key."""
-        return self._recorded.get((info.key, info.etag, info.size_bytes, info.version_id), "")
+        return self._recorded.get(_version_of(info), "")
 
-    def has(self, digest: Digest, size_bytes: int) -> bool:
+    def has(self, digest: Digest, info: ObjectInfo) -> bool:
         """Whether these bytes need not come: a sealed base was made of them, or they are in the archives, unharmed."""
+        if self._was_replaced(digest, info):
+            return False
         if self._is_sealed and digest.hex in self._image.digests:
             return True
-        return is_intact(self._host.archive_path(digest.hex), size_bytes, digest.hex)
+        return is_intact(self._host.archive_path(digest.hex), info.size_bytes, digest.hex)
+
+    def _was_replaced(self, digest: Digest, info: ObjectInfo) -> bool:
+        """Whether the digest is known to be that of another version of the object: only its bytes can tell that they are the same."""
+        known = {
+            version for version, sha256 in self._recorded.items() if (version[0], sha256) == (info.key, digest.hex)
+        }
+        return bool(known) and _version_of(info) not in known and info.sha256 != digest.hex
+
+
+def _version_of(info: ObjectInfo) -> tuple[object, ...]:
+    return info.key, info.etag, info.size_bytes, info.version_id
 
 
 def _objects(image: Image) -> list[dict[str, object]]:

@@ -38,8 +38,8 @@ class Known(Protocol):
     def sha256_of(self, info: ObjectInfo) -> str:
         """The digest (hex) of an earlier download of this very object, or empty."""
 
-    def has(self, digest: Digest, size_bytes: int) -> bool:
-        """Whether the bytes with that digest need not be fetched."""
+    def has(self, digest: Digest, info: ObjectInfo) -> bool:
+        """Whether the bytes with that digest, which ``info`` must have, need not be fetched."""
 
 
 class Nothing:
@@ -49,7 +49,7 @@ class Nothing:
         """None is known."""
         return ""
 
-    def has(self, digest: Digest, size_bytes: int) -> bool:
+    def has(self, digest: Digest, info: ObjectInfo) -> bool:
         """None is here."""
         return False
 

@@ -170,7 +170,7 @@ class _Job:
         return Fetched(info, expected, came, part_path)
 
     def _is_here(self, digest: Digest | None, info: ObjectInfo) -> bool:
-        return digest is not None and digest.algorithm == "sha256" and self.known.has(digest, info.size_bytes)
+        return digest is not None and digest.algorithm == "sha256" and self.known.has(digest, info)
 
     def _discard(self, asked: Asked) -> None:
         for number in range(len(asked.infos)):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from typing import Any
@@ -192,6 +193,29 @@ def test_a_wrong_checksum_later_is_refused_and_what_is_here_is_kept(fetched: Mac
     assert archive(fetched) == ARCHIVE
     assert fetched.left_over() == []
     assert not fetched.fetch().changed
+
+
+def test_a_checksum_file_of_the_old_object_refuses_the_new_one_although_the_old_bytes_are_here(
+    fetched: Machine,
+) -> None:
+    fetched.s3.put("sums", SHA256.encode())
+    assert fetched.fetch(checksum="sums").facts["trust"] == "sidecar"
+    fetched.s3.put(KEY.value, ARCHIVE[::-1])
+    with pytest.raises(Untrusted, match=f"but must have sha256:{SHA256}"):
+        fetched.fetch(checksum="sums")
+    assert archive(fetched) == ARCHIVE
+    assert fetched.fetch().facts["new_generation"] is True
+    assert fetched.left_over() == []
+
+
+def test_the_same_bytes_uploaded_again_are_the_same_generation_once_they_were_read(fetched: Machine) -> None:
+    [image] = fetched.records(Image)
+    with fetched.host() as host, host.store.transaction():
+        host.store.put(dataclasses.replace(image, etag='"of an upload in parts"'))
+    fetched.s3.put("sums", SHA256.encode())
+    outcome = fetched.fetch(checksum="sums")
+    assert (outcome.facts["new_generation"], outcome.facts["bytes_received"]) == (False, len(ARCHIVE))
+    assert not fetched.fetch(checksum="sums").changed
 
 
 def test_a_policy_that_requires_a_digest_refuses_what_was_trusted_at_first_use(fetched: Machine) -> None:
