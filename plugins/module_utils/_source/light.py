@@ -7,8 +7,8 @@ Importing boto3 and making a client of it takes an order of magnitude longer tha
 interpreter where Ansible's own has none.
 
 Invariant: the answer is None for whatever is not a plain 200 about the object, and whenever anything else than the options says how to ask
-(a profile, an instance's role, a proxy): the full client is then asked, and its word counts. Source of the signature: Amazon S3 API reference,
-"Authenticating Requests (AWS Signature Version 4)".
+(a profile, an instance's role, a proxy, an endpoint in the environment): the full client is then asked, and its word counts.
+Source of the signature: Amazon S3 API reference, "Authenticating Requests (AWS Signature Version 4)".
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _DEFAULT_REGION = "us-east-1"  # botocore's, for a server of one's own
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 _PROXIES = [form(name) for name in ("http_proxy", "https_proxy", "all_proxy") for form in (str.lower, str.upper)]
+_OTHER_WORDS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
 _AWS_REGION = re.compile(
     r"(af|ap|ca|eu|il|me|mx|sa|us)-(north|south|east|west|central|northeast|southeast|northwest|southwest)-[0-9]"
 )
@@ -60,6 +61,9 @@ def _place(options: S3Options) -> tuple[str, str, str] | None:
         return None if options.addressing == "virtual" else (parts.scheme, parts.netloc, f"/{options.bucket}")
     if options.addressing == "path" or "." in options.bucket or not _AWS_REGION.fullmatch(options.region):
         return None
+    configured = os.environ.get("AWS_CONFIG_FILE") or os.path.expanduser("~/.aws/config")
+    if any(os.environ.get(name) for name in _OTHER_WORDS) or os.path.exists(configured):
+        return None  # each may send botocore elsewhere
     return "https", f"{options.bucket}.s3.{options.region}.amazonaws.com", ""
 
 

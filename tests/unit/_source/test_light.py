@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -123,6 +125,15 @@ def test_a_proxy_is_left_to_the_full_client(server: Server, monkeypatch: pytest.
     assert server.paths == []
 
 
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host that says nothing of AWS; gives where its configuration would be."""
+    for name in [one for one in os.environ if one.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / ".aws/config"
+
+
 @pytest.mark.parametrize(
     ("bucket", "region", "place"),
     [
@@ -133,7 +144,26 @@ def test_a_proxy_is_left_to_the_full_client(server: Server, monkeypatch: pytest.
         ("with.dots", "eu-west-1", None),
     ],
 )
+@pytest.mark.usefixtures("bare")
 def test_a_bucket_of_aws_is_asked_where_region_and_name_leave_no_doubt(
     bucket: str, region: str, place: tuple[str, str, str] | None
 ) -> None:
     assert light._place(S3Options(bucket, region=region)) == place
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"]
+)
+def test_a_host_that_has_its_own_word_on_where_aws_is_is_left_to_the_full_client(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    options = S3Options("images", region="eu-west-1")
+    assert light._place(options) is not None
+    monkeypatch.setenv(name, "true")
+    assert light._place(options) is None
+    monkeypatch.delenv(name)
+    bare.parent.mkdir()
+    bare.write_text("[default]\nendpoint_url = https://s3.internal\n")
+    assert light._place(options) is None
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(bare.with_name("none")))
+    assert light._place(options) is not None
