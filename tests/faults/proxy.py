@@ -20,9 +20,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 CHUNK_BYTES = 64 << 10
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER with zero seconds: close sends RST
 
 
 class HangUp(Exception):
@@ -191,6 +193,13 @@ class _Server(socketserver.ThreadingTCPServer):
         if proxy.tls is not None:
             self.socket = proxy.tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
+    def shutdown_request(self, request: Any) -> None:
+        """Close the connection; before a reset without the orderly end, which would be all that the other side sees."""
+        if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_AT_ONCE)) == _AT_ONCE:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
 
 class _Handler(socketserver.StreamRequestHandler):
     server: _Server
@@ -201,8 +210,8 @@ class _Handler(socketserver.StreamRequestHandler):
             while self._one_exchange():
                 pass
         except HangUp as wish:
-            if wish.reset:  # SO_LINGER with zero seconds: close sends RST
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if wish.reset:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         except OSError:
             pass  # a client that hangs up is no news here
         finally:

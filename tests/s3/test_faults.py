@@ -253,6 +253,26 @@ def test_f18_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, s
     assert_next_run_is_right(host, proxy, stored)
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (kinds.gone, "Connection reset by peer"),
+        (kinds.truncated(30_000, reset=True), "Connection reset by peer"),
+        (kinds.truncated(30_000), "ended after 30000 of"),
+        (kinds.stalled(30_000, 1.0), "said nothing for too long"),
+    ],
+    ids=["before the answer", "reset", "cut", "silence"],
+)
+def test_f18_a_line_that_never_holds_is_given_up_and_told_as_what_it_is(
+    host: Host, proxy: FaultProxy, stored: Stored, fault: Fault, says: str
+) -> None:
+    proxy.plan(fault, times=-1)
+    error = refusal(host, stored, streams=1, attempts=2)
+    assert (error.kind, error.retryable) == (ErrorKind.TRANSIENT, True)
+    assert re.search(says, error.msg)
+    assert_next_run_is_right(host, proxy, stored)
+
+
 def test_f18_an_interrupted_download_is_gone_on_with_by_the_next_run(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:

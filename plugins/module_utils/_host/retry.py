@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trying again: exponential back-off with full jitter, bounded in number and in time.
+"""Trying again: exponential back-off of which half is random, bounded in number and in time.
 
 Invariant: only a ``FlydError`` that says ``retryable`` is tried again, and what was tried is counted and told.
 """

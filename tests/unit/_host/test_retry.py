@@ -60,6 +60,10 @@ def test_the_last_error_is_raised_with_the_number_of_attempts() -> None:
     assert caught.value.details["attempts"] == 4
 
 
+def test_hosts_that_failed_together_do_not_try_again_together() -> None:
+    assert len({Retry().pause_seconds(3, transient()) for _ in range(20)}) > 10
+
+
 def test_waits_double_with_jitter_up_to_the_cap() -> None:
     slept: list[float] = []
     with pytest.raises(Transient):
