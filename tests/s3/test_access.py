@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import http.server
-import json
+import datetime
 import os
-import threading
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +18,10 @@ import pytest
 
 pytest.importorskip("boto3", reason="boto3 is not installed")
 
+from botocore import auth
 from botocore.awsrequest import AWSPreparedRequest
 
-from module_utils._errors import BadInput, Transient
+from module_utils._errors import BadInput, Transient, Unsupported
 from module_utils._source.client import connect
 from module_utils._source.s3 import Bucket, S3Options
 from tests.faults.proxy import FaultProxy
@@ -29,7 +30,6 @@ from tests.s3.server import ACCESS_KEY, BUCKET, DOMAIN, SECRET_KEY
 
 Store = Callable[..., Stored]
 TOKEN = "flyd-test-session-token"
-ROLE = "role-of-the-instance"
 
 
 @pytest.fixture(autouse=True)
@@ -63,40 +63,6 @@ def test_a_profile_of_the_host_is_used(
     assert size_of(replace(nobody, profile="fleet"), store(10)) == 10
     with pytest.raises(BadInput, match="no credentials"):
         size_of(nobody, store(10))
-
-
-class _Metadata(http.server.BaseHTTPRequestHandler):
-    """The metadata service of an instance with a role (IMDSv2)."""
-
-    def do_PUT(self) -> None:
-        self._say(TOKEN)
-
-    def do_GET(self) -> None:
-        if self.path.endswith("/security-credentials/"):
-            self._say(ROLE)
-            return
-        credentials = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": ""}
-        self._say(json.dumps({"Code": "Success", "Expiration": "2099-01-01T00:00:00Z", **credentials}))
-
-    def _say(self, text: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def metadata() -> Iterator[str]:
-    """The URL of an instance's metadata service."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def test_the_role_of_the_instance_is_used(
@@ -166,3 +132,28 @@ def test_where_aws_is_asked_is_what_botocore_resolves(addressing: str, host: str
     s3.close()
     [url] = map(urlsplit, seen)
     assert (url.scheme, url.netloc, url.path) == ("https", host, path)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_server_refuses_a_clock_that_is_wrong_and_the_difference_is_told(
+    options: S3Options, proxy: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The server's own refusal; only this process's clock is set wrong."""
+    key = store(10).key
+    proxy.clear()
+    now: Callable[..., datetime.datetime] | None = getattr(auth, "get_current_datetime", None)
+    if now is None:
+        pytest.skip("this botocore reads the clock elsewhere")
+    right, seconds = now, time.time
+
+    def wrong(*given: object, **named: object) -> datetime.datetime:
+        return right(*given, **named) + datetime.timedelta(hours=hours)
+
+    monkeypatch.setattr(auth, "get_current_datetime", wrong)
+    monkeypatch.setattr("module_utils._source.faults.time.time", lambda: seconds() + hours * 3600)
+    with Bucket(options) as bucket, pytest.raises(Unsupported) as caught:
+        bucket.head(key)
+    assert re.search(
+        rf"clock is 7(199|200|201) s {'ahead of' if hours > 0 else 'behind'} the server's", caught.value.msg
+    )
+    assert [one.request.method for one in proxy.seen] == ["HEAD", "GET"]

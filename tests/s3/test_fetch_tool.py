@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.conftest import Stored
+from tests.s3.module import descendants
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY
 
 Store = Callable[..., Stored]
@@ -83,22 +83,56 @@ def test_two_runs_do_not_write_to_one_part_file(proxy: FaultProxy, store: Store,
         running.kill()
 
 
-@pytest.fixture
-def secrets_seen(proxy: FaultProxy, store: Store, tmp_path: Path) -> str:
-    """All that a run leaves to be read while its server repeats every header that it was sent, and botocore logs all it can."""
-    token = "flyd-test-session-token-that-nobody-may-print"
-    stored = store(SEGMENT_BYTES)
+# Secrets, with botocore and urllib3 logging all that they can
+
+TOKEN = "flyd-test-session-token-that-nobody-may-print"
+LOG_EVERYTHING = "import logging\nlogging.basicConfig(level=logging.DEBUG)\n"
+
+
+def seen_of(argv: list[str], tmp_path: Path, **environment: str) -> tuple[str, str]:
+    """What a run lets be read of it, and what of that its libraries have logged: lists of processes, output, files."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(LOG_EVERYTHING)
+    env = {**ENVIRONMENT, **environment, "PYTHONPATH": str(tmp_path / "site")}
+    processes = ""
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=log) as running,
+    ):
+        while running.poll() is None:
+            for pid in (running.pid, *descendants(running.pid)):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    processes += Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            time.sleep(0.01)
+        assert running.stdout is not None
+        said = running.stdout.read().decode()
+    assert "fetch.py" in processes
+    logged = (tmp_path / "log").read_text(errors="replace")
+    assert "botocore" in logged, "its debug log is on"
+    (tmp_path / "log").unlink()
+    left = "".join(path.read_bytes().decode("latin-1") for path in tmp_path.iterdir() if path.is_file())
+    return processes + said + left, logged
+
+
+def test_no_secret_is_on_the_command_line_in_the_output_or_in_a_file(
+    proxy: FaultProxy, store: Store, tmp_path: Path
+) -> None:
     proxy.plan(kinds.echoing_headers, times=-1)
-    argv = command(proxy, stored.key.value, tmp_path / "archive")
-    with subprocess.Popen(argv, env={**ENVIRONMENT, "AWS_SESSION_TOKEN": token}, stdout=-1, stderr=-1) as running:
-        command_line = Path(f"/proc/{running.pid}/cmdline").read_bytes().decode()
-        said, complained = running.communicate()
-    left = "".join(path.read_text(errors="replace") for path in tmp_path.iterdir())
-    assert b'"ok": false' in said
-    return command_line + said.decode() + complained.decode() + left
+    argv = command(proxy, store(SEGMENT_BYTES).key.value, tmp_path / "archive")
+    seen, logged = seen_of(argv, tmp_path, AWS_SESSION_TOKEN=TOKEN)
+    assert '"ok": false' in seen
+    for secret in (SECRET_KEY, ACCESS_KEY, TOKEN):
+        assert secret not in seen
+    assert not re.search("Signature=[0-9a-f]", seen)
+    assert SECRET_KEY not in logged
 
 
-def test_no_secret_is_on_the_command_line_in_the_output_or_in_a_file(secrets_seen: str) -> None:
-    for secret in (SECRET_KEY, ACCESS_KEY, "flyd-test-session-token"):
-        assert secret not in secrets_seen
-    assert not re.search("Signature=[0-9a-f]", secrets_seen)
+def test_a_key_that_is_accepted_is_in_no_log_either(proxy: FaultProxy, store: Store, tmp_path: Path) -> None:
+    stored = store(4 * SEGMENT_BYTES)
+    proxy.plan(kinds.slowed(4 * SEGMENT_BYTES), times=-1)
+    seen, logged = seen_of(command(proxy, stored.key.value, tmp_path / "archive"), tmp_path)
+    assert '"ok": true' in seen
+    for secret in (SECRET_KEY, ACCESS_KEY):
+        assert secret not in seen
+    assert "AWS4-HMAC-SHA256" in logged, "requests were signed with it"
+    assert SECRET_KEY not in logged

@@ -248,9 +248,21 @@ def test_what_an_interrupted_download_has_reserved_is_not_asked_for_again(
 # The secret key
 
 
+@pytest.fixture
+def debug_log(module: Module, tmp_path: Path) -> Path:
+    """Where everything is written that the module's libraries can log."""
+    site, log = tmp_path / "debugging", tmp_path / "debug.log"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        f"import logging\nlogging.basicConfig(level=logging.DEBUG, filename={str(log)!r})\n"
+    )
+    module.environment["PYTHONPATH"] = str(site)
+    return log
+
+
 @pytest.mark.parametrize("is_refused", [False, True], ids=["a success", "a server that repeats what it was sent"])
 def test_no_secret_is_in_the_result_the_log_the_state_or_any_process(
-    module: Module, proxy: FaultProxy, stored: Stored, is_refused: bool
+    module: Module, proxy: FaultProxy, stored: Stored, debug_log: Path, is_refused: bool
 ) -> None:
     if is_refused:
         proxy.plan(kinds.echoing_headers, times=-1)
@@ -272,6 +284,9 @@ def test_no_secret_is_in_the_result_the_log_the_state_or_any_process(
         assert secret not in said + complained
         assert secret not in left
     assert not re.search("Signature=[0-9a-f]", said + complained + left)
+    logged = debug_log.read_text(errors="replace")
+    assert "AWS4-HMAC-SHA256" in logged, "botocore's debug log is on, and requests were signed"
+    assert SECRET_KEY not in logged
 
 
 def _processes_below(pid: int) -> Iterator[str]:
@@ -280,3 +295,53 @@ def _processes_below(pid: int) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for name in ("cmdline", "environ"):
                 yield Path(f"/proc/{one}/{name}").read_bytes().decode("latin-1")
+
+
+# Credentials that no option names
+
+
+def test_the_role_of_the_instance_is_asked_for_by_every_run_and_shown_by_none(
+    module: Module, proxy: FaultProxy, stored: Stored, metadata: str, tmp_path: Path
+) -> None:
+    for name in ("access_key", "secret_key"):
+        del module.options[name]
+    nowhere = str(tmp_path / "none")
+    module.environment = {
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata,
+        "AWS_EC2_METADATA_DISABLED": "false",
+        "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+        "AWS_CONFIG_FILE": nowhere,
+    }
+    first = module.run(key=stored.key.value)
+    assert (first.get("failed", False), first["sha256"]) == (False, stored.sha256)
+    proxy.clear()
+    again = module.run(key=stored.key.value)
+    assert (again["changed"], asked(proxy)) == (False, ["HEAD"])
+    assert SECRET_KEY not in json.dumps([first, again])
+    module.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+    failed = module.run(key=stored.key.value)
+    assert (failed["error_kind"], failed["details"]["code"]) == ("bad_input", "NoCredentials")
+
+
+# A checksum file
+
+
+def test_a_checksum_file_is_read_once_and_only_when_it_is_named(
+    module: Module, proxy: FaultProxy, stored: Stored, admin: S3Client
+) -> None:
+    beside = f"{stored.key}.sha256"
+    admin.put_object(Bucket=BUCKET, Key=beside, Body=f"{stored.sha256}  {stored.key}\n".encode())
+    refused = module.run(key=stored.key.value, checksum_policy="require")
+    assert (refused["error_kind"], beside in refused["hint"]) == ("untrusted", True)
+    assert not [one for one in proxy.seen if one.request.path.endswith(beside)]
+    named: dict[str, Any] = {"key": stored.key.value, "checksum_policy": "require", "checksum": beside}
+    assert module.run(**named)["trust"] == "sidecar"
+    proxy.clear()
+    before = module.files()
+    assert module.run(**named)["changed"] is False
+    assert asked(proxy) == ["HEAD"]
+    assert module.files() == before
+    stored.replace(stored.content[::-1])
+    assert module.run(**named)["error_kind"] == "untrusted", "the file still vouches for the old object"
+    admin.delete_object(Bucket=BUCKET, Key=beside)
+    assert module.run(**named)["error_kind"] == "bad_input", "without it nothing is taken at first use"
