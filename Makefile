@@ -95,7 +95,7 @@ bench-fetch-options: $(READY) ## Fetching with other numbers of connections and 
 	@$(PYTHON) -m bench.fetch --sweep --rounds 3
 
 test-kills: export FLYD_KILL_MIB = 512
-test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 40 MiB)
+test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 16 MiB)
 	@$(PYTHON) -m pytest -rP tests/s3/test_kills.py
 
 .PHONY: fuzz bombs damage
