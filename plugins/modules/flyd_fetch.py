@@ -20,6 +20,10 @@ description:
   - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether all is still the same, and not at all
     when O(checksum) pins it.
   - When what is behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
+  - Proxies are taken from the environment of the module (C(HTTPS_PROXY), C(HTTP_PROXY), C(NO_PROXY)).
+  - A fault that may pass (429, 500, 502, 503, 504, a connection that breaks, is silent or trickles, an object that is replaced while it is read) is
+    tried again as O(retries), O(retry_delay) and O(deadline) say; C(Retry-After) is obeyed when it ends before the deadline. Any other is
+    told at once.
   - While it runs, a small file C(spool/ULID.progress) below O(state_dir) tells how many bytes of how many are there, as
     M(flyd.lite.flyd_info) does, and the log has a line every ten seconds.
 requirements:
@@ -45,11 +49,11 @@ options:
     default: flyio-platform-hiring-challenge
   endpoint_url:
     description:
-      - Where S3 is, when it is not AWS.
+      - Where S3 is, when it is not AWS. Scheme, host and port, such as V(https://s3.example.org:9000). Redirects are not followed.
     type: str
   region:
     description:
-      - The region of the bucket.
+      - The region of the bucket. When it is left out and S3 says that the bucket is elsewhere, that region is asked, once.
     type: str
   access_key:
     description:
@@ -79,7 +83,7 @@ options:
     default: true
   ca_bundle:
     description:
-      - A file on the host with the certificate authorities to trust.
+      - A file on the host with the certificate authorities to trust. Without it those of the host, or of C(AWS_CA_BUNDLE), are.
     type: path
   addressing:
     description:
@@ -125,12 +129,20 @@ options:
     default: 3600.0
   checksum:
     description:
-      - The expected digest, V(sha256:HEX), or the key or URL of a file in the format of C(sha256sum) that holds it.
+      - The expected digest, V(sha256:HEX), or a checksum file that holds it, in the format of C(sha256sum) or C(sha512sum). That is the
+        key of an object in the same bucket, an C(s3://BUCKET/KEY) URL, or an C(https://) or C(http://) URL without a password.
       - For a family, its own digest, or a file that names its objects and nothing else.
+      - No checksum file is looked for unless it is named here, also not C(KEY.sha256) beside the object. What is named must be there.
+      - A checksum file is read when something is to be fetched. As long as the object stays the same and was verified by a checksum
+        file or a pinned digest, it is not read again.
+      - A URL's redirects are followed, but not from C(https://) to anything else. O(ca_bundle), O(validate_certs), O(read_timeout) and
+        the proxies of the host's environment hold for it too.
+      - Bytes that are on the host already under the expected digest are not downloaded again, by whatever key they came.
     type: str
   checksum_policy:
     description:
-      - What to do when neither O(checksum) nor the object itself names a SHA-256.
+      - What to do when neither O(checksum) nor the object itself names a SHA-256. The object's own is one of the full object, which S3
+        keeps when it was uploaded in one part with C(--checksum-algorithm SHA256); the composite one of an upload in parts does not count.
       - V(first_use) records the digest of what arrived and says so (RV(trust)), V(require) refuses.
     type: str
     choices: [first_use, require]
@@ -161,6 +173,11 @@ EXAMPLES = r"""
     key: images/redis_latest.tar
     endpoint_url: https://s3.example.org
     ca_bundle: /etc/ssl/private-ca.pem
+
+- name: Fetch what the checksum file beside it vouches for
+  flyd.lite.flyd_fetch:
+    key: images/redis_latest.tar
+    checksum: images/redis_latest.tar.sha256
 
 - name: Fetch the layers of an image that lie as objects of their own
   flyd.lite.flyd_fetch:
