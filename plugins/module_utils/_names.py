@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._errors import BadInput, MissingLibrary
 
@@ -76,8 +77,7 @@ def _key_problem(value: str, raw: bytes) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Digest:
+class Digest(NamedTuple):
     """A content digest, ``sha256:<64 hex>`` or ``sha512:<128 hex>`` (OCI image-spec, descriptor digests)."""
 
     algorithm: str

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from .._errors import CommandFailed, Unsupported
 from .._names import printable
@@ -55,8 +55,7 @@ class Program(str, enum.Enum):
     ZSTD = ("zstd", "zstd")
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """What a program left: its exit code, its output as text, and how long it took."""
 
     argv: tuple[str, ...]

@@ -10,11 +10,10 @@ were given the same pid. No clock is asked.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """A process: ``boot_id`` from the kernel, ``pid``, and ``started`` in clock ticks since boot (proc(5), stat field 22)."""
 
     boot_id: str

@@ -9,15 +9,14 @@ Source: OCI image-spec, "OCI Image Configuration", and Docker Image Specificatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._names import Digest
 from . import documents
 from .digests import parse_digest
 
 
-@dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(NamedTuple):
     """What flyd_unpack returns of an image's configuration; empty where the image says nothing."""
 
     env: tuple[str, ...] = ()
@@ -43,8 +42,7 @@ class ImageConfig:
         }
 
 
-@dataclass(frozen=True)
-class ParsedConfig:
+class ParsedConfig(NamedTuple):
     """A configuration, and the diff_ids of its layers, lowest first."""
 
     config: ImageConfig

@@ -10,13 +10,12 @@ of the range.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .refusal import refused
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """``size`` bytes from ``offset`` on in the open file ``fd``."""
 
     fd: int

@@ -10,7 +10,7 @@ none; nothing has been verified yet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, Untrusted
 from .._names import Digest, printable
@@ -22,8 +22,7 @@ from .refusal import refused
 _SELECT = "set image_name to one of these names, or to a position in the archive's list, counted from 0"
 
 
-@dataclass(frozen=True)
-class Selector:
+class Selector(NamedTuple):
     """Which of an archive's images is wanted: ``name`` is a tag or a position, empty for the only one; ``platform`` None for this machine's."""
 
     name: str = ""
@@ -31,8 +30,7 @@ class Selector:
     policy: PlatformPolicy = PlatformPolicy.THIS_MACHINE
 
 
-@dataclass(frozen=True)
-class StoredLayer:
+class StoredLayer(NamedTuple):
     """A layer in the archive, perhaps compressed: ``blob`` is the digest of it as it is stored, ``diff_id`` of the tar inside."""
 
     name: str
@@ -41,8 +39,7 @@ class StoredLayer:
     blob: Digest | None = None
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """What is to be unpacked; ``layout`` names the kind of archive for the result."""
 
     layout: str

@@ -9,10 +9,8 @@ error names the limit and the value met, so that the owner of an honest giant kn
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from .._errors import BadInput
 from .._names import printable
@@ -21,8 +19,7 @@ from .refusal import Name, refused
 GIB = 1 << 30
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """Each field bounds one archive, all of its layers taken together unless it says otherwise.
 
     ``entries`` counts tar members; ``content_bytes`` the logical size of all members and ``file_bytes`` of one (holes count);
@@ -56,7 +53,7 @@ class Limits:
     @classmethod
     def of(cls, given: dict[str, str | int]) -> Limits:
         """Limits from a mapping of names to whole numbers above zero. Raises ``BadInput``."""
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = cls._fields
         numbers: dict[str, int] = {}
         for name, value in given.items():
             digits = str(value).strip()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import Untrusted
 from .._names import Digest
@@ -40,8 +40,7 @@ def not_whole() -> Iterator[None]:
         raise NotWhole(error) from None
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """A blob's digest and its size in bytes."""
 
     digest: Digest

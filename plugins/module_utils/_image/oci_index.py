@@ -10,7 +10,7 @@ index is followed to a depth of four. Source: OCI image-spec v1.1, "Image Index"
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, FlydError, Unsupported
 from . import documents
@@ -31,8 +31,7 @@ _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.n
 _ATTESTATION = "vnd.docker.reference.type"
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A manifest that may be the one; ``platform`` is None where the archive does not say."""
 
     descriptor: Descriptor

@@ -9,7 +9,7 @@ Invariant: both are plain values; they cross from process to process and into re
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .limits import Limits
 from .plan import DeviceNodes
@@ -17,8 +17,7 @@ from .platforms import PlatformPolicy
 from .streams import ZstdProgram
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """How to unpack.
 
     ``spool_directory`` must have room for what is decompressed. ``image_name`` selects one of several images, by tag or position;

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput
 from .._names import printable
@@ -40,8 +40,7 @@ class PlatformPolicy(enum.Enum):
     )
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(NamedTuple):
     """For example linux/arm64/v8."""
 
     os: str

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .._errors import BadInput
 from .._names import Digest
@@ -32,8 +33,7 @@ from .verify import Check
 _BY_LIBRARY = (Compression.GZIP, Compression.XZ, Compression.BZIP2)
 
 
-@dataclass(frozen=True)
-class LayerTar:
+class LayerTar(NamedTuple):
     """An uncompressed layer; ``is_covered`` says whether a digest covers all of it."""
 
     name: str
@@ -41,8 +41,7 @@ class LayerTar:
     is_covered: bool
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An image whose layers can be read, lowest first, and what must still be verified."""
 
     layout: str
@@ -91,7 +90,7 @@ class Preparation:
         """The image in the archive ``stored``, which may be compressed as a whole."""
         platform = Platform.parse(self.options.platform) if self.options.platform else None
         # The members of the outer archive are not the image's: a low limit on those does not mean these.
-        limits = replace(self.options.limits, entries=max(self.options.limits.entries, archive.MAX_MEMBERS))
+        limits = self.options.limits._replace(entries=max(self.options.limits.entries, archive.MAX_MEMBERS))
         census = Census(limits)
         compression = sniff(stored.read(0, BLOCK))
         if compression is not Compression.NONE:

@@ -16,7 +16,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, Unsupported, doing
 from .._host.isolation import in_child
@@ -47,8 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Unpacking:
+class Unpacking(NamedTuple):
     """An image that was read and planned, ready to be written once."""
 
     plan: Plan

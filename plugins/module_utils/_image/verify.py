@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
 from .._host.death_signal import die_with_parent
@@ -25,12 +25,11 @@ from .digests import check_digest
 from .extent import Extent
 from .refusal import refused
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18  # stays in a CPU's own cache between being read and being hashed
 _WORTH_A_PROCESS_BYTES = 1 << 20  # hashed in the time that a fork takes
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """``what`` stands in ``extent`` and must have the digest ``expected``."""
 
     what: str

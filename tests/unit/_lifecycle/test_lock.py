@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import sqlite3
@@ -81,9 +80,9 @@ def test_locks_of_different_names_do_not_wait_for_each_other(store: Store) -> No
 @pytest.mark.parametrize(
     "gone",
     [
-        dataclasses.replace(ME, boot_id="00000000-0000-4000-8000-000000000000"),
-        dataclasses.replace(ME, started=ME.started - 1),
-        dataclasses.replace(ME, pid=gone_pid()),
+        ME._replace(boot_id="00000000-0000-4000-8000-000000000000"),
+        ME._replace(started=ME.started - 1),
+        ME._replace(pid=gone_pid()),
     ],
     ids=["of another boot", "whose pid was given again", "without a process"],
 )
@@ -95,7 +94,7 @@ def test_the_lock_of_a_holder_that_is_gone_is_taken_over_at_once(store: Store, g
 
 
 def test_locks_of_the_dead_go_with_the_next_lock_whatever_its_name(store: Store) -> None:
-    leave_lock(store, dataclasses.replace(ME, pid=gone_pid()))
+    leave_lock(store, ME._replace(pid=gone_pid()))
     assert dead_locks(store) == [NAME]
     with held(store, f"not {NAME}", timeout_seconds=0):
         assert [name for name, *_holder in holders(store)] == [f"not {NAME}"]
@@ -148,7 +147,7 @@ def test_who_waits_gets_the_lock_when_the_holder_ends(store_path: Path, store: S
 
 
 def test_processes_that_contend_for_a_dead_ones_lock_come_one_after_the_other(store_path: Path, store: Store) -> None:
-    leave_lock(store, dataclasses.replace(ME, pid=gone_pid()))
+    leave_lock(store, ME._replace(pid=gone_pid()))
     counter = store_path.parent / "counter"
     counter.write_text("0")
 
@@ -185,7 +184,7 @@ def test_a_child_that_leaves_the_block_does_not_give_the_lock_back(store_path: P
 
 
 def test_a_lock_that_somebody_else_has_by_now_is_not_given_back(store: Store) -> None:
-    other = dataclasses.replace(ME, started=ME.started + 1)
+    other = ME._replace(started=ME.started + 1)
     with held(store, NAME, timeout_seconds=0):
         with store.transaction():
             store.rows("DELETE FROM _busy")
