@@ -12,6 +12,8 @@ short_description: Make sure that a device-mapper thin pool exists and is health
 version_added: 0.1.0
 description:
   - Makes the thin pool in which images live, brings it back after a reboot, or finds it active and healthy.
+  - The snapshots that were activated in it come back with it, of all images and names. One that was never activated, or was
+    removed, does not.
   - Without devices, the pool lives in two files of O(state_dir) on loop devices, which are found again by the file's
     device and inode, never by number.
   - Metadata that holds a pool is never written over, and a pool of another owner is never touched.
@@ -148,6 +150,11 @@ status:
   returned: O(state=present), except in check mode for a pool that does not exist
   type: str
   sample: rw
+restored:
+  description: The devices of the snapshots that were not mapped, as after a reboot, and are now. In check mode, those that would be.
+  returned: O(state=present)
+  type: list
+  elements: str
 removed:
   description: What was removed, or would be.
   returned: O(state=absent)

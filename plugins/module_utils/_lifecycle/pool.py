@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The thin pool: made once, tied to the store, active and healthy ever after.
+"""The thin pool: made once, tied to the store, active and healthy ever after, and the snapshots in it are there for use.
 
 Invariant: the pool's transaction id begins at a random number that was committed before the pool existed, and store and metadata
 count it up together: a pool that was made anew, exchanged or restored alone is seen. Metadata that holds a superblock is
@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from .._errors import BadInput, CorruptStore, OutOfOrder, doing
+from .._errors import BadInput, OutOfOrder, doing
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
-from .._thin.pool import activate, deactivate, require_healthy, require_sound, status
+from .._thin.pool import require_healthy, require_sound, status
 from .._thin.table import PoolStatus
+from .bring_back import bring_up, is_active, map_snapshots, unmapped_snapshots
 from .growth import asked_size, grow, growing, settle_growth
 from .host import Host
 from .outcome import Facts, Outcome
-from .pool_making import PoolOptions, make_pool, new_record, spec_of
+from .pool_making import PoolOptions, make_pool, new_record
 from .records import Operation, OperationKind, PoolRecord
 from .settle import is_tidy, settle
 from .views import NEW_ULID, no_pool, pool_view
@@ -37,7 +38,8 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
         if pool is not None and pool.formatted and is_tidy(host) and is_active(host, pool):
             wanted = _wanted(pool, options)
             now = status(host.dm, pool.name)
-            if now.transaction_id == pool.transaction_id and pool == wanted and not growing(host, pool):
+            is_settled = now.transaction_id == pool.transaction_id and not growing(host, pool)
+            if is_settled and pool == wanted and not unmapped_snapshots(host, pool):
                 return _found(host, pool, options, now)
         with host.lock(f"pool setup {options.name}"):
             return _ensure(host, options)
@@ -55,7 +57,8 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
             if not host.dry_run:  # without the lock, another run's step would look like a pool of another time
                 with host.lock(pool_lock(pool)):
                     check_transaction(host, pool)
-            return _adjusted(host, pool, wanted, options)
+            restored = _map_again(host, pool)
+            return _with_restored(_adjusted(host, pool, wanted, options), restored)
     _refuse_foreign(host, options.name, pool)
     if host.dry_run:
         return _predicted(host, options, pool, wanted)
@@ -65,31 +68,30 @@ def _ensure(host: Host, options: PoolOptions) -> Outcome:
         bring_up(host, pool)
         log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
     settle(host)
+    restored = _map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
     outcome = _adjusted(host, pool, _wanted(pool, options), options)
-    return dataclasses.replace(outcome, before=before, changed=True)
+    return _with_restored(dataclasses.replace(outcome, before=before, changed=True), restored)
 
 
-def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
-    """Activate the pool if it is not, and see that it is the one that the store knows."""
-    was_active = is_active(host, pool)
-    if not was_active:
-        activate(host.dm, host.runner, spec_of(pool), may_format=False)
-    now = status(host.dm, pool.name)
-    has_failed = now.total_data_blocks == 0  # the kernel tells no numbers then; require_healthy says so
-    if not has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
-        if not was_active:
-            deactivate(host.dm, host.runner, spec_of(pool))
-        raise CorruptStore(
-            f"the metadata at {pool.metadata} is at transaction {now.transaction_id}, the store at {pool.transaction_id}: this is not the pool it was",
-            hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
-        )
-    return now
+def _map_again(host: Host, pool: PoolRecord) -> list[str]:
+    """The devices of the snapshots that were not there and are now; in a dry run, of those that would be."""
+    unmapped = [snapshot.device for snapshot in unmapped_snapshots(host, pool)]
+    if not unmapped or host.dry_run:
+        return unmapped
+    with host.log.transition("restore", pool=pool.name) as log:
+        restored = map_snapshots(host, pool)
+        log["snapshots"] = len(restored)
+    return restored
 
 
-def is_active(host: Host, pool: PoolRecord) -> bool:
-    """Whether the pool's device is there, with its UUID, and not suspended."""
-    device = host.dm.find(pool.uuid)
-    return device is not None and device.sectors > 0 and not device.suspended
+def _with_restored(outcome: Outcome, restored: list[str]) -> Outcome:
+    return dataclasses.replace(
+        outcome,
+        before={**outcome.before, "unmapped": restored},
+        after={**outcome.after, "unmapped": []},
+        changed=outcome.changed or bool(restored),
+        facts={**outcome.facts, "restored": restored},
+    )
 
 
 def _wanted(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
@@ -141,7 +143,7 @@ def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOpt
 def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
     require_healthy(now, pool.min_free_percent)
     view = pool_view(pool, active=True)
-    return Outcome(view, view, False, _facts(pool, options, now), tuple(host.settled))
+    return _with_restored(Outcome(view, view, False, _facts(pool, options, now), tuple(host.settled)), [])
 
 
 def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> None:
@@ -155,13 +157,14 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
 
 def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
     after = wanted or new_record(host, options, NEW_ULID)
-    return Outcome(
+    outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),
         pool_view(after, active=True),
         True,
         {"device": after.device_path, "warnings": list(options.geometry().warnings)},
         tuple(host.settled),
     )
+    return _with_restored(outcome, _map_again(host, pool) if pool else [])
 
 
 def _facts(pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Facts:

@@ -62,6 +62,7 @@ class Stages:
             "fetched": ("pooled", machine.fetch),
             "unpacked": ("fetched", machine.unpack),
             "activated": ("unpacked", machine.snapshot),
+            "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }
         machine.save("virgin")

@@ -27,6 +27,7 @@ VOLUME_STEPS = ("planned", "told", "numbered", "recorded")
 # The state before, what is run, and where it is killed.
 POINTS = [
     *(("virgin", "pool", f"pool:{step}") for step in ("planned", "allocated", "activated", "numbered")),
+    ("rebooted", "pool", "restore:mapping"),
     *(("pooled", "grow", f"grow:{step}") for step in ("planned", "allocated", "resized")),
     *(("pooled", "fetch", f"fetch:{step}") for step in ("planned", "downloaded", "published")),
     *(("fetched", "unpack", f"base:{step}") for step in VOLUME_STEPS),
@@ -94,7 +95,7 @@ def one_run_more_makes_it_right(machine: Machine, arrow: str, expected: dict[str
 def test_after_a_power_cut_one_run_more_makes_it_right(
     stages: Stages, undisturbed: Undisturbed, stage: str, arrow: str, label: str
 ) -> None:
-    if arrow.startswith("unpack") or stage in ("unpacked", "activated", "damaged"):
+    if arrow.startswith("unpack") or stage in ("unpacked", "activated", "damaged", "rebooted"):
         needs_root()
     expected = undisturbed(stage, arrow)
     machine = stages.at(stage)

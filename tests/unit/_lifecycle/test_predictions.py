@@ -13,11 +13,13 @@ import pytest
 from module_utils._errors import BadInput, FlydError, Untrusted
 from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.records import Snapshot
 from tests.predictions import came_true
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
 
 STAGES = ["virgin", "pooled", "fetched", "unpacked", "activated", "second snapshot", "refetched", "two generations"]
+UNMAPPED = ["rebooted", "one unmapped"]
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 STEPS: dict[str, Callable[..., Outcome]] = {
     "pool": Machine.pool,
@@ -48,8 +50,12 @@ def brought_to(stages: Stages, stage: str) -> Machine:
     if stage not in ("virgin", "pooled", "fetched"):
         needs_root()
     machine = stages.at(stage if stage in STAGES[:5] else "activated")
-    if stage in STAGES[5:]:
+    if stage in (*STAGES[5:], *UNMAPPED):
         machine.snapshot("second")
+    if stage == "rebooted":
+        machine.fake.reboot()
+    if stage == "one unmapped":
+        machine.fake.dm.remove(machine.records(Snapshot)[1].device.rpartition("/")[2])
     if stage in STAGES[6:]:
         machine.s3.put(KEY.value, OTHER_ARCHIVE)
         machine.fetch()
@@ -71,7 +77,11 @@ def possible(stage: str, step: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("stage", "step"), [(stage, step) for stage in STAGES for step in STEPS if possible(stage, step)]
+    ("stage", "step"),
+    [
+        *((stage, step) for stage in STAGES for step in STEPS if possible(stage, step)),
+        *((stage, step) for stage in UNMAPPED for step in ("pool", "pool with another reserve")),
+    ],
 )
 def test_the_real_run_reports_what_check_mode_predicted(stages: Stages, stage: str, step: str) -> None:
     machine = brought_to(stages, stage)
@@ -97,8 +107,8 @@ def test_the_real_run_reports_what_check_mode_predicted(stages: Stages, stage: s
     assert predicted.before == real.before
     assert came_true(predicted.after, real.after), (predicted.after, real.after)
     assert (real.before != real.after) is real.changed, "a change that no diff shows"
-    if "removed" in real.facts:
-        assert predicted.facts["removed"] == real.facts["removed"]
+    for promised in ("removed", "restored"):
+        assert predicted.facts.get(promised) == real.facts.get(promised)
 
 
 def test_the_diff_of_a_chain_names_the_pool_and_every_device(virgin: Machine) -> None:

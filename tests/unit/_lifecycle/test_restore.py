@@ -5,29 +5,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from module_utils._errors import CorruptStore
+from module_utils._errors import Busy, CorruptStore, NoSpace
 from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Snapshot
 from module_utils._lifecycle.restore import restore
 from tests.unit._lifecycle.conftest import Stages, needs_root
-from tests.unit._lifecycle.machine import Machine
+from tests.unit._lifecycle.disk import in_process
+from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
+
+Way = Callable[[Machine], Outcome]
 
 
 def restored(machine: Machine) -> Outcome:
     return machine.run(restore)
 
 
+# The unit that runs when a host boots, and the first module of the next play.
+ways = pytest.mark.parametrize("way", [restored, Machine.pool], ids=["unit", "play"])
+
+
+@ways
 @pytest.mark.parametrize("stage", ["pooled", "fetched", "unpacked", "activated"])
-def test_every_state_comes_back_as_it_was(stages: Stages, stage: str) -> None:
+def test_every_state_comes_back_as_it_was(stages: Stages, stage: str, way: Way) -> None:
     if stage in ("unpacked", "activated"):
         needs_root()
     machine = stages.at(stage)
     before = {name: device["uuid"] for name, device in machine.fake.devices().items()}
     machine.fake.reboot()
-    assert restored(machine).changed
+    assert way(machine).changed
     assert {name: device["uuid"] for name, device in machine.fake.devices().items()} == before
     assert machine.left_over() == []
     assert not machine.pool().changed
@@ -39,6 +49,80 @@ def test_what_is_there_is_let_alone(activated: Machine) -> None:
     devices = activated.fake.devices()
     assert not restored(activated).changed
     assert activated.fake.devices() == devices
+
+
+@ways
+def test_all_names_and_generations_of_an_image_come_back(activated: Machine, way: Way) -> None:
+    activated.snapshot("second", read_only=True)
+    activated.s3.put(KEY.value, OTHER_ARCHIVE)
+    activated.fetch()
+    activated.unpack()
+    activated.snapshot()
+    before = activated.fake.devices().keys()
+    activated.fake.reboot()
+    restored_devices = set(way(activated).facts["restored"]) - {"/dev/mapper/pool"}
+    assert restored_devices == {one.device for one in activated.records(Snapshot)}
+    assert activated.fake.devices().keys() == before
+    assert len(before) == 4
+    assert activated.left_over() == []
+
+
+@ways
+def test_a_snapshot_alone_comes_back_and_the_next_run_finds_nothing_to_do(activated: Machine, way: Way) -> None:
+    activated.snapshot("second")
+    device = activated.records(Snapshot)[1].device
+    activated.fake.dm.remove(device.rpartition("/")[2])
+    outcome = way(activated)
+    assert (outcome.changed, outcome.facts["restored"]) == (True, [device])
+    assert activated.left_over() == []
+    assert not way(activated).changed
+    before = activated.everything()
+    assert not activated.pool().changed
+    assert activated.everything() == before
+
+
+def test_a_play_that_was_killed_between_pool_and_snapshots_is_gone_on_with(activated: Machine) -> None:
+    activated.snapshot("second")
+    activated.fake.reboot()
+    activated.killed_at("restore:mapping", activated.pool)
+    assert set(activated.fake.devices()) == {"pool"}
+    assert len(activated.pool().facts["restored"]) == 2
+    assert activated.left_over() == []
+
+
+def test_snapshots_come_back_in_a_pool_that_is_full_before_it_is_refused(activated: Machine) -> None:
+    activated.fake.set_pool("pool", used_data_blocks=POOL_BYTES // (1 << 16))
+    activated.fake.reboot()
+    with pytest.raises(NoSpace):
+        activated.pool(min_free_percent=10)
+    assert len(activated.fake.devices()) == 2
+
+
+@ways
+def test_a_snapshot_whose_name_others_have_taken_is_told_and_the_others_come_back(activated: Machine, way: Way) -> None:
+    activated.snapshot("second")
+    first, second = (one.device.rpartition("/")[2] for one in activated.records(Snapshot))
+    activated.fake.reboot()
+    activated.fake.make_foreign(first, uuid="OTHER")
+    with pytest.raises(CorruptStore, match=first):
+        way(activated)
+    assert activated.fake.devices()[first]["uuid"] == "OTHER"
+    assert second in activated.fake.devices()
+
+
+def test_a_snapshot_that_is_being_removed_is_not_mapped_again(activated: Machine) -> None:
+    """Its removal has unmapped it and not yet written down that it goes: whoever brings back waits for the removal's end."""
+    [snapshot] = activated.records(Snapshot)
+    with activated.host() as remover, remover.lock(f"image {KEY}"):
+        activated.fake.dm.remove(snapshot.device.rpartition("/")[2])
+        activated.lock_timeout_seconds = 0.1
+        assert in_process(lambda: refused(activated)) == 0
+    assert set(activated.fake.devices()) == {"pool"}
+
+
+def refused(machine: Machine) -> None:
+    with pytest.raises(Busy, match=f"image {KEY} is held by"):
+        machine.pool()
 
 
 def test_the_node_of_a_snapshot_has_its_owner_and_mode_again(activated: Machine) -> None:

@@ -73,10 +73,9 @@ def test_a_second_name_is_a_second_snapshot_and_what_is_written_to_one_is_not_se
     assert activated.left_over() == []
 
 
-def test_after_a_reboot_the_same_snapshot_is_mapped_again(activated: Machine) -> None:
+def test_the_same_snapshot_is_mapped_again_when_somebody_has_unmapped_it(activated: Machine) -> None:
     before = snapshot(activated)
-    activated.fake.reboot()
-    activated.pool()
+    activated.fake.dm.remove(node(activated).name)
     outcome = activated.snapshot()
     assert (outcome.changed, outcome.facts["ulid"]) == (True, before.ulid)
     assert activated.records(Snapshot) == [before]
@@ -145,8 +144,7 @@ def test_a_snapshot_that_is_there_is_not_changed(activated: Machine, asked: dict
 
 
 def test_a_snapshot_is_never_looked_for_in_another_pool(activated: Machine) -> None:
-    activated.fake.reboot()
-    activated.pool()
+    activated.fake.dm.remove(node(activated).name)
     activated.pool(name="other")
     with activated.host(pool="other") as host:
         host.dm.message("other", "create_thin 2")  # somebody else's volume, of the same number

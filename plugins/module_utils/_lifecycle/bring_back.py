@@ -1,0 +1,99 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pool that is recorded comes up, and the snapshots that are recorded in it are mapped, as both were before a reboot.
+
+Invariant: only what the store records is brought back, as it was recorded. Nothing new is made, no base is mapped, and an image that had
+no snapshot gets none. What is mapped here is not being removed elsewhere: its image's lock is held.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .._errors import CorruptStore, FlydError, doing
+from .._host.crash import crash_point
+from .._thin.pool import activate, deactivate, require_sound, status
+from .._thin.table import PoolStatus
+from .host import Host
+from .node import NodeAccess
+from .pool_making import spec_of
+from .records import Image, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
+from .volumes import map_thin
+
+
+def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
+    """Activate the pool if it is not, and see that it is the one that the store knows."""
+    was_active = is_active(host, pool)
+    if not was_active:
+        activate(host.dm, host.runner, spec_of(pool), may_format=False)
+    now = status(host.dm, pool.name)
+    has_failed = now.total_data_blocks == 0  # the kernel tells no numbers then; require_healthy says so
+    if not has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
+        if not was_active:
+            deactivate(host.dm, host.runner, spec_of(pool))
+        raise CorruptStore(
+            f"the metadata at {pool.metadata} is at transaction {now.transaction_id}, the store at {pool.transaction_id}: this is not the pool it was",
+            hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
+        )
+    return now
+
+
+def is_active(host: Host, pool: PoolRecord) -> bool:
+    """Whether the pool's device is there, with its UUID, and not suspended."""
+    device = host.dm.find(pool.uuid)
+    return device is not None and device.sectors > 0 and not device.suspended
+
+
+def unmapped_snapshots(host: Host, pool: PoolRecord) -> list[Snapshot]:
+    """The snapshots that are recorded in the pool and not there for use. Writes nothing."""
+    live = {one.ulid: one for one in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)}
+    recorded = [snapshot for snapshot in host.store.all(Snapshot) if snapshot.ulid in live]
+    ready = {
+        device.uuid
+        for device in (host.dm.devices() if recorded else ())
+        if device.sectors > 0 and not device.suspended and os.path.exists(device.path)
+    }
+    return [snapshot for snapshot in recorded if live[snapshot.ulid].uuid not in ready]
+
+
+def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
+    """Map the recorded snapshots of the pool, which is up, that are not mapped; their devices.
+
+    One that cannot be mapped does not keep the others away: the first error is raised once all were tried. Raises ``CorruptStore`` at
+    once for a pool that is not sound.
+    """
+    done: list[str] = []
+    failed: list[FlydError] = []
+    unmapped = unmapped_snapshots(host, pool)
+    if unmapped:
+        require_sound(status(host.dm, pool.name))
+    for snapshot in unmapped:
+        crash_point("restore:mapping")
+        try:
+            with doing(f"bringing back {snapshot.device}"), host.lock(f"image {_key_of(host, snapshot)}"):
+                done += _map_again(host, pool, snapshot.ulid)
+        except FlydError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return done
+
+
+def _map_again(host: Host, pool: PoolRecord, ulid: str) -> list[str]:
+    """Under the image's lock: its device, unless the snapshot was removed before this run had the lock."""
+    snapshot = host.store.find(Snapshot, "ulid=?", ulid)
+    volume = host.store.find(Volume, "ulid=? AND state=?", ulid, VolumeState.LIVE.value)
+    if snapshot is None or volume is None:
+        return []
+    device = map_thin(host, pool, volume, read_only=snapshot.read_only)
+    NodeAccess(snapshot.uid, snapshot.gid, snapshot.mode).apply(device.path)
+    return [snapshot.device]
+
+
+def _key_of(host: Host, snapshot: Snapshot) -> str:
+    generations = (
+        *host.store.all(Image, "id=?", snapshot.image_id),
+        *host.store.all(RetiredImage, "id=?", snapshot.image_id),
+    )
+    return generations[0].object_key if generations else ""
