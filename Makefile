@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test crashes bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -48,10 +48,17 @@ package: $(READY) ## Build the collection, check it as Galaxy does, install it, 
 	@tools/package.sh $(VENV)
 	@tools/installed.sh $(VENV)
 
+N ?= 300
 CALLS ?= 100
 SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)
-crashes: $(READY) ## Modules killed at every crash point and at CALLS random system calls, in a VM (hours)
+powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of activations and removals (a minute each)
+	@$(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED)
+
+crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
+
+survival: $(READY) ## Pools that are full, damaged or exchanged, in a VM (ten minutes)
+	@$(PYTHON) -m pytest tests/survival
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
 

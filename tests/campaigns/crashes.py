@@ -4,11 +4,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Modules killed at every labelled crash point, and at random system calls, on a machine with a real device mapper.
 
-    crashes.py [--points N] [--calls N] [--seed S] [--vm NAME]       N cases of each kind, chosen by the seed; 0 for none, -1 for all points
+    crashes.py [--points N] [--calls N] [--seed S] [--vm NAME]       N cases of each kind, chosen by the seed; 0 for none, -1 for all
 
 A case brings the machine to the state before a step, runs the step with the fault (the process ends at the label; or strace ends it at
 the Nth fsync, rename, ioctl …, or lets that call fail with EIO or ENOSPC), and then runs the step again without any other help: it must
 succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold.
+
+Which calls a step makes is learnt first, from a run that nothing disturbs: so N goes to the last of them. strace counts in each process by
+itself, so a fault strikes in the module, in the child that writes the tree, and in the programs that are started.
 
 Prints the seed, a line for each case, and a table at the end.
 """
@@ -21,7 +24,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,13 @@ if __name__ == "__main__":
 
 from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import Step
+from tests.campaigns.target import Shell, Step, Target
 from tests.e2e.machine import ROOT, lab
 
-CALLS = (
+CALLS = [
     "fsync",
     "fdatasync",
+    "syncfs",
     "rename",
     "unlink",
     "ioctl",
@@ -46,13 +50,14 @@ CALLS = (
     "fallocate",
     "linkat",
     "mkdir",
-)
-FAULTS = ("signal=KILL", "signal=KILL", "error=EIO", "error=ENOSPC")
+]
+FATES = ("signal=KILL", "error=EIO", "error=ENOSPC")
 STEPS = (
     "pool",
     "fetch",
     "unpack",
     "snapshot",
+    "bring back",
     "grow",
     "repair",
     "remove snapshot",
@@ -60,8 +65,8 @@ STEPS = (
     "remove archive",
     "tear down",
 )
-_MOST_CALLS = {"openat": 400, "ioctl": 30, "fsync": 30, "fdatasync": 40, "unlink": 12}
-_TRACE = "/root/strace.out"
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+_WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
 _HIT = re.compile(r"\(INJECTED\)|killed by SIGKILL")
 _KINDS = {"kind": ("base", "snap"), "label": ("base", "snap", "delete")}
 # The step at which a label is reached, by what stands before its colon; a label that is not as the others of its kind, by its whole name.
@@ -72,6 +77,7 @@ _STEP_OF = {
     "unpack": "unpack",
     "snap": "snapshot",
     "snapshot": "snapshot",
+    "restore": "bring back",
     "grow": "grow",
     "repair": "repair",
     "remove": "remove snapshot",
@@ -80,8 +86,9 @@ _STEP_OF = {
     "teardown": "tear down",
 }
 # A block of the metadata's own space map: the kernel and thin_check refuse it, thin_repair makes it anew, and no volume is lost.
-DAMAGE = """
-for device in $(dmsetup ls | awk '/^(snap|base)-/ { print $1 }') pool; do dmsetup remove $device; done; losetup --detach-all
+DOWN = "for device in $(dmsetup ls | awk '/^(snap|base)-/ { print $1 }') pool; do dmsetup remove $device; done; losetup --detach-all"
+DAMAGE = f"""
+{DOWN}
 python3 - <<EOF
 import glob, struct
 [path] = glob.glob("/var/lib/flyd/pools/*/metadata")
@@ -139,15 +146,12 @@ class Crashes:
 
     def __init__(self, vm: str, seed: int) -> None:
         self._campaign = Campaign(vm, seed)
-        self.target = self._campaign.target
-        self.starting_seconds = 0.0  # what it takes to start Python and find nothing to do
+        self.target: Target = self._campaign.target
+        self.session = self._campaign.session
 
     def prepare(self) -> None:
         """A machine with the modules and the image within reach."""
-        self._campaign.prepare()
-        begun = time.monotonic()
-        self.target.drive([Step("flyd_info", {})])
-        self.starting_seconds = time.monotonic() - begun
+        self._campaign.start()
 
     def steps(self) -> dict[str, Step]:
         """Every step by name, in an order in which each finds what it needs."""
@@ -158,6 +162,7 @@ class Crashes:
             "fetch": fetch,
             "unpack": unpack,
             "snapshot": snapshot,
+            "bring back": pool,
             "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "8M"}),
             "repair": Step("flyd_pool", {"state": "repaired"}),
             "remove snapshot": Step("flyd_snapshot", absent),
@@ -165,6 +170,15 @@ class Crashes:
             "remove archive": Step("flyd_fetch", absent),
             "tear down": Step("flyd_pool", {"state": "absent", "force": True}),
         }
+
+    def survey(self) -> list[Fault]:
+        """Every fault at a system call that there can be, as a run of each step makes them that nothing disturbs."""
+        found: dict[tuple[str, str, int], None] = {}
+        for name in STEPS:
+            step = replace(self.steps()[name], inject=("-e", f"trace={','.join(CALLS)}"))
+            trace = self.succeed([*self._before(name), step])[-1]["traced"]
+            found.update(dict.fromkeys((name, call, number) for call, number in calls_in(trace)))
+        return [Fault(step, call=call, number=number, fate=fate) for step, call, number in found for fate in FATES]
 
     def run(self, fault: Fault) -> Case:
         """One case; what goes wrong in it is a violation, and the machine is pristine for the next one then."""
@@ -174,37 +188,34 @@ class Crashes:
         except AssertionError as error:
             case.violations.append(str(error)[:1500])
         if case.violations:
-            lab("reset", self.target.name)
-            self.target.install()
+            self._campaign.reset()
         return case
 
     def _run(self, case: Case) -> None:
         step = self.steps()[case.fault.step]
         self.succeed(self._before(case.fault.step))
-        if case.fault.step == "repair":
-            self.target.ssh(DAMAGE)
         self._strike(case, step)
-        results = self.succeed([step, step])
+        results = self.succeed([step, step, Shell(f"{Target.checker()} || true")])
         case.settled = results[0]["settled"]
         if results[1]["changed"]:
             case.violations.append(f"the run after the recovery changed something: {results[1].get('diff')}")
-        # The copy of the metadata that a repair keeps is meant to be there, until the pool goes.
-        case.violations += [line for line in self.target.violations() if "metadata.before-repair-" not in line]
+        case.violations += Target.report_of(results[2]["stdout"])["violations"]
 
     def _strike(self, case: Case, step: Step) -> None:
         fault = case.fault
         if fault.label:
-            [result] = self.target.drive([replace(step, crash_at=fault.label)])
+            [result] = self.session.drive([replace(step, crash_at=fault.label)])
             assert result["driven"] == -9, f"{fault.label} was not reached: {result}"
+            case.outcome = "killed"
             return
-        injected = f"-e trace={fault.call} -e inject={fault.call}:{fault.fate}:when={fault.number}"
-        results = self.target.drive([step], prefix=f"strace -f -qq --seccomp-bpf -o {_TRACE} {injected}")
-        case.was_hit = bool(_HIT.search(self.target.ssh(f"cat {_TRACE}")))
+        injected = ("-e", f"trace={fault.call}", "-e", f"inject={fault.call}:{fault.fate}:when={fault.number}")
+        results = self.session.drive([replace(step, inject=injected)])
+        case.was_hit = bool(results and _HIT.search(results[0]["traced"]))
         case.outcome = _outcome(results)
         if "a fault in flyd.lite itself" in case.outcome:
             case.violations.append(case.outcome)
 
-    def _before(self, name: str) -> list[Step]:
+    def _before(self, name: str) -> list[Step | Shell]:
         """From anything to the state before the step: everything is removed first."""
         steps = self.steps()
         virgin = [steps["tear down"], steps["remove archive"]]
@@ -212,15 +223,25 @@ class Crashes:
         wanted = first[: first.index(name)] if name in first else first
         if name == "remove archive":
             wanted = ("pool", "fetch")
-        return [*virgin, *(steps[step] for step in wanted)]
+        harm = {"repair": [Shell(DAMAGE)], "bring back": [Shell(DOWN)]}
+        return [*virgin, *(steps[step] for step in wanted), *harm.get(name, [])]
 
-    def succeed(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    def succeed(self, steps: Sequence[Step | Shell]) -> list[dict[str, Any]]:
         """The results of steps that must all come to a good end."""
-        results = self.target.drive(steps)
-        last: dict[str, Any] = results[-1] if results else {}
-        done = len(results) == len(steps) and last.get("driven") == 0
-        assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last}"
-        return results
+        return self.session.succeed(steps)
+
+
+def calls_in(trace: str) -> list[tuple[str, int]]:
+    """Each call with the numbers that strace counts up to in some process; of openat, those that open for writing."""
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, int], None] = {}
+    for line in trace.splitlines():
+        called = _CALL.match(line)
+        if called is not None:
+            counts[called[1], called[2]] += 1
+            if called[2] != "openat" or _WRITING.search(called[3]):
+                found[called[2], counts[called[1], called[2]]] = None
+    return list(found)
 
 
 def _outcome(results: list[dict[str, Any]]) -> str:
@@ -232,21 +253,30 @@ def _outcome(results: list[dict[str, Any]]) -> str:
     return "succeeded" if result["driven"] == 0 else f"{result.get('error_kind')}: {result.get('msg', result)}"
 
 
-def random_calls(dice: random.Random) -> Iterator[Fault]:
-    """Faults at system calls without end."""
-    while True:
-        call, step = dice.choice(CALLS), dice.choice(STEPS)
-        number = 1 + int(_MOST_CALLS.get(call, 4) * dice.random() ** 2)
-        yield Fault(step, call=call, number=number, fate=dice.choice(FAULTS))
-
-
-def chosen(points: int, calls: int, seed: int) -> list[Fault]:
-    """What is to be run; a negative number of points means all of them."""
+def chosen(crashes: Crashes, points: int, calls: int, seed: int) -> list[Fault]:
+    """What is to be run; a negative number means all of them."""
     dice = random.Random(seed)
     all_points = [Fault(step_of(label), label=label) for label in labels()]
-    of_points = all_points if points < 0 else dice.sample(all_points, min(points, len(all_points)))
-    endless = random_calls(dice)
-    return [*of_points, *(next(endless) for _ in range(calls))]
+    all_calls = crashes.survey() if calls else []
+    print(f"{len(all_points)} crash points, {len(all_calls)} faults at system calls", flush=True)
+    return [
+        *(all_points if points < 0 else dice.sample(all_points, min(points, len(all_points)))),
+        *(all_calls if calls < 0 else spread(dice, all_calls, calls)),
+    ]
+
+
+def spread(dice: random.Random, faults: Sequence[Fault], count: int) -> list[Fault]:
+    """So many of them, of each step and call as many: a step that makes many calls would hide the others."""
+    left: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        left.setdefault((fault.step, fault.call), []).append(fault)
+    found: list[Fault] = []
+    while left and len(found) < count:
+        for kind in dice.sample(sorted(left), len(left)):
+            found.append(left[kind].pop(dice.randrange(len(left[kind]))))
+            if not left[kind]:
+                del left[kind]
+    return found[:count]
 
 
 def table(cases: Sequence[Case]) -> str:
@@ -266,22 +296,29 @@ def table(cases: Sequence[Case]) -> str:
     return "\n".join(lines)
 
 
-def run(faults: Sequence[Fault], vm: str, seed: int) -> list[Case]:
-    """All of ``faults`` on that machine; prints a line for each."""
+def run(
+    vm: str, seed: int, *, points: int, calls: int, only: str = "", minutes: float = 1e6, skip: int = 0
+) -> list[Case]:
+    """So many cases on that machine, or fewer when the time is over; prints a line for each."""
     crashes = Crashes(vm, seed)
     cases: list[Case] = []
+    until = time.monotonic() + minutes * 60
     try:
         crashes.prepare()
+        faults = [one for one in chosen(crashes, points, calls, seed) if re.search(only, str(one))][skip:]
         for number, fault in enumerate(faults, 1):
+            if time.monotonic() > until:
+                break
             begun = time.monotonic()
             cases.append(case := crashes.run(fault))
             verdict = "; ".join(case.violations) or ("ok" if case.was_hit else "ok, not reached")
             seconds = time.monotonic() - begun
             print(
-                f"{number}/{len(faults)} {fault}: {case.outcome} settled {case.settled}: {verdict} ({seconds:.0f} s)",
+                f"{number}/{len(faults)} {fault}: {case.outcome[:200]}, settled {case.settled}: {verdict} ({seconds:.0f} s)",
                 flush=True,
             )
     finally:
+        crashes.session.close()
         lab("down", vm)
     return cases
 
@@ -294,10 +331,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--vm", default="crashes1")
     parser.add_argument("--only", default="", help="a pattern for the faults that are run")
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no case after so many minutes")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of the first")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    faults = [one for one in chosen(given.points, given.calls, given.seed) if re.search(given.only, str(one))]
-    cases = run(faults, given.vm, given.seed)
+    cases = run(
+        given.vm,
+        given.seed,
+        points=given.points,
+        calls=given.calls,
+        only=given.only,
+        minutes=given.minutes,
+        skip=given.skip,
+    )
     print(table(cases))
     return 1 if any(case.violations for case in cases) else 0
 

@@ -6,12 +6,16 @@
 
     powercuts.py [--cuts N] [--seed S] [--vm NAME] [--table FILE]
 
-Each round: a machine of the lab makes the pool, fetches, unpacks and activates an image, activates its next generation, and removes
-everything; at a random instant its QEMU is killed. The machine boots from the same disk, and what it was doing is run again without
-any other help: it must succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold. Then
-everything is removed, and nothing may be left.
+A machine of the lab removes an image with its pool, activates it anew, and activates its next generation; at a random instant its QEMU is
+killed. The machine boots from the same disk, and what it was doing is run again without any other help: it must succeed, run once more
+without changing anything, and the invariants (tools/invariants.py) must hold. Behind a removal, nothing at all may be left. So it goes
+round and round on one machine; only one that failed is made pristine.
 
-Prints a line for each round, and a table at the end: cuts by the step that they hit, what the next run settled, violations.
+Where a removal was cut off, and else by a throw of the dice, what flyd-restore.service does at a start is done first.
+
+Prints a line for each cut, and a table at the end: cuts by the step that they hit, how many had something to settle, failures (what was
+run again did not succeed, or changed something the second time), leaks (the invariants found something), and after how many of the cuts
+somebody would have had to help.
 """
 
 from __future__ import annotations
@@ -19,12 +23,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,22 +36,35 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns.sample_images import BUCKETS, KEY, publish
-from tests.campaigns.target import HOME, STATE_DIR, Step, Target
-from tests.e2e.machine import LAB, lab
+from tests.campaigns.session import Session
+from tests.campaigns.target import HOME, RESTORE, STATE_DIR, Shell, Step, Target
+from tests.e2e.machine import lab
 
 _INIT = f"{HOME}/campaigns/quick_init.sh"
 _BASES = "/root/bases.json"
-_FINGERPRINT = f"sha256sum {STATE_DIR}/flyd.db {STATE_DIR}/log/flyd.jsonl; dmsetup status; dmsetup table"
+_FINGERPRINT = Shell(f"sha256sum {STATE_DIR}/flyd.db {STATE_DIR}/log/flyd.jsonl; dmsetup status; dmsetup table")
+_ROWS = f"""
+import sqlite3
+for line in sqlite3.connect("file:{STATE_DIR}/flyd.db?mode=ro", uri=True).iterdump():
+    if line.startswith("INSERT"):
+        print(line)
+"""
+_LEFT = Shell(
+    f"ls /dev/mapper | grep -v control; losetup --list --noheadings; python3 -c '{_ROWS}'; "
+    f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'"
+)
+AT_REST = "nothing, all was done"
 
 
 @dataclass
 class Round:
-    """One cut: at which second of the run, behind how many finished steps, and what came of it."""
+    """One cut: at which second of the run, in which phase, and what came of it."""
 
     at_seconds: float
-    step: str
+    phase: str = ""
     settled: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    leaks: list[str] = field(default_factory=list)
 
 
 class Campaign:
@@ -56,27 +72,36 @@ class Campaign:
 
     def __init__(self, vm: str, seed: int) -> None:
         self.target = Target(vm)
+        self.session = Session(self.target)
         self._dice = random.Random(seed)
         self._trees: list[str] = []
         self._seconds = 0.0
         self._s3: dict[str, str] = {}
 
-    def prepare(self) -> None:
-        """A pristine machine with the modules and both generations within reach; learns trees and duration undisturbed."""
+    def start(self) -> None:
+        """A pristine machine with the modules and both generations within reach."""
         name = self.target.name
         lab("s3", "up")
         lab("up", "1", "--name", name.rstrip("0123456789"))
-        lab("reset", name)
         self._s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
         with tempfile.TemporaryDirectory() as directory:
             publish(Path(directory))
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the machine pristine, but for the modules."""
+        self.session.close()
+        lab("reset", self.target.name)
         self.target.install()
+
+    def prepare(self) -> None:
+        """Learn what the trees are and how long a run takes undisturbed."""
+        self.start()
         for generation in range(len(BUCKETS)):
-            self._succeed(self.activation(generation))
+            self.session.succeed(self.activation(generation))
             self._trees.append(self.target.invariants("--trees")["trees"][KEY])
-        self._succeed(self.removal())
         begun = time.monotonic()
-        self._succeed(self.everything())
+        self.session.succeed([step for _phase, step in self.everything()])
         self._seconds = time.monotonic() - begun
         self.target.ssh("sync")
 
@@ -104,135 +129,134 @@ class Campaign:
             Step("flyd_pool", absent),
         ]
 
-    def everything(self) -> list[Step]:
-        """What is cut off."""
-        return [*self.activation(0), *self.activation(1)[1:], *self.removal()]
+    def everything(self) -> list[tuple[str, Step]]:
+        """What is cut off, each step with the name of its phase."""
+        first, second = self.activation(0), self.activation(1)[1:]
+        return [
+            *((f"{step.module}, absent", step) for step in self.removal()),
+            *((step.module, step) for step in first),
+            *((f"{step.module}, next generation", step) for step in second),
+        ]
 
     def round(self) -> Round:
         """Cut at a random instant, boot, and see."""
-        at_seconds = self._dice.uniform(0, self._seconds * 1.05)
-        finished = self._cut(at_seconds)
-        steps = self.everything()
-        step = (
-            steps[finished].module + (" absent" if finished >= len(steps) - 4 else "")
-            if finished < len(steps)
-            else "at rest"
-        )
-        done = Round(at_seconds, step)
+        done = Round(self._dice.uniform(0, self._seconds))
+        by_unit = self._dice.random() < 0.5
+        finished = self._cut(done.at_seconds)
+        phases = [phase for phase, _step in self.everything()]
+        done.phase = phases[finished] if finished < len(phases) else AT_REST
         try:
-            self._recover(done, removing=finished >= len(steps) - 4)
+            lab("boot", self.target.name, "--init", _INIT)
+            if "absent" in done.phase:
+                self._remove_again(done)
+            elif by_unit:
+                done.settled += _settled(self.session.succeed([Shell(RESTORE)]))
+            self._run_again(done, generation=0 if finished < len(phases) - 3 else 1)
         except AssertionError as error:
-            done.violations.append(str(error)[:2000])
-        if done.violations:
-            lab("reset", self.target.name)
-            self.target.install()
+            done.failures.append(str(error)[:2000])
+        if done.failures or done.leaks:
+            self.reset()
+            self.session.succeed(self.activation(1))
         return done
 
     def _cut(self, at_seconds: float) -> int:
-        """Kill the machine that many seconds into its run and boot it again; says how many steps had ended."""
-        argv = [*LAB, "ssh", self.target.name, "--", Target.command()]
-        steps = json.dumps([step.to_json() for step in self.everything()])
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as play:
-            assert play.stdin is not None
-            play.stdin.write(steps.encode())
-            play.stdin.close()
+        """Kill the machine that many seconds into its run; says how many steps had ended."""
+
+        def cut() -> None:
             time.sleep(at_seconds)
             lab("cut", self.target.name, "--no-boot")
-            play.kill()
-            assert play.stdout is not None
-            finished = play.stdout.read().count(b"\n")
-        lab("boot", self.target.name, "--init", _INIT)
+
+        finished = 0
+        with ThreadPoolExecutor(1) as beside:
+            cuts: list[Any] = []
+            steps = [step for _phase, step in self.everything()]
+            for result in self.session.stream(steps, when_begun=lambda: cuts.append(beside.submit(cut))):
+                assert result["driven"] == 0, f"before the cut: {result}"
+                finished += 1
+            cuts[0].result()
+        self.session.close()
         return finished
 
-    def _recover(self, done: Round, *, removing: bool) -> None:
-        if removing:
-            done.settled += self._settled(self.removal_again())
-            self._check_gone(done)
-        steps = self.activation(1)
-        done.settled += self._settled(steps)
-        before = self.target.ssh(_FINGERPRINT)
-        again = self._succeed(steps)
-        changed = [step.module for step, result in zip(steps, again, strict=True) if result["changed"]]
-        if changed or self.target.ssh(_FINGERPRINT) != before:
-            done.violations.append(f"the run after the recovery changed something: {changed}")
-        done.violations += self.target.violations("--bases", _BASES, "--tree", f"{KEY}={self._trees[1]}")
-        self._succeed(self.removal())
-        self._check_gone(done)
+    def _remove_again(self, done: Round) -> None:
+        """The unit does what it can, as a pool that was half removed is not brought back; then the removal goes on."""
+        results = self.session.succeed([Shell(f"{RESTORE} || true"), *self.removal(), Shell(f"({_LEFT.command}) 2>&1")])
+        done.settled += _settled(results)
+        if left := results[-1]["stdout"].strip():
+            done.leaks.append(f"after the removal there is left: {left}")
 
-    def removal_again(self) -> list[Step]:
-        """The way back from wherever a removal was cut off; after a boot, only an active pool can be removed from."""
-        return [self.activation(0)[0], *self.removal()]
-
-    def _settled(self, steps: Sequence[Step]) -> list[str]:
-        return [line for result in self._succeed(steps) for line in result["settled"]]
-
-    def _succeed(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        results = self.target.drive(steps)
-        last = results[-1:]
-        assert len(results) == len(steps), f"{steps[len(results) - 1].module} was the last: {last}"
-        assert last[0]["driven"] == 0, f"{steps[-1].module}: {last}"
-        return results
-
-    def _check_gone(self, done: Round) -> None:
-        tables = ("volumes", "operations", "pools", "_busy")
-        rows = "; ".join(f"SELECT * FROM {table}" for table in tables)  # noqa: S608
-        left = self.target.ssh(
-            f"ls /dev/mapper | grep -v control; losetup --list --noheadings; sqlite3 -readonly {STATE_DIR}/flyd.db '{rows}'; "
-            f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'",
-            check=False,
-        ).strip()
-        if left:
-            done.violations.append(f"after the removal there is left: {left}")
+    def _run_again(self, done: Round, *, generation: int) -> None:
+        steps = self.activation(generation)
+        checker = Target.checker("--bases", _BASES, "--tree", f"{KEY}={self._trees[generation]}")
+        results = self.session.succeed(
+            [*steps, _FINGERPRINT, *steps, _FINGERPRINT, Shell(f"{checker} || true")],
+        )
+        first, before, second, after = results[:4], results[4], results[5:9], results[9]
+        done.settled += _settled(first)
+        changed = [step.module for step, result in zip(steps, second, strict=True) if result["changed"]]
+        if changed or after["stdout"] != before["stdout"]:
+            done.failures.append(f"the run after the recovery changed something: {changed}")
+        done.leaks += Target.report_of(results[-1]["stdout"])["violations"]
 
 
-def table(rounds: Sequence[Round]) -> str:
-    """Cuts by the step that they hit, as a table of Markdown."""
-    cuts = Counter(one.step for one in rounds)
-    lines = ["| cut in | cuts | something to settle | violations |", "|---|---|---|---|"]
-    for step in sorted(cuts):
-        hit = [one for one in rounds if one.step == step]
-        bad = sum(bool(one.violations) for one in hit)
-        lines.append(f"| {step} | {len(hit)} | {sum(bool(one.settled) for one in hit)} | {bad} |")
-    bad = sum(bool(one.violations) for one in rounds)
-    lines.append(f"| all | {len(rounds)} | {sum(bool(one.settled) for one in rounds)} | {bad} |")
+def _settled(results: Sequence[dict[str, Any]]) -> list[str]:
+    """What the modules, and the unit, say that they settled."""
+    told = [line for result in results for line in result.get("settled", [])]
+    said = [line for result in results for line in result.get("stdout", "").splitlines()]
+    return told + [line for line in said if line.startswith(("undid", "finished", "forgot", "resumed"))]
+
+
+def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:
+    """Cuts by the phase that they hit, as a table of Markdown."""
+    lines = ["| cut in | cuts | something to settle | failures | leaks | manual steps |", "|---|---|---|---|---|---|"]
+
+    def count(some: Sequence[Round], what: Callable[[Round], object]) -> int:
+        return sum(bool(what(one)) for one in some)
+
+    for phase in [*phases, AT_REST, "all"]:
+        hit = [one for one in rounds if phase in (one.phase, "all")]
+        cells = [count(hit, lambda one: one.settled), count(hit, lambda one: one.failures)]
+        cells += [count(hit, lambda one: one.leaks), count(hit, lambda one: one.failures or one.leaks)]
+        lines.append(f"| {' | '.join([phase, str(len(hit)), *map(str, cells)])} |")
     return "\n".join(lines)
 
 
-def run(cuts: int, seed: int, vm: str) -> list[Round]:
-    """That many rounds on that machine; prints a line for each."""
+def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round], str]:
+    """That many rounds on that machine, or fewer when the time is over; prints a line for each. The rounds, and their table."""
     campaign = Campaign(vm, seed)
     rounds: list[Round] = []
+    until = time.monotonic() + minutes * 60
     try:
         campaign.prepare()
-        for number in range(1, cuts + 1):
+        while len(rounds) < cuts and time.monotonic() < until:
             begun = time.monotonic()
-            rounds.append(campaign.round())
-            one = rounds[-1]
-            verdict = "; ".join(one.violations) or "ok"
+            rounds.append(one := campaign.round())
+            verdict = "; ".join(one.failures + one.leaks) or "ok"
             seconds = time.monotonic() - begun
             print(
-                f"{number}/{cuts} cut at {one.at_seconds:.2f} s in {one.step}, settled {one.settled}: {verdict} ({seconds:.0f} s)",
+                f"{len(rounds)}/{cuts} cut at {one.at_seconds:.2f} s in {one.phase}, settled {json.dumps(one.settled)}: {verdict} ({seconds:.0f} s)",
                 flush=True,
             )
     finally:
+        campaign.session.close()
         lab("down", vm)
-    return rounds
+    return rounds, table(rounds, [phase for phase, _step in campaign.everything()])
 
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cuts", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after so many minutes")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--vm", default="cuts1")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    text = table(rounds := run(given.cuts, given.seed, given.vm))
+    rounds, text = run(given.cuts, given.seed, given.vm, given.minutes)
     print(text)
     if given.table:
         given.table.write_text(f"{text}\n")
-    return 1 if any(one.violations for one in rounds) else 0
+    return 1 if any(one.failures or one.leaks for one in rounds) else 0
 
 
 if __name__ == "__main__":

@@ -27,21 +27,25 @@ from tests.e2e.machine import LAB, ROOT
 HOME = "/opt/flyd-drive"
 STATE_DIR = "/var/lib/flyd"
 _COLLECTION = "ansible_collections/flyd/lite/plugins"
+RESTORE = f"PYTHONPATH={HOME}/site/{_COLLECTION} python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
+"""What the unit flyd-restore.service does when a machine has started."""
 _STEP_SECONDS = 900
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a module; ``crash_at`` names the crash point at which it is killed."""
+    """One run of a module; ``crash_at`` names the crash point at which it is killed, ``inject`` has arguments for a strace of it."""
 
     module: str
     options: dict[str, Any]
     check: bool = False
     crash_at: str = ""
+    inject: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As tools/drive.py reads it."""
-        return {"module": self.module, "options": self.options, "check": self.check, "crash_at": self.crash_at}
+        given = {"module": self.module, "options": self.options, "check": self.check}
+        return {**given, "crash_at": self.crash_at, "inject": list(self.inject)}
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,11 @@ class Target:
         assert done.returncode == 0 or not check, f"{command}: {done.stderr.decode('utf-8', 'replace')}{said}"
         return said
 
-    def drive(
-        self, steps: Sequence[Step | Shell | AtOnce], *, go_on: bool = False, prefix: str = ""
-    ) -> list[dict[str, Any]]:
-        """What the modules of ``steps`` printed, as far as they ran; ``prefix`` goes before the command (strace, say)."""
-        command = f"{prefix} {self.command(go_on=go_on)}".strip()
-        text = self.ssh(command, stdin=json.dumps([step.to_json() for step in steps]).encode(), check=False)
+    def drive(self, steps: Sequence[Step | Shell | AtOnce], *, go_on: bool = False) -> list[dict[str, Any]]:
+        """What the modules of ``steps`` printed, as far as they ran."""
+        text = self.ssh(
+            self.command(go_on=go_on), stdin=json.dumps([step.to_json() for step in steps]).encode(), check=False
+        )
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     @staticmethod
@@ -104,8 +107,17 @@ class Target:
 
     def invariants(self, *arguments: str) -> dict[str, Any]:
         """The whole report of the checker."""
-        command = f"python3 {HOME}/tools/invariants.py {STATE_DIR} {' '.join(arguments)} 2>&1"
-        last = self.ssh(command, check=False).strip().rpartition("\n")
+        return self.report_of(self.ssh(self.checker(*arguments), check=False))
+
+    @staticmethod
+    def checker(*arguments: str) -> str:
+        """The shell command that checks the invariants."""
+        return f"python3 {HOME}/tools/invariants.py {STATE_DIR} {' '.join(arguments)} 2>&1"
+
+    @staticmethod
+    def report_of(said: str) -> dict[str, Any]:
+        """What the checker has printed."""
+        last = said.strip().rpartition("\n")
         assert last[2].startswith("{"), f"the checker failed: {''.join(last)}"
         report: dict[str, Any] = json.loads(last[2])
         return report
@@ -130,6 +142,7 @@ def _files() -> Iterator[tuple[Path, str]]:
     for tool in sorted((ROOT / "tests/tools").glob("*.py")):
         yield tool, f"tools/{tool.name}"
     yield ROOT / "tests/campaigns/quick_init.sh", "campaigns/quick_init.sh"
+    yield ROOT / "roles/prepare/files/on_host.py", "tools/on_host.py"
     for part in ("modules", "module_utils"):
         for path in sorted((ROOT / "plugins" / part).rglob("*.py")):
             yield path, f"site/{_COLLECTION}/{path.relative_to(ROOT / 'plugins')}"

@@ -22,4 +22,5 @@ def crashes() -> Iterator[Crashes]:
         made.prepare()
         yield made
     finally:
+        made.session.close()
         lab("down", name)

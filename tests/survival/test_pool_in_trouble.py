@@ -30,9 +30,9 @@ def prepared(crashes: Crashes, *, data_size: str = "256M", **pool: Any) -> dict[
 def refused(crashes: Crashes, step: Step) -> dict[str, Any]:
     """The result of a step that must fail, in time and with nothing that hangs."""
     begun = time.monotonic()
-    [result] = crashes.target.drive([step])
+    [result] = crashes.session.drive([step])
     assert result["driven"] == 1, result
-    assert time.monotonic() - begun < LONGEST_SECONDS + crashes.starting_seconds
+    assert time.monotonic() - begun < LONGEST_SECONDS
     assert crashes.target.ssh(HANGING).split() == []
     return result
 
@@ -83,7 +83,7 @@ def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_gro
         [Step("flyd_pool", {"data_size": "256M", "metadata_size": "8M", "min_free_percent": 0}), another("second")]
     )
     crashes.target.ssh('for id in $(seq 9001 9070); do dmsetup message pool 0 "delete $id" || break; done', check=False)
-    assert [line for line in crashes.target.violations() if "before-repair" not in line] == []
+    assert crashes.target.violations() == []
 
 
 def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> None:

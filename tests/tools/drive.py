@@ -4,11 +4,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the collection's own modules on this machine, one after the other, without a controller.
 
-    drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL},
+    drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL, "inject": […]},
                             of {"shell": COMMAND}, and of {"at_once": [STEPS, …]}, lists that run side by side
+    drive.py --serve        each line of standard input is an object {"steps": STEPS, "all": false}; an empty object ends its answer
 
 Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
 that ended it. The first step that fails is the last one, unless ``--all`` is given. Exit code 0 when every step succeeded.
+
+``inject`` are arguments for strace, which is attached to the module before its first step: its calls are counted from there. What strace
+wrote is in the result as ``traced``.
 
 A play costs an emulated machine many seconds, most of them Ansible's; here Python starts once, and each module is a fork of it:
 what a fork does is what the module would do, as a process of its own.
@@ -22,16 +26,22 @@ import argparse
 import importlib
 import json
 import os
+import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-MODULES = "ansible_collections.flyd.lite.plugins.modules"
+PLUGINS = "ansible_collections.flyd.lite.plugins"
+MODULES = f"{PLUGINS}.modules"
 CRASH_POINT = "FLYD_CRASH_POINT"
 _NOT_A_RESULT = 70
+_TRACER_SECONDS = 60.0
+_LONGEST_TRACE = 4 << 20
 
 
 def run_step(step: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +84,30 @@ def _run_module(step: dict[str, Any]) -> dict[str, Any]:
         os.close(read_end)
         _become_module(step, write_end)
     os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        printed = pipe.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {**_result(printed), "driven": code}
+    with tempfile.TemporaryDirectory(prefix="drive-") as directory:
+        trace = Path(directory, "trace")
+        tracer = _attached(pid, step["inject"], trace) if step.get("inject") else None
+        with os.fdopen(read_end, "rb") as pipe:
+            printed = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if tracer is None:
+            return {**_result(printed), "driven": code}
+        tracer.wait(timeout=_TRACER_SECONDS)
+        return {**_result(printed), "driven": code, "traced": trace.read_text(errors="replace")[-_LONGEST_TRACE:]}
+
+
+def _attached(pid: int, injected: list[str], trace: Path) -> subprocess.Popen[bytes]:
+    """strace at the process, which has stopped itself and goes on now."""
+    os.waitpid(pid, os.WUNTRACED)
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, "-p", str(pid), *injected])
+    until = time.monotonic() + _TRACER_SECONDS
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        if tracer.poll() is not None or time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            raise RuntimeError("strace could not be attached")
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+    return tracer
 
 
 def _become_module(step: dict[str, Any], output: int) -> NoReturn:
@@ -85,6 +115,8 @@ def _become_module(step: dict[str, Any], output: int) -> NoReturn:
         os.setsid()
         os.dup2(output, 1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if step.get("inject"):
+            os.kill(os.getpid(), signal.SIGSTOP)
         if step.get("crash_at"):
             os.environ[CRASH_POINT] = str(step["crash_at"])
         _run(str(step["module"]), {**step.get("options", {}), "_ansible_check_mode": bool(step.get("check"))})
@@ -120,23 +152,52 @@ def _import_once(steps: list[dict[str, Any]]) -> None:
     importlib.import_module("ansible.module_utils.testing")
 
 
-def main() -> int:
-    """Run the steps of standard input; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--all", action="store_true", help="go on behind a step that failed")
-    parser.add_argument("--path", action="append", default=[], help="a directory to import from")
-    given = parser.parse_args()
-    sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
-    steps: list[dict[str, Any]] = json.load(sys.stdin)
-    _import_once(steps)
+def _import_all() -> None:
+    """Every module, and all that any of them imports when it needs it."""
+    for package in (f"{PLUGINS}.module_utils", MODULES):
+        found = importlib.import_module(package)
+        for module in pkgutil.walk_packages(found.__path__, f"{package}."):
+            importlib.import_module(module.name)
+    for name in ("ansible.module_utils.testing", "boto3", "ulid", "sqlite3"):
+        importlib.import_module(name)
+
+
+def run_all(steps: list[dict[str, Any]], *, go_on: bool) -> bool:
+    """Run the steps, print their results; whether all succeeded."""
     ok = True
     for step in steps:
         result = run_step(step)
         print(json.dumps(result), flush=True)
         ok = ok and result["driven"] == 0
-        if not ok and not given.all:
+        if not ok and not go_on:
             break
-    return 0 if ok else 1
+    return ok
+
+
+def serve() -> int:
+    """Answer requests until the input ends."""
+    _import_all()
+    print("{}", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        run_all(request["steps"], go_on=request["all"])
+        print("{}", flush=True)
+    return 0
+
+
+def main() -> int:
+    """Run the steps of standard input; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--all", action="store_true", help="go on behind a step that failed")
+    parser.add_argument("--serve", action="store_true", help="read requests until the input ends")
+    parser.add_argument("--path", action="append", default=[], help="a directory to import from")
+    given = parser.parse_args()
+    sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
+    if given.serve:
+        return serve()
+    steps: list[dict[str, Any]] = json.load(sys.stdin)
+    _import_once(steps)
+    return 0 if run_all(steps, go_on=given.all) else 1
 
 
 if __name__ == "__main__":

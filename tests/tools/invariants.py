@@ -16,82 +16,38 @@ object key (``--trees``). Exit code 1 when there is a violation.
     trees        a base's tree has the digest that ``--tree`` gives
     sealed       the bytes of a base are those that an earlier run with the same ``--bases`` FILE found
 
-The pool is suspended for as long as its metadata is copied; a base is mapped read-only for as long as it is read. Nothing else is changed.
-It knows the store and the kernel, and shares no code with what it checks.
+machine_state.py reads the machine for it; neither shares code with what is checked, and neither leaves anything changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
 import re
-import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from machine_state import (
+    Host,
+    backing_files,
+    copied_metadata,
+    files_below,
+    is_alive,
+    live_volumes,
+    mapped,
+    pool_uuid,
+    repair_copies,
+    run,
+    volume_uuid,
+)
 from tree import rows_of_directory
 
-PREFIX = "FLYD-"
 _FILES = {"flyd.db", "log/flyd.jsonl"}
-_CHECKED = "flyd-invariants"
-
-
-def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A program's end, with its output."""
-    return subprocess.run(argv, capture_output=True, text=True, check=check, stdin=subprocess.DEVNULL)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """A device of device-mapper."""
-
-    name: str
-    uuid: str
-
-
-class Host:
-    """What the store says and what the kernel has."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self.state_dir = state_dir
-        self._store = sqlite3.connect(f"file:{state_dir}/flyd.db?mode=ro", uri=True)
-        self._store.row_factory = sqlite3.Row
-
-    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of the store."""
-        return [dict(row) for row in self._store.execute(sql, values)]
-
-    def devices(self) -> list[Mapped]:
-        """The devices that bear our mark."""
-        found = []
-        for path in Path("/sys/block").glob("dm-*/dm"):
-            uuid = (path / "uuid").read_text().strip()
-            if uuid.startswith(PREFIX):
-                found.append(Mapped((path / "name").read_text().strip(), uuid))
-        return found
-
-    def active_pools(self) -> list[dict[str, Any]]:
-        """The rows of the pools that are mapped."""
-        mapped = {device.uuid for device in self.devices()}
-        return [pool for pool in self.rows("SELECT * FROM pools") if pool_uuid(pool) in mapped]
-
-
-def pool_uuid(pool: dict[str, Any]) -> str:
-    """The UUID of a pool's device."""
-    return f"{PREFIX}{pool['id']}-pool"
-
-
-def volume_uuid(volume: dict[str, Any]) -> str:
-    """The UUID of a volume's device."""
-    return f"{PREFIX}{volume['pool_id']}-{volume['ulid']}"
 
 
 def thin_ids(host: Host) -> Iterator[str]:
@@ -110,21 +66,6 @@ def thin_ids(host: Host) -> Iterator[str]:
         if transaction is None or int(transaction[1]) != pool["transaction_id"]:
             number = transaction and transaction[1]
             yield f"the pool {pool['name']} is at transaction {number}, the store at {pool['transaction_id']}"
-
-
-@contextlib.contextmanager
-def copied_metadata(pool: dict[str, Any]) -> Iterator[str]:
-    """A copy of the metadata as the kernel has committed it."""
-    run("dmsetup", "suspend", pool["name"])
-    try:
-        content = Path(pool["metadata"]).read_bytes()
-    finally:
-        run("dmsetup", "resume", pool["name"])
-    # The thin tools read with O_DIRECT, which a /tmp in memory cannot do.
-    with tempfile.NamedTemporaryFile(prefix="flyd-metadata-", dir="/var/tmp") as file:
-        file.write(content)
-        file.flush()
-        yield file.name
 
 
 def expected(host: Host) -> Iterator[str]:
@@ -147,17 +88,6 @@ def expected_devices(host: Host) -> set[str]:
     return {pool_uuid(pool) for pool in pools} | {volume_uuid(one) for one in volumes if one["pool_id"] in active}
 
 
-def backing_files() -> set[str]:
-    """What the loop devices stand on."""
-    found = Path("/sys/block").glob("loop*/loop/backing_file")
-    return {path.read_text().strip() for path in found}
-
-
-def files_below(directory: Path) -> set[str]:
-    """Every regular file, by its path from ``directory``."""
-    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
-
-
 def expected_files(host: Host) -> set[str]:
     """The store, the log, the archives and families that a row names, the pools, and parts that an open download owns."""
     rows = host.rows("SELECT sha256, base_ulid FROM images UNION SELECT sha256, base_ulid FROM retired_images")
@@ -166,8 +96,9 @@ def expected_files(host: Host) -> set[str]:
     wanted = {name for name in _FILES if name in there}
     # An archive may be gone once its base is sealed, and a family lies in several files: what is there must be named.
     wanted |= {path for path in there if path.startswith("archives/") and explains(host, names, path)}
-    for pool in host.rows("SELECT * FROM pools WHERE is_loop=1"):
-        wanted |= {os.path.relpath(pool[part], host.state_dir) for part in ("data", "metadata") if pool[part]}
+    for pool in host.rows("SELECT * FROM pools"):
+        paths = repair_copies(host, pool) | ({pool["data"], pool["metadata"]} if pool["is_loop"] else set())
+        wanted |= {os.path.relpath(path, host.state_dir) for path in paths}
     downloads = {row["ulid"] for row in host.rows("SELECT ulid FROM operations WHERE kind='fetch'")}
     wanted |= {path for path in there if path.startswith("spool/") and Path(path).name.split(".")[0] in downloads}
     return {path for path in wanted if not path.startswith("..")}
@@ -198,16 +129,6 @@ def locks(host: Host) -> Iterator[str]:
                 yield f"{table} has {row['what']}, whose process {row['pid']} is gone"
 
 
-def is_alive(boot_id: str, pid: int, started: int) -> bool:
-    """Whether that process of that boot runs."""
-    if boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
-        return False
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[19]) == started
-    return False
-
-
 def sound(host: Host) -> Iterator[str]:
     """SQLite and e2fsck have nothing to say."""
     said = [row["integrity_check"] for row in host.rows("PRAGMA integrity_check")]
@@ -218,29 +139,6 @@ def sound(host: Host) -> Iterator[str]:
             checked = run("e2fsck", "-f", "-n", device, check=False)
             if checked.returncode:
                 yield f"e2fsck of {volume['kind']}-{volume['ulid']}: {checked.stdout}{checked.stderr}"
-
-
-def live_volumes(host: Host) -> list[dict[str, Any]]:
-    """The volumes that the store says are good, in pools that are active."""
-    active = {pool["id"] for pool in host.active_pools()}
-    return [one for one in host.rows("SELECT * FROM volumes WHERE state='live'") if one["pool_id"] in active]
-
-
-@contextlib.contextmanager
-def mapped(host: Host, volume: dict[str, Any]) -> Iterator[str]:
-    """The volume's device: the one that is there, else a read-only one for now."""
-    there = {device.uuid: device.name for device in host.devices()}
-    if volume_uuid(volume) in there:
-        yield f"/dev/mapper/{there[volume_uuid(volume)]}"
-        return
-    pool = next(one for one in host.active_pools() if one["id"] == volume["pool_id"])
-    table = f"0 {volume['sectors']} thin /dev/mapper/{pool['name']} {volume['thin_id']}"
-    run("dmsetup", "create", _CHECKED, "--readonly", "--table", table)
-    try:
-        yield f"/dev/mapper/{_CHECKED}"
-    finally:
-        run("udevadm", "settle", check=False)
-        run("dmsetup", "remove", "--retry", _CHECKED)
 
 
 def bases(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,28 @@ def test_lists_run_side_by_side_and_each_ends_with_its_first_failure(collections
     code, [result] = drive(collections, [{"at_once": lists}])
     assert (code, result["driven"]) == (1, 1)
     assert [[step["driven"] for step in steps] for steps in result["at_once"]] == [[0, 0], [0, 2]]
+
+
+def test_a_server_answers_one_request_after_the_other(collections: Path, tmp_path: Path) -> None:
+    requests = [
+        {"steps": [info(tmp_path / "a"), {"shell": "exit 3"}, info(tmp_path / "a")], "all": False},
+        {"steps": [{"shell": "exit 3"}, {"shell": "echo on"}], "all": True},
+    ]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/tools/drive.py", "--path", collections, "--serve"],
+        input="".join(f"{json.dumps(request)}\n" for request in requests).encode(),
+        capture_output=True,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer.get("driven") for answer in answers] == [None, 0, 3, None, 3, 0, None]
+    assert answers[0] == answers[3] == answers[6] == {}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_call_of_the_module_is_made_to_fail_and_counted_from_its_first(collections: Path, tmp_path: Path) -> None:
+    pool = {"module": "flyd_pool", "options": {"state_dir": str(tmp_path / "a"), "state": "absent"}}
+    traced = {**pool, "inject": ["-e", "trace=mkdir", "-e", "inject=mkdir:error=EIO:when=1"]}
+    _code, results = drive(collections, [traced, pool], "--all")
+    assert [result["driven"] for result in results] == [1, 0]
+    assert "(INJECTED)" in results[0]["traced"]
