@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -56,6 +56,10 @@ powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of act
 
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
+
+layouts: export FLYD_LAYOUTS = 100
+layouts: $(READY) ## A hundred hosts on which others have what looks like ours: nothing of theirs changes (simulated)
+	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_foreign.py
 
 survival: $(READY) ## Pools that are full, damaged or exchanged, in a VM (ten minutes)
 	@$(PYTHON) -m pytest tests/survival

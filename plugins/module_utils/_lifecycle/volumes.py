@@ -123,7 +123,7 @@ def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = 
 
 def unmap(host: Host, volume: Volume) -> bool:
     """Unmap the volume's device, a half-made one too; says whether there was one. ``Busy`` names who holds it."""
-    return unmap_volume(host.dm, volume.device_name)
+    return unmap_volume(host.dm, volume.device_name, volume.uuid)
 
 
 def new_volume_ulid() -> str:

@@ -90,12 +90,15 @@ class DeviceMapper:
             raise _unconfirmed(name, "made", error, is_done=device is not None and device.sectors > 0) from None
         return self._read_back(name, uuid)
 
-    def remove(self, name: str) -> bool:
-        """Remove the device; ``False`` when there is none. ``Busy`` names who holds it once patience is at its end."""
+    def remove(self, name: str, uuid: str = "") -> bool:
+        """Remove the device, which must have ``uuid`` when that is given; ``False`` when there is none.
+
+        ``Busy`` names who holds it once patience is at its end; ``CorruptStore``: it is somebody else's.
+        """
         device = self.by_name(name)
         if device is None:
-            return self._remove_half_made(name)
-        _refuse_foreign(device)
+            return self._remove_half_made(name, uuid)
+        _refuse_foreign(device, uuid)
         try:
             self.busy.call(lambda: self._remove_once(device))
         except Busy as error:
@@ -184,9 +187,9 @@ class DeviceMapper:
             device=taken.name,
         )
 
-    def _remove_half_made(self, name: str) -> bool:
-        uuid = half_made_uuid(self.runner, name)
-        if uuid is None or not uuid.startswith(OUR_PREFIX):
+    def _remove_half_made(self, name: str, uuid: str) -> bool:
+        found = half_made_uuid(self.runner, name)
+        if found is None or not found.startswith(OUR_PREFIX) or (uuid and found != uuid):
             return False
         self._dmsetup("remove", name)
         return True
@@ -217,8 +220,8 @@ class DeviceMapper:
             raise _unconfirmed(device.name, "removed", error, is_done=self.find(device.uuid) is None) from None
 
 
-def _refuse_foreign(device: Device) -> None:
-    if not device.uuid.startswith(OUR_PREFIX):
+def _refuse_foreign(device: Device, uuid: str = "") -> None:
+    if not device.uuid.startswith(OUR_PREFIX) or (uuid and device.uuid != uuid):
         raise CorruptStore(
             f"device {device.name} is not ours: its UUID is {printable(device.uuid) or '(none)'}",
             hint="it is left alone; remove or rename it if it is not needed, or choose another name",

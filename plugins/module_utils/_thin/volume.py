@@ -46,9 +46,9 @@ def map_volume(
         ) from None
 
 
-def unmap_volume(dm: DeviceMapper, name: str) -> bool:
-    """Remove the device of a volume, not the volume; ``False`` when it is not mapped."""
-    return dm.remove(name)
+def unmap_volume(dm: DeviceMapper, name: str, uuid: str) -> bool:
+    """Remove the device of a volume, not the volume; ``False`` when it is not mapped. One of that name with another UUID stays."""
+    return dm.remove(name, uuid)
 
 
 def discard(runner: Runner, path: str) -> None:

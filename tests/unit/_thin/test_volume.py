@@ -81,9 +81,22 @@ def test_another_refusal_of_the_kernel_is_passed_on(fake_host: FakeHost, pool: D
 
 def test_unmapping_keeps_the_volume(fake_host: FakeHost, pool: Device) -> None:
     mapped(fake_host, pool)
-    assert unmap_volume(fake_host.dm, "base-1") is True
-    assert unmap_volume(fake_host.dm, "base-1") is False
+    assert unmap_volume(fake_host.dm, "base-1", UUID) is True
+    assert unmap_volume(fake_host.dm, "base-1", UUID) is False
     assert fake_host.thin_ids("pool") == {1}
+
+
+def test_a_device_of_the_same_name_that_another_store_has_made_stays(fake_host: FakeHost, pool: Device) -> None:
+    mapped(fake_host, pool)
+    with pytest.raises(CorruptStore, match="is not ours"):
+        unmap_volume(fake_host.dm, "base-1", f"{UUID}-of-another-pool")
+    assert "base-1" in fake_host.devices()
+
+
+def test_a_half_made_device_of_the_same_name_that_another_store_has_made_stays(fake_host: FakeHost) -> None:
+    fake_host.make_half("base-1", f"{UUID}-of-another-pool")
+    assert unmap_volume(fake_host.dm, "base-1", UUID) is False
+    assert "base-1" in fake_host.devices()
 
 
 def test_a_snapshot_keeps_what_its_origin_held_and_not_what_it_got_later(fake_host: FakeHost, pool: Device) -> None:
