@@ -33,7 +33,7 @@ class Body:
         # Entering botocore's StreamingBody gives urllib3's response below it, whose read1 does not wait for a full buffer:
         # a trickle is seen as one.
         self._raw: Any = stream.__enter__()
-        self._read_some = _reader(self._raw)
+        self._read_some = reader_of(self._raw)
         self._where = where
         self.expected_bytes = expected_bytes
         self.received_bytes = 0
@@ -88,7 +88,8 @@ class Body:
         self.close()
 
 
-def _reader(raw: Any) -> Callable[[int], bytes]:
+def reader_of(raw: Any) -> Callable[[int], bytes]:
+    """How to read from a response of urllib3 what has come, at most so many bytes of it."""
     # urllib3 1.26, all that Python 3.9 can have with botocore, has no read1: http.client's own is below it.
     for one in (raw, getattr(raw, "_fp", None)):
         read1 = getattr(one, "read1", None)
@@ -97,7 +98,7 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     return raw.read  # type: ignore[no-any-return]
 
 
-def read_within(read_some: Callable[[int], bytes], limit_bytes: int, where: Where) -> bytes:
+def read_within(read_some: Callable[[int], bytes], limit_bytes: int, where: object) -> bytes:
     """All that ``read_some`` gives, or one byte more than ``limit_bytes``: what is small must come soon, whatever trickles."""
     until, pieces, left = time.monotonic() + _WITHIN_SECONDS, list[bytes](), limit_bytes + 1
     while left:

@@ -4,21 +4,25 @@
 """The one place that knows boto3.
 
 Invariant: botocore signs and sends each request once. Trying again is ours (``_host.retry``), so that every wait is counted
-and bounded; checksums are ours too, because botocore's validation would hash a second time what is already hashed.
+and bounded; checksums are ours too, because botocore's validation would hash a second time what is already hashed. What botocore
+reads whole (lists, errors) ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from .._errors import BadInput, FlydError, MissingLibrary
+from .._errors import BadInput, FlydError, MissingLibrary, Untrusted
+from .body import read_within, reader_of
 from .faults import no_credentials
 from .options import S3Options
 
 if TYPE_CHECKING:
     from boto3.session import Session
     from mypy_boto3_s3.client import S3Client
+
+_MAX_SAID_BYTES = 16 << 20  # a list of a thousand of the longest keys has some 4 MiB
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,39 @@ def _client(session: Session, options: S3Options) -> S3Client:
     verify = options.ca_bundle or (None if options.validate_certs else False)
     client = session.client("s3", endpoint_url=options.endpoint_url or None, verify=verify, config=config)
     client.meta.events.register_first("needs-retry.s3", _stay)
+    client.meta.events.register_last("before-send.s3", _sending(client))
     return client
+
+
+def _sending(client: S3Client) -> Callable[..., Any]:
+    """A handler that sends a request as botocore would, but reads of whatever is no object's body only so much, and only so long.
+
+    botocore reads lists and errors whole, without an end when the server gives them none.
+    """
+    session = client._endpoint.http_session  # type: ignore[attr-defined]  # it has no public name
+
+    def send(request: Any, **_: object) -> Any:
+        is_object, request.stream_output = request.stream_output, True
+        answer = session.send(request)
+        if not is_object or answer.status_code >= 300:
+            try:
+                answer._content = _said(answer.raw, client.meta.endpoint_url)  # where it keeps what it has read
+            except BaseException:
+                answer.raw.close()
+                raise
+        return answer
+
+    return send
+
+
+def _said(raw: Any, endpoint: str) -> bytes:
+    content = read_within(reader_of(raw), _MAX_SAID_BYTES, f"the answer of {endpoint}")
+    if len(content) > _MAX_SAID_BYTES:
+        raise Untrusted(
+            f"{endpoint} sends more than {_MAX_SAID_BYTES} bytes that are no object",
+            hint="look at what stands between this host and the bucket (proxies, gateways)",
+        )
+    return content
 
 
 def _secrets(session: Session) -> tuple[str, ...]:
