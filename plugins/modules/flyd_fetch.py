@@ -286,7 +286,9 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description:
+    - Small facts about a failure for programs. Which ones there are depends on the failure. After a fault of S3 or of the line there are
+      C(attempts), how often in a row it was tried, and C(waited_seconds), how long was waited in between, if at all.
   returned: failure
   type: dict
 diff:

@@ -43,11 +43,17 @@ class Retry:
             except FlydError as error:
                 pause = self.pause_seconds(attempt, error)
                 if not error.retryable or attempt == self.attempts or time.monotonic() + pause > until:
-                    error.details.setdefault("attempts", attempt)
+                    self.tell(error, attempt)
                     raise
                 self.waited_seconds += pause
                 self.sleep(pause)
         raise AssertionError("attempts is at least one")
+
+    def tell(self, error: FlydError, attempts: int) -> None:
+        """Let ``error``, which ends the trying, say how often it was tried in a row and how long was waited in all."""
+        error.details.setdefault("attempts", attempts)
+        if self.waited_seconds:
+            error.details.setdefault("waited_seconds", round(self.waited_seconds, 3))
 
     def pause_seconds(self, attempt: int, error: FlydError) -> float:
         """Seconds before the next try: what the other side asked for, or a random part of the exponential step."""

@@ -120,7 +120,7 @@ class Patience:
         pause = self.retry.pause_seconds(failures, error)
         until = min(self._until, first_failure + self.retry.deadline_seconds)
         if not error.retryable or failures >= self.retry.attempts or time.monotonic() + pause > until:
-            error.details.setdefault("attempts", failures)
+            self.retry.tell(error, failures)
             raise error
         with self._lock:
             self.repeated += 1

@@ -53,11 +53,12 @@ def test_what_cannot_pass_is_tried_once() -> None:
 
 
 def test_the_last_error_is_raised_with_the_number_of_attempts() -> None:
-    work = Flaky(9, transient())
+    work, slept = Flaky(9, transient()), list[float]()
     with pytest.raises(Transient) as caught:
-        retry_that_sleeps([], attempts=4).call(work)
+        retry_that_sleeps(slept, attempts=4).call(work)
     assert work.calls == 4
     assert caught.value.details["attempts"] == 4
+    assert caught.value.details["waited_seconds"] == pytest.approx(sum(slept), abs=0.001)
 
 
 def test_hosts_that_failed_together_do_not_try_again_together() -> None:

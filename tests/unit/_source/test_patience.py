@@ -40,6 +40,15 @@ def test_the_last_attempt_is_not_followed_by_a_wait() -> None:
     assert (waits, caught.value.details["attempts"]) == ([], 3)
 
 
+def test_the_error_that_ends_it_tells_how_long_was_waited() -> None:
+    waits: list[float] = []
+    patience = Patience(quick(waits, attempts=2), 60)
+    patience.bear(Transient("busy", hint=""), 1, time.monotonic(), threading.Event())
+    with pytest.raises(Transient) as caught:
+        patience.bear(Transient("busy", hint=""), 2, time.monotonic(), threading.Event())
+    assert caught.value.details == {"attempts": 2, "waited_seconds": pytest.approx(sum(waits), abs=0.001)}
+
+
 def test_no_wait_goes_beyond_the_deadline_of_the_whole_download() -> None:
     waits: list[float] = []
     asked = Transient("busy", hint="", retry_after_seconds=5)
