@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from module_utils._names import ObjectKey
+from module_utils._source.fetch import Wanted, fetch
 from tests.faults import kinds
-from tests.faults.proxy import FaultProxy
-from tests.s3.conftest import SEGMENT_BYTES, Host, Stored
+from tests.faults.proxy import Answer, FaultProxy, Request, Upstream
+from tests.s3.conftest import QUICK, SEGMENT_BYTES, Host, Stored
+from tests.s3.server import BUCKET
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 
 @pytest.mark.parametrize(
@@ -43,3 +54,34 @@ def test_the_bytes_are_read_once(host: Host, proxy: FaultProxy, store: Callable[
     host.fetch(stored)
     assert [one.request.method for one in proxy.seen] == ["HEAD"] + 6 * ["GET"]
     assert proxy.sent_bytes() == len(stored.content)
+
+
+def test_all_objects_of_a_family_together_are_asked_for_by_no_more_than_the_given_connections(
+    host: Host, proxy: FaultProxy, admin: S3Client
+) -> None:
+    for number in range(6):
+        admin.put_object(Bucket=BUCKET, Key=f"together/{number}.tar", Body=bytes([number]) * 3 * SEGMENT_BYTES)
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def counting(request: Request, upstream: Upstream) -> Answer:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        return upstream(request)
+
+    proxy.plan(counting, path_end=".tar", times=-1)
+    options = replace(QUICK, streams=2)
+    arrived = fetch(
+        host.bucket,
+        Wanted(ObjectKey("together/")),
+        lambda number: str(host.directory / f"{number}.part"),
+        retry=host.retry(),
+        options=options,
+    )
+    assert (len(proxy.asked()), most[0]) == (1 + 6 * 3, 2)
+    assert [one.downloaded.sha256 for one in arrived.objects] == [
+        hashlib.sha256(bytes([number]) * 3 * SEGMENT_BYTES).hexdigest() for number in range(6)
+    ]

@@ -15,15 +15,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from module_utils._errors import ErrorKind, FlydError, Untrusted
+from module_utils._errors import ErrorKind, FlydError, Transient, Untrusted
+from module_utils._names import ObjectKey
+from module_utils._source import body, client
 from module_utils._source.s3 import Bucket, ObjectChanged, S3Options
 from tests.faults import kinds
-from tests.faults.proxy import Fault, FaultProxy
+from tests.faults.proxy import Answer, Fault, FaultProxy, Request, Upstream
 from tests.s3.conftest import SEGMENT_BYTES, Host, Stored
-from tests.s3.server import PUBLIC_BUCKET
+from tests.s3.server import BUCKET, PUBLIC_BUCKET
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 Store = Callable[..., Stored]
 SIZE_BYTES = 5 * SEGMENT_BYTES + 123
@@ -65,6 +71,27 @@ def test_f13_only_a_part_file_is_there_while_the_body_comes(host: Host, proxy: F
     assert all(set(names) <= {*PART_AND_STATE, "archive.part.state.new"} for names in seen)
     assert host.files() == ["archive"]
     assert host.final.stat().st_mode & 0o777 == 0o600
+
+
+def test_f13_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_end(
+    host: Host, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, os.rename
+
+    def syncing(fd: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+        sync(fd)
+
+    def renaming(old: str, new: str) -> None:
+        if ".state" not in old:
+            done.append(f"rename to {Path(new).name}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "rename", renaming)
+    host.fetch(stored)
+    assert done == ["sync archive.part", "rename to archive", f"sync {host.directory.name}"]
 
 
 # F14: the body is shorter than announced
@@ -212,6 +239,7 @@ def test_f17_a_server_that_stays_in_trouble_is_given_up_as_retryable(
     proxy.plan(kinds.refused(503, "SlowDown"), times=-1)
     error = refusal(host, small)
     assert (error.kind, error.retryable, error.details["attempts"]) == (ErrorKind.TRANSIENT, True, 4)
+    assert error.details["waited_seconds"] == pytest.approx(sum(host.waits), abs=0.001)
     assert len(proxy.asked()) == 4
     assert host.files() == [], "nothing was received, so there is nothing to go on with"
     assert_next_run_is_right(host, proxy, small)
@@ -283,6 +311,16 @@ def test_f18_an_interrupted_download_is_gone_on_with_by_the_next_run(
     fetched = host.fetch(stored, checksum=f"sha256:{stored.sha256}")
     assert fetched.downloaded.resumed_bytes == 3 * SEGMENT_BYTES
     assert proxy.sent_bytes() == SIZE_BYTES - 3 * SEGMENT_BYTES
+    assert_next_run_is_right(host, proxy, stored)
+
+
+def test_f18_what_has_come_since_the_last_record_is_recorded_when_the_run_gives_up(
+    host: Host, proxy: FaultProxy, stored: Stored
+) -> None:
+    proxy.plan(kinds.gone, skip=3, times=-1)
+    refusal(host, stored, streams=1, checkpoint_seconds=1000)
+    proxy.clear()
+    assert host.fetch(stored).downloaded.resumed_bytes == 3 * SEGMENT_BYTES
     assert_next_run_is_right(host, proxy, stored)
 
 
@@ -418,6 +456,84 @@ def test_f21_a_trickle_without_end_stops_at_the_deadline(host: Host, proxy: Faul
     assert (error.kind, error.retryable) == (ErrorKind.TRANSIENT, True)
     assert 0.4 < time.monotonic() - begun < 5
     assert host.files() == PART_AND_STATE
+    assert_next_run_is_right(host, proxy, stored)
+
+
+def test_f21_silence_is_not_waited_for_beyond_the_deadline(
+    host: Host, options: S3Options, proxy: FaultProxy, stored: Stored
+) -> None:
+    proxy.plan(kinds.stalled(10_000, 4.0), times=-1)
+    with Bucket(replace(options, read_timeout_seconds=30)) as patient:
+        begun = time.monotonic()
+        error = refusal(Host(patient, host.directory), stored, deadline_seconds=0.3)
+        assert time.monotonic() - begun < 3
+    assert (error.kind, error.retryable) == (ErrorKind.TRANSIENT, True)
+    assert_next_run_is_right(host, proxy, stored)
+
+
+def endless_refusal(request: Request, upstream: Upstream) -> Answer:
+    """An error whose page does not end."""
+    return kinds.endless()(request, lambda asked: kinds.refused(403, "AccessDenied")(asked, upstream))
+
+
+def test_f21_an_error_page_without_end_is_not_read_for_ever(
+    host: Host, proxy: FaultProxy, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_MAX_SAID_BYTES", 1 << 20)
+    proxy.plan(endless_refusal, times=-1)
+    error = refusal(host, stored, streams=1)
+    assert (error.kind, error.retryable) == (ErrorKind.UNTRUSTED, False)
+    assert "more than 1048576 bytes" in error.msg
+    assert host.files() == []
+    assert_next_run_is_right(host, proxy, stored)
+
+
+def test_f21_a_list_without_end_is_not_read_for_ever(
+    bucket: Bucket, proxy: FaultProxy, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = ObjectKey("archives/")
+    assert bucket.list_family(family)
+    monkeypatch.setattr(client, "_MAX_SAID_BYTES", 1 << 20)
+    proxy.plan(kinds.endless())
+    with pytest.raises(Untrusted, match="more than 1048576 bytes"):
+        bucket.list_family(family)
+    monkeypatch.setattr(body, "_WITHIN_SECONDS", 0.2)
+    proxy.plan(kinds.trickling(0, every_seconds=0.02))
+    with pytest.raises(Transient, match=r"did not come within 0\.2 s"):
+        bucket.list_family(family)
+    monkeypatch.undo()
+    assert bucket.list_family(family)
+
+
+@pytest.fixture
+def sums(admin: S3Client, stored: Stored) -> str:
+    """The key of a checksum file in the bucket."""
+    admin.put_object(Bucket=BUCKET, Key="sums.sha256", Body=stored.sha256.encode())
+    return "sums.sha256"
+
+
+def test_f21_a_checksum_file_that_trickles_is_asked_for_again_and_not_for_ever(
+    host: Host, proxy: FaultProxy, stored: Stored, sums: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "_WITHIN_SECONDS", 0.2)
+    proxy.plan(kinds.trickling(0, every_seconds=0.02), path_end=sums)
+    host.fetch(stored, checksum=sums)
+    assert [one.request.path.endswith(sums) for one in proxy.asked()][:3] == [True, True, False]
+    proxy.plan(kinds.trickling(0, every_seconds=0.02), path_end=sums, times=-1)
+    host.final.unlink()
+    assert refusal(host, stored, checksum=sums, attempts=2).kind is ErrorKind.TRANSIENT
+    assert_next_run_is_right(host, proxy, stored)
+
+
+@pytest.mark.parametrize("announced", [False, True], ids=["without a length", "with a length of its own"])
+def test_f21_a_checksum_file_without_end_is_refused(
+    host: Host, proxy: FaultProxy, stored: Stored, sums: str, announced: bool
+) -> None:
+    proxy.plan(kinds.endless(announced=announced), path_end=sums, times=-1)
+    error = refusal(host, stored, checksum=sums)
+    assert (error.kind, error.retryable) == (
+        (ErrorKind.BAD_INPUT, False) if announced else (ErrorKind.UNSUPPORTED, False)
+    )
     assert_next_run_is_right(host, proxy, stored)
 
 

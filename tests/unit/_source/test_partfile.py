@@ -162,6 +162,12 @@ def test_an_object_that_does_not_fit_is_told_before_anything_is_written(part: Pa
     assert os.listdir(part.parent) == []
 
 
+def test_what_an_earlier_run_has_reserved_is_not_asked_for_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partfile, "free_bytes", lambda path: 0)
+    with open_part(str(saved), INFO, resume=True) as opened:
+        assert opened.received == GOOD
+
+
 def test_publishing_leaves_the_final_name_alone(saved: Path, tmp_path: Path) -> None:
     publish(str(saved), str(tmp_path / "final"))
     assert os.listdir(tmp_path) == ["final"]
