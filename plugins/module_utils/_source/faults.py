@@ -14,7 +14,7 @@ import email.utils
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, Detail, FlydError, Transient, Unsupported
 from .._names import printable
@@ -32,8 +32,7 @@ class RangesRefused(Unsupported):
     """The server sends whole objects only."""
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """What was asked of whom; ``secrets`` are struck from whatever the server says."""
 
     endpoint: str
@@ -48,8 +47,7 @@ class Where:
         return f"{printable(self.key)} in bucket {self.bucket} at {self.endpoint}"
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A row of the table: the class of the error, what is wrong (of ``{it}``), and what to do."""
 
     error: type[FlydError]

@@ -9,8 +9,7 @@ Invariant: looking costs one request (a list one for each thousand objects), and
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import BadInput
 from .._names import ObjectKey, printable
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from .s3 import Bucket
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What was announced of a key; of a family, what the list says: size and ETag of each object, in natural order."""
 
     key: ObjectKey

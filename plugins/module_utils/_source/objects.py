@@ -12,8 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._errors import Transient, Unsupported, Untrusted
 from .._names import ObjectKey, printable
@@ -22,8 +21,7 @@ from .faults import PASSES, ObjectChanged, RangesRefused, Where
 _SUSPECT = "look at what stands between this host and the bucket (proxies, gateways)"
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """What S3 announces of an object.
 
     ``sha256`` is hex, or empty: only a SHA-256 of the full object counts, never the composite one of a multipart upload

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def test_after_another_boot_only_what_was_hashed_is_believed(saved: Path, monkey
 
 @pytest.mark.parametrize(
     "other",
-    [replace(INFO, key="b"), replace(INFO, etag='"b"'), replace(INFO, version_id="2"), replace(INFO, size_bytes=999)],
+    [INFO._replace(key="b"), INFO._replace(etag='"b"'), INFO._replace(version_id="2"), INFO._replace(size_bytes=999)],
     ids=["key", "etag", "version", "size"],
 )
 def test_what_was_received_of_another_object_is_not_used(saved: Path, other: ObjectInfo) -> None:
@@ -155,7 +154,7 @@ def test_an_error_that_passes_leaves_no_file_of_which_nothing_was_received(part:
 
 
 def test_an_object_that_does_not_fit_is_told_before_anything_is_written(part: Path) -> None:
-    huge = replace(INFO, size_bytes=1 << 60)
+    huge = INFO._replace(size_bytes=1 << 60)
     with pytest.raises(NoSpace) as caught, open_part(str(part), huge, resume=True):
         pass
     assert caught.value.details["needed_bytes"] == 1 << 60
