@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -101,6 +101,9 @@ bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB t
 
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch
+
+bench-fetch-memory: $(READY) ## The peak of memory for an object of 4 GiB, ours and others' (10 GB of memory)
+	@$(PYTHON) -m bench.fetch --rounds 1 --size-mib 4096 --lines loopback
 
 bench-fetch-options: $(READY) ## Fetching with other numbers of connections and sizes of parts (ten minutes)
 	@$(PYTHON) -m bench.fetch --sweep --rounds 3

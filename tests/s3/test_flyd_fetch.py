@@ -27,7 +27,7 @@ from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.conftest import Stored
 from tests.s3.module import Module, descendants, make_site
-from tests.s3.server import BUCKET, SECRET_KEY
+from tests.s3.server import BUCKET, PUBLIC_BUCKET, SECRET_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -150,6 +150,18 @@ def test_a_pinned_checksum_that_no_longer_fits_is_untrusted_and_changes_nothing(
     assert f"sha256:{stored.sha256}" in failed["msg"]
     assert (module.archives(), module.parts()) == ([], [])
     assert module.run(key=stored.key.value)["changed"] is True
+
+
+def test_the_same_key_of_another_bucket_is_another_object(
+    module: Module, proxy: FaultProxy, stored: Stored, admin: S3Client
+) -> None:
+    first = module.run(key=stored.key.value)
+    admin.put_object(Bucket=PUBLIC_BUCKET, Key=stored.key.value, Body=stored.content)
+    proxy.clear()
+    other = module.run(key=stored.key.value, bucket=PUBLIC_BUCKET)
+    assert (other["changed"], other["etag"]) == (True, first["etag"])
+    assert "GET" in asked(proxy), "that its bytes are the same only its bytes can tell"
+    assert module.run(key=stored.key.value, bucket=PUBLIC_BUCKET)["changed"] is False
 
 
 def test_the_version_of_the_object_is_told(module: Module, versioned: str, admin: S3Client) -> None:

@@ -64,7 +64,7 @@ def test_f13_a_download_killed_at_any_of_ten_points_is_gone_on_with(
     sent_bytes = proxy.sent_bytes()
     assert "archive" not in os.listdir(tmp_path)
     recorded = _recorded_bytes(tmp_path / "archive.part.state")
-    assert recorded or percent < 50, "what came until then is worth something"
+    assert recorded or percent < 90, "what came is worth something, though some of what was sent may not have come yet"
     proxy.clear()
     code, said = run([*argv, "--checksum", f"sha256:{stored.sha256}"])
     assert (code, said["sha256"], said["resumed_bytes"]) == (0, stored.sha256, recorded)
