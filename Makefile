@@ -102,8 +102,8 @@ bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB t
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch
 
-bench-fetch-memory: $(READY) ## The peak of memory for an object of 4 GiB, ours and others' (10 GB of memory)
-	@$(PYTHON) -m bench.fetch --rounds 1 --size-mib 4096 --lines loopback
+bench-fetch-memory: $(READY) ## The peak of memory while 16 MiB, 512 MiB and 4 GiB are fetched (5 GB of memory for the file)
+	@$(PYTHON) -m bench.fetch_memory
 
 bench-fetch-options: $(READY) ## Fetching with other numbers of connections and sizes of parts (ten minutes)
 	@$(PYTHON) -m bench.fetch --sweep --rounds 3
