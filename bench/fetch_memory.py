@@ -65,7 +65,17 @@ def running() -> Iterator[str]:
 def peak(url: str, size_mib: int, python: Path, work: Path) -> int:
     """Bytes, of the tool that fetches so large an object into ``work``."""
     path = work / "fetched"
-    argv = [python, _TOOL, "--bucket", "zeros", "--endpoint-url", url, "--anonymous", str(size_mib), path]
+    argv: list[str | Path] = [
+        python,
+        _TOOL,
+        "--bucket",
+        "zeros",
+        "--endpoint-url",
+        url,
+        "--anonymous",
+        str(size_mib),
+        path,
+    ]
     found = peak_bytes([argv], environment())
     if path.stat().st_size != size_mib * MIB:
         raise BenchError(f"{path.stat().st_size} bytes came, not {size_mib} MiB")
