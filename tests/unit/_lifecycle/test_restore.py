@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -125,12 +126,19 @@ def refused(machine: Machine) -> None:
         machine.pool()
 
 
-def test_the_node_of_a_snapshot_has_its_owner_and_mode_again(activated: Machine) -> None:
+@ways
+def test_the_node_of_a_snapshot_has_its_owner_and_mode_again(activated: Machine, way: Way) -> None:
     activated.snapshot(access=NodeAccess(uid=1, mode=0o640))
     activated.snapshot(access=NodeAccess(gid=2))
     path = activated.fake.root / "dev/mapper" / activated.records(Snapshot)[0].device.rpartition("/")[2]
     activated.fake.reboot()
-    restored(activated)
+    for volume in activated.root.glob(
+        "volumes/*/*"
+    ):  # the node of a simulated volume is the volume; a new node is root's
+        if volume.is_file():
+            os.chown(volume, 0, 0)
+            volume.chmod(0o600)
+    way(activated)
     seen = path.stat()
     assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o777) == (1, 2, 0o640)
 
