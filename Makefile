@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts histories survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -60,6 +60,10 @@ crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system
 layouts: export FLYD_LAYOUTS = 100
 layouts: $(READY) ## A hundred hosts on which others have what looks like ours: nothing of theirs changes (simulated)
 	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_foreign.py
+
+histories: export FLYD_HISTORIES = 60
+histories: $(READY) ## Sixty random histories of steps, kills and reboots beside a model (simulated)
+	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_histories.py
 
 survival: $(READY) ## Pools that are full, damaged or exchanged, in a VM (ten minutes)
 	@$(PYTHON) -m pytest tests/survival

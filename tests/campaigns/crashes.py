@@ -56,6 +56,7 @@ STEPS = (
     "pool",
     "fetch",
     "unpack",
+    "unpack and let go",
     "snapshot",
     "bring back",
     "grow",
@@ -75,6 +76,7 @@ _STEP_OF = {
     "fetch": "fetch",
     "base": "unpack",
     "unpack": "unpack",
+    "unpack:recorded": "unpack and let go",
     "snap": "snapshot",
     "snapshot": "snapshot",
     "restore": "bring back",
@@ -161,6 +163,7 @@ class Crashes:
             "pool": pool,
             "fetch": fetch,
             "unpack": unpack,
+            "unpack and let go": replace(unpack, options={**unpack.options, "keep_archive": False}),
             "snapshot": snapshot,
             "bring back": pool,
             "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "8M"}),
@@ -171,10 +174,10 @@ class Crashes:
             "tear down": Step("flyd_pool", {"state": "absent", "force": True}),
         }
 
-    def survey(self) -> list[Fault]:
+    def survey(self, steps: Sequence[str] = STEPS) -> list[Fault]:
         """Every fault at a system call that there can be, as a run of each step makes them that nothing disturbs."""
         found: dict[tuple[str, str, int], None] = {}
-        for name in STEPS:
+        for name in steps:
             step = replace(self.steps()[name], inject=("-e", f"trace={','.join(CALLS)}"))
             trace = self.succeed([*self._before(name), step])[-1]["traced"]
             found.update(dict.fromkeys((name, call, number) for call, number in calls_in(trace)))
@@ -221,7 +224,7 @@ class Crashes:
         virgin = [steps["tear down"], steps["remove archive"]]
         first = ("pool", "fetch", "unpack", "snapshot")
         wanted = first[: first.index(name)] if name in first else first
-        if name == "remove archive":
+        if name in ("remove archive", "unpack and let go"):
             wanted = ("pool", "fetch")
         harm = {"repair": [Shell(DAMAGE)], "bring back": [Shell(DOWN)]}
         return [*virgin, *(steps[step] for step in wanted), *harm.get(name, [])]
@@ -253,16 +256,16 @@ def _outcome(results: list[dict[str, Any]]) -> str:
     return "succeeded" if result["driven"] == 0 else f"{result.get('error_kind')}: {result.get('msg', result)}"
 
 
-def chosen(crashes: Crashes, points: int, calls: int, seed: int) -> list[Fault]:
-    """What is to be run; a negative number means all of them."""
+def chosen(crashes: Crashes, points: int, calls: int, seed: int, *, of_steps: int) -> list[Fault]:
+    """What is to be run; a negative number means all of them. Calls are those of so many steps, chosen by the seed."""
     dice = random.Random(seed)
     all_points = [Fault(step_of(label), label=label) for label in labels()]
-    all_calls = crashes.survey() if calls else []
+    all_calls = crashes.survey(dice.sample(STEPS, of_steps)) if calls else []
     print(f"{len(all_points)} crash points, {len(all_calls)} faults at system calls", flush=True)
-    return [
-        *(all_points if points < 0 else dice.sample(all_points, min(points, len(all_points)))),
-        *(all_calls if calls < 0 else spread(dice, all_calls, calls)),
-    ]
+    if points < 0:
+        return [*all_points, *(all_calls if calls < 0 else spread(dice, all_calls, calls))]
+    some = [*dice.sample(all_points, min(points, len(all_points))), *spread(dice, all_calls, calls)]
+    return dice.sample(some, len(some))
 
 
 def spread(dice: random.Random, faults: Sequence[Fault], count: int) -> list[Fault]:
@@ -297,7 +300,15 @@ def table(cases: Sequence[Case]) -> str:
 
 
 def run(
-    vm: str, seed: int, *, points: int, calls: int, only: str = "", minutes: float = 1e6, skip: int = 0
+    vm: str,
+    seed: int,
+    *,
+    points: int,
+    calls: int,
+    only: str = "",
+    minutes: float = 1e6,
+    skip: int = 0,
+    of_steps: int = len(STEPS),
 ) -> list[Case]:
     """So many cases on that machine, or fewer when the time is over; prints a line for each."""
     crashes = Crashes(vm, seed)
@@ -305,7 +316,9 @@ def run(
     until = time.monotonic() + minutes * 60
     try:
         crashes.prepare()
-        faults = [one for one in chosen(crashes, points, calls, seed) if re.search(only, str(one))][skip:]
+        faults = [one for one in chosen(crashes, points, calls, seed, of_steps=of_steps) if re.search(only, str(one))][
+            skip:
+        ]
         for number, fault in enumerate(faults, 1):
             if time.monotonic() > until:
                 break

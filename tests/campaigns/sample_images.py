@@ -15,6 +15,7 @@ from tests.e2e.machine import lab
 from tests.unit.builders import images, tar
 
 KEY = "images/campaign.tar"
+OTHER_KEY = "images/other.tar"
 BUCKETS = ("campaign-one", "campaign-two")
 """The generations of one key lie in two buckets, so that none of them has to be replaced while machines read it."""
 
@@ -37,4 +38,5 @@ def publish(directory: Path) -> None:
     for generation, bucket in enumerate(BUCKETS):
         path = directory / f"generation-{generation}.tar"
         path.write_bytes(archive(generation))
-        lab("s3", "put", str(path), KEY, "--bucket", bucket)
+        for key in (KEY, OTHER_KEY):
+            lab("s3", "put", str(path), key, "--bucket", bucket)

@@ -27,7 +27,7 @@ from tests.e2e.machine import LAB, ROOT
 HOME = "/opt/flyd-drive"
 STATE_DIR = "/var/lib/flyd"
 _COLLECTION = "ansible_collections/flyd/lite/plugins"
-RESTORE = f"PYTHONPATH={HOME}/site/{_COLLECTION} python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
+RESTORE = f"PYTHONPATH={HOME}/site/{_COLLECTION}:{HOME}/site python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
 """What the unit flyd-restore.service does when a machine has started."""
 _STEP_SECONDS = 900
 

@@ -85,7 +85,7 @@ class Others:
         uuids = [
             "",
             f"LVM-{ulid}",
-            "mpath-pool",
+            f"mpath-{ulid}",
             f"CRYPT-{ulid}",
             f"flyd-{ulid}",
             f"FLYD-{ulid}-pool",

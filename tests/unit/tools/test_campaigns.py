@@ -33,6 +33,9 @@ def test_calls_are_counted_in_each_process_and_files_that_are_only_read_left_out
 def test_every_crash_point_is_reached_by_a_step() -> None:
     assert {step_of(label) for label in labels()} <= set(STEPS)
     assert len(labels()) > 30
+    assert (
+        step_of("unpack:recorded") == "unpack and let go"
+    )  # it lies behind the archive's removal, which must be asked for
     assert not [label for label in labels() if "{" in label]
 
 
