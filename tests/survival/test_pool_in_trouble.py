@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.crashes import DAMAGE, Crashes
+from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import STATE_DIR, Step
 
@@ -102,14 +102,44 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
 
 
-def test_a_store_from_a_backup_and_an_exchanged_pool_are_refused_and_nothing_changes(crashes: Crashes) -> None:
+def untouched(crashes: Crashes) -> str:
+    """All that a refusal could have changed."""
+    return crashes.target.ssh(
+        f"dmsetup table; dmsetup status --noflush; dmsetup info -c --noheadings -o name,uuid; losetup --list; sha256sum {STATE_DIR}/pools/*/metadata"
+    )
+
+
+def test_a_store_from_a_backup_is_refused_and_nothing_changes(crashes: Crashes) -> None:
     steps = prepared(crashes)
     crashes.target.ssh(f"cp {STATE_DIR}/flyd.db /root/backup.db")
     crashes.succeed([another("second"), another("third")])
     crashes.target.ssh(f"cp {STATE_DIR}/flyd.db /root/newer.db; cp /root/backup.db {STATE_DIR}/flyd.db")
-    before = crashes.target.ssh("dmsetup table; dmsetup status")
+    before = untouched(crashes)
     for step in (steps["pool"], another("fourth")):
         assert refused(crashes, step)["error_kind"] == "corrupt_store"
-    assert crashes.target.ssh("dmsetup table; dmsetup status") == before
+    assert untouched(crashes) == before
     crashes.target.ssh(f"cp /root/newer.db {STATE_DIR}/flyd.db")
     assert [one["changed"] for one in crashes.succeed([steps["pool"], another("third")])] == [False, False]
+
+
+def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crashes: Crashes) -> None:
+    steps = prepared(crashes)
+    device = crashes.target.ssh(f"echo {SNAPSHOT}").strip().rpartition("/")[2]
+    theirs = "; ".join(
+        [
+            DOWN,
+            "truncate -s 4M /root/their-metadata; truncate -s 64M /root/their-data",
+            "metadata=$(losetup --find --show /root/their-metadata); data=$(losetup --find --show /root/their-data)",
+            'dmsetup create pool --uuid LVM-theirs --table "0 131072 thin-pool $metadata $data 128 0"',
+            'for id in 1 2 7; do dmsetup message pool 0 "create_thin $id"; done',
+            f'dmsetup create {device} --uuid theirs --table "0 8192 thin /dev/mapper/pool 1"',
+        ]
+    )
+    crashes.target.ssh(theirs)
+    before = untouched(crashes)
+    for step in (steps["pool"], another("second"), steps["remove snapshot"]):
+        assert refused(crashes, step)["error_kind"] == "out_of_order"
+        assert untouched(crashes) == before
+    crashes.target.ssh(f"dmsetup remove {device}; dmsetup remove pool; losetup --detach-all")
+    assert crashes.succeed([steps["pool"], steps["snapshot"]])[1]["changed"] is False
+    assert crashes.target.violations() == []
