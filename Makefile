@@ -127,7 +127,7 @@ damage: $(READY) ## Every sample image, cut at every block and with a byte flipp
 	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.damage
 
 bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, beside four pings, on a VM
-	@tools/wheels.sh $(VENV) build/wheels
+	@tools/prepared_vm.sh $(VENV) bench >/dev/null
 	@$(PYTHON) -m bench.second_run
 
 test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an image, in a VM, beside what the real run does
