@@ -227,7 +227,7 @@ diff:
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import ensure_pool
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool_making import PoolOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool_asked import PoolOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -170,3 +172,22 @@ def source_of(rule: Rule, path: str, text: str) -> Source:
     """A source below module_utils; ``../`` leads out of it."""
     future = "from __future__ import annotations\n" if rule is rules.too_new_for_python_39 else ""
     return Source(f"module_utils/{path}".replace("module_utils/../", ""), future + text)
+
+
+@pytest.mark.parametrize(
+    ("looks", "works"),
+    [
+        ("pool", ("pool_work", "pool_making", "growth", "volumes")),
+        ("fetch", ("fetching", "receipt")),
+        ("unpack", ("base_making", "volumes")),
+        ("snapshot", ("snapshot_making", "volumes")),
+    ],
+)
+def test_a_run_with_nothing_to_do_imports_nothing_of_the_work(looks: str, works: tuple[str, ...]) -> None:
+    """Under Ansible every file that is imported is compiled anew in each run."""
+    program = f"import sys, module_utils._lifecycle.{looks}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=rules.PLUGINS, capture_output=True, text=True, check=True
+    )
+    assert f"module_utils._lifecycle.{looks}" in done.stdout.split()
+    assert {f"module_utils._lifecycle.{name}" for name in works} & set(done.stdout.split()) == set()

@@ -9,14 +9,13 @@ no snapshot gets none. What is mapped here is not being removed elsewhere: its i
 
 from __future__ import annotations
 
-import os
-
 from .._errors import CorruptStore, FlydError, doing
 from .._host.crash import crash_point
 from .._thin.pool import activate, deactivate, require_sound, status
 from .._thin.table import PoolStatus
 from .host import Host
 from .node import NodeAccess
+from .pool_asked import is_active, unmapped_snapshots
 from .pool_making import spec_of
 from .records import Image, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from .volumes import map_thin
@@ -37,24 +36,6 @@ def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
             hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
         )
     return now
-
-
-def is_active(host: Host, pool: PoolRecord) -> bool:
-    """Whether the pool's device is there, with its UUID, and not suspended."""
-    device = host.dm.find(pool.uuid)
-    return device is not None and device.sectors > 0 and not device.suspended
-
-
-def unmapped_snapshots(host: Host, pool: PoolRecord) -> list[Snapshot]:
-    """The snapshots that are recorded in the pool and not there for use. Writes nothing."""
-    live = {one.ulid: one for one in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)}
-    recorded = [snapshot for snapshot in host.store.all(Snapshot) if snapshot.ulid in live]
-    ready = {
-        device.uuid
-        for device in (host.dm.devices() if recorded else ())
-        if device.sectors > 0 and not device.suspended and os.path.exists(device.path)
-    }
-    return [snapshot for snapshot in recorded if live[snapshot.ulid].uuid not in ready]
 
 
 def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:

@@ -15,32 +15,14 @@ from .._errors import BadInput, doing
 from .._host.crash import crash_point
 from .._thin.backing import device_bytes, enlarge_backing_file, shorten_backing_file
 from .._thin.device import SECTOR_BYTES
-from .._thin.geometry import compute_geometry
 from .._thin.metadata import read_superblock
 from .._thin.pool import require_sound, status
 from .._thin.resizing import refresh_loops, resize, settle_size
 from .._thin.table import METADATA_BLOCK_BYTES
 from .host import Host
-from .pool_making import PoolOptions, spec_of
-from .records import Operation, OperationKind, PoolRecord
-
-
-def asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
-    """``pool`` in the size that ``options`` ask for; raises ``BadInput`` when that is smaller than what it has."""
-    block_bytes = pool.block_sectors * SECTOR_BYTES
-    data_sectors = options.data_bytes // block_bytes * pool.block_sectors
-    _refuse_less(pool, "data_size", data_sectors * SECTOR_BYTES, pool.data_sectors * SECTOR_BYTES)
-    if options.metadata_bytes is not None:
-        _refuse_less(pool, "metadata_size", options.metadata_bytes, pool.metadata_bytes)
-    if data_sectors == pool.data_sectors:
-        return dataclasses.replace(pool, metadata_bytes=options.metadata_bytes or pool.metadata_bytes)
-    wanted = compute_geometry(options.data_bytes, options.metadata_bytes, block_bytes, options.low_water_blocks)
-    return dataclasses.replace(
-        pool,
-        data_sectors=wanted.data_sectors,
-        metadata_bytes=max(wanted.metadata_bytes, pool.metadata_bytes),
-        low_water_blocks=wanted.low_water_blocks,
-    )
+from .pool_asked import growing
+from .pool_making import spec_of
+from .records import OperationKind, PoolRecord
 
 
 def grow(host: Host, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
@@ -62,11 +44,6 @@ def grow(host: Host, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
             raise
         log.update(bytes=wanted.data_sectors * SECTOR_BYTES)
         return _record(host, wanted)
-
-
-def growing(host: Host, pool: PoolRecord) -> bool:
-    """Whether a growth of the pool was cut off."""
-    return host.store.find(Operation, "kind=? AND subject=?", OperationKind.GROW.value, pool.name) is not None
 
 
 def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
@@ -119,11 +96,3 @@ def _record(host: Host, pool: PoolRecord) -> PoolRecord:
         host.store.put(pool)
         host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.GROW.value, pool.name)
     return pool
-
-
-def _refuse_less(pool: PoolRecord, what: str, asked_bytes: int, have_bytes: int) -> None:
-    if asked_bytes < have_bytes:
-        raise BadInput(
-            f"the pool {pool.name} exists with {what} {have_bytes}, asked was {asked_bytes}",
-            hint="a pool can grow, not shrink: ask for what it has or more, or make a pool of another name",
-        )

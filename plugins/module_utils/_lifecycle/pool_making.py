@@ -13,38 +13,18 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from dataclasses import dataclass
 
 from .._errors import BadInput, FlydError
 from .._host.crash import crash_point
 from .._host.files import remove_file
-from .._names import ShortName, new_ulid
-from .._thin.geometry import Geometry, compute_geometry
+from .._names import new_ulid
+from .._thin.geometry import Geometry
 from .._thin.pool import Backing, PoolSpec, ThinPool, activate, allocate_files, deactivate, metadata_is_blank, status
 from .host import Host
+from .pool_asked import PoolOptions
 from .records import OperationKind, PoolRecord
 
 _FORGET_INTENTS = "DELETE FROM operations WHERE kind=? AND subject=?"
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """What flyd_pool was asked for. ``data`` and ``metadata`` are files or devices, empty for files in state_dir; None: computed."""
-
-    name: ShortName
-    data: str
-    metadata: str
-    is_loop: bool
-    data_bytes: int
-    metadata_bytes: int | None
-    block_bytes: int | None
-    low_water_blocks: int | None
-    error_if_no_space: bool
-    min_free_percent: int
-
-    def geometry(self) -> Geometry:
-        """The sizes of the pool's parts, with what was left out computed."""
-        return compute_geometry(self.data_bytes, self.metadata_bytes, self.block_bytes, self.low_water_blocks)
 
 
 def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:

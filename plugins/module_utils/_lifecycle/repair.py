@@ -23,10 +23,11 @@ from .._thin.geometry import MAX_METADATA_BYTES
 from .._thin.metadata import has_superblock, read_superblock
 from .._thin.pool import deactivate, require_sound, status
 from .._thin.repair import blank_metadata, copy_metadata, thin_check, thin_repair, write_metadata
-from .bring_back import bring_up, is_active, map_snapshots
+from .bring_back import bring_up, map_snapshots
 from .host import Host
 from .lost import forget, settle_lost
 from .outcome import Facts, Outcome
+from .pool_asked import is_active
 from .pool_making import spec_of
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .settle import settle

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from .._errors import FlydError, doing
 from .._thin.pool import require_sound
-from .bring_back import bring_up, is_active, map_snapshots
+from .bring_back import bring_up, map_snapshots
 from .growth import settle_growth
 from .host import Host
 from .outcome import Facts, Outcome
-from .pool import refuse_unfinished
+from .pool_asked import is_active, refuse_unfinished
 from .records import PoolRecord
 from .settle import settle
 

@@ -20,10 +20,10 @@ from .._host.files import remove_file, sync_directory
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.pool import deactivate
-from .bring_back import is_active
 from .host import Host
 from .lost import foreign_thin_ids
 from .outcome import Outcome
+from .pool_asked import is_active
 from .pool_making import spec_of
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
 from .remove import image_without_base

@@ -25,6 +25,7 @@ from .._thin.pool import ThinPool, require_healthy, status
 from .._thin.table import MAX_THIN_ID, METADATA_BLOCK_BYTES, PoolStatus
 from .._thin.volume import discard, map_volume, unmap_volume
 from .host import Host
+from .pool_asked import refuse_in_repair
 from .records import Operation, PoolRecord, Volume, VolumeState
 
 
@@ -40,15 +41,6 @@ def active_pool(host: Host, name: str) -> PoolRecord:
         )
     refuse_in_repair(host, pool)
     return pool
-
-
-def refuse_in_repair(host: Host, pool: PoolRecord) -> None:
-    """Raise ``OutOfOrder`` while a repair of the pool has not come to its end."""
-    if host.store.find(Operation, "kind IN ('repair', 'check') AND subject=?", pool.name) is not None:
-        raise OutOfOrder(
-            f"the pool {pool.name} is being repaired, or its repair was cut off",
-            hint="finish it with flyd_pool, state: repaired",
-        )
 
 
 def pool_lock(pool: PoolRecord) -> str:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from .._errors import CorruptStore, FlydError, NoSpace
 from .dm import DeviceMapper
-from .metadata import REPAIR
 from .table import PoolMode, PoolStatus
 
+REPAIR = "let flyd_pool mend it with state: repaired; it keeps a copy of the metadata first, and never runs by itself"
 _MAKE_ROOM = "remove images and snapshots that are not needed, or give the pool a larger"
 
 

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from .._errors import Busy, CorruptStore
 from .._host.files import file_errors
 from .._names import printable
+from .health import REPAIR
 from .table import METADATA_BLOCK_BYTES
-
-REPAIR = "let flyd_pool mend it with state: repaired; it keeps a copy of the metadata first, and never runs by itself"
 
 # struct thin_disk_superblock: csum, flags, blocknr, uuid, magic, version, time, trans_id, held_root; then the roots of the two
 # space maps, data and metadata, 128 bytes each, which begin with the numbers of blocks, all and used; then data_mapping_root, device_details_root,

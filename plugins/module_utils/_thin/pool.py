@@ -28,9 +28,9 @@ from .backing import (
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
-from .health import blaming_pool, is_low, require_healthy, require_sound, status
+from .health import REPAIR, blaming_pool, is_low, require_healthy, require_sound, status
 from .holders import who_holds
-from .metadata import REPAIR, has_superblock
+from .metadata import has_superblock
 from .repair import thin_check
 from .table import PoolTable
 

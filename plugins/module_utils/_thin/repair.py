@@ -17,7 +17,7 @@ from .._errors import CommandFailed, CorruptStore
 from .._host.command import Program, Runner
 from .._host.files import file_errors, sync_directory
 from .._names import printable
-from .metadata import REPAIR
+from .health import REPAIR
 from .table import METADATA_BLOCK_BYTES
 
 _CHUNK_BYTES = 1 << 20

@@ -27,7 +27,7 @@ from module_utils._lifecycle.host import Host, Settings
 from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool import ensure_pool
-from module_utils._lifecycle.pool_making import PoolOptions
+from module_utils._lifecycle.pool_asked import PoolOptions
 from module_utils._lifecycle.records import (
     Image,
     Operation,
