@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import sys
 from typing import Any
 
@@ -257,3 +258,16 @@ def test_the_intent_of_a_download_does_not_keep_other_runs_from_resting(pooled: 
     assert not pooled.pool().changed
     assert pooled.everything() == before
     assert len(pooled.records(Operation)) == 1
+
+
+def test_the_log_tells_how_far_a_long_download_is(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("module_utils._lifecycle.progress._LOG_SECONDS", 0.0)
+    pooled.fetch()
+    lines = [json.loads(line) for line in (pooled.state / "log/flyd.jsonl").read_text().splitlines()]
+    told = [line for line in lines if line["event"] == "progress"]
+    assert told[-1] == {
+        **told[-1],
+        "key": KEY.value,
+        "received_bytes": len(ARCHIVE),
+        "total_bytes": len(ARCHIVE),
+    }
