@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,9 @@ from tests.campaigns.target import Step
 from tests.unit.builders import images, tar
 
 STATE_DIR = "/var/lib/flyd-failures"
+KEYS = (
+    f"failures/{uuid.uuid4().hex}/"  # the server keeps what earlier runs have put, and one object must not be there yet
+)
 POOL, TINY_POOL = "failures", "failures-tiny"
 DATABASE = f"{STATE_DIR}/flyd.db"
 VENV = "/opt/flyd/venv"
@@ -63,11 +67,11 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
         return {"module": step.module, "options": step.options}
 
     pool = Step("flyd_pool", {"state_dir": STATE_DIR, "name": POOL, "data_size": "64M"})
-    sound, sums = "failures/sound.tar", "sha256:" + "0" * 64
+    sound, sums = f"{KEYS}sound.tar", "sha256:" + "0" * 64
     return [
         Failure(
-            "a missing object", **failing(fetch("failures/late.tar")), kind="bad_input",
-            says="failures/late.tar", advice="key", objects={"failures/late.tar": SMALL}, right=(fetch("failures/late.tar"),),
+            "a missing object", **failing(fetch(f"{KEYS}late.tar")), kind="bad_input",
+            says=f"{KEYS}late.tar", advice="key", objects={f"{KEYS}late.tar": SMALL}, right=(fetch(f"{KEYS}late.tar"),),
         ),
         Failure(
             "a missing bucket", **failing(fetch(sound, bucket="no-such-bucket")), kind="bad_input",
@@ -82,12 +86,12 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
             kind="transient", retryable=True, says="127.0.0.1:9", advice="endpoint", right=(fetch(sound),),
         ),
         Failure(
-            "a checksum that does not match", **failing(fetch("failures/summed.tar", checksum=sums)), kind="untrusted",
-            says="0" * 64, advice="checksum", right=(fetch("failures/summed.tar"),),
+            "a checksum that does not match", **failing(fetch(f"{KEYS}summed.tar", checksum=sums)), kind="untrusted",
+            says="0" * 64, advice="checksum", right=(fetch(f"{KEYS}summed.tar"),),
         ),
         Failure(
-            "an object larger than max_size", **failing(fetch("failures/summed.tar", max_size="1K")), kind="bad_input",
-            says="max_size", advice="max_size", right=(fetch("failures/summed.tar"),),
+            "an object larger than max_size", **failing(fetch(f"{KEYS}summed.tar", max_size="1K")), kind="bad_input",
+            says="max_size", advice="max_size", right=(fetch(f"{KEYS}summed.tar"),),
         ),
         Failure(
             "a disk too small", **failing(fetch(sound, state_dir="/mnt/small/flyd")), kind="no_space",
@@ -96,9 +100,9 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
             right=(fetch(sound),),
         ),
         Failure(
-            "a file that is no archive", **failing(local("flyd_unpack", "failures/text.tar")), kind="untrusted",
-            says="archive", advice="archive", objects={"failures/text.tar": SMALL},
-            right=(fetch("failures/text.tar"), local("flyd_unpack", "failures/text.tar")),
+            "a file that is no archive", **failing(local("flyd_unpack", f"{KEYS}text.tar")), kind="untrusted",
+            says="archive", advice="archive", objects={f"{KEYS}text.tar": SMALL},
+            right=(fetch(f"{KEYS}text.tar"), local("flyd_unpack", f"{KEYS}text.tar")),
         ),
         *(
             Failure(f"a key that cannot be one ({key[:20]!r})", **failing(fetch(key)), kind="bad_input",
@@ -106,26 +110,26 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
             for key in BAD_KEYS
         ),
         Failure(
-            "a pool without room", **failing(local("flyd_unpack", "failures/large.tar", pool=TINY_POOL)), kind="no_space",
-            says=TINY_POOL, advice="larger", right=(local("flyd_unpack", "failures/large.tar"),),
+            "a pool without room", **failing(local("flyd_unpack", f"{KEYS}large.tar", pool=TINY_POOL)), kind="no_space",
+            says=TINY_POOL, advice="larger", right=(local("flyd_unpack", f"{KEYS}large.tar"),),
         ),
         Failure(
-            "unpacking before fetching", **failing(local("flyd_unpack", "failures/unfetched.tar")), kind="out_of_order",
-            says="not yet fetched", advice="flyd_fetch", objects={"failures/unfetched.tar": SMALL},
-            right=(fetch("failures/unfetched.tar"), local("flyd_unpack", "failures/unfetched.tar")),
+            "unpacking before fetching", **failing(local("flyd_unpack", f"{KEYS}unfetched.tar")), kind="out_of_order",
+            says="not yet fetched", advice="flyd_fetch", objects={f"{KEYS}unfetched.tar": SMALL},
+            right=(fetch(f"{KEYS}unfetched.tar"), local("flyd_unpack", f"{KEYS}unfetched.tar")),
         ),
         Failure(
-            "a snapshot before unpacking", **failing(local("flyd_snapshot", "failures/packed.tar")), kind="out_of_order",
+            "a snapshot before unpacking", **failing(local("flyd_snapshot", f"{KEYS}packed.tar")), kind="out_of_order",
             says="not yet unpacked", advice="flyd_unpack",
-            right=(local("flyd_unpack", "failures/packed.tar"), local("flyd_snapshot", "failures/packed.tar")),
+            right=(local("flyd_unpack", f"{KEYS}packed.tar"), local("flyd_snapshot", f"{KEYS}packed.tar")),
         ),
         Failure(
             "dmsetup not installed", **failing(pool), kind="unsupported", says="dmsetup", advice="flyd.lite.prepare",
             wrong="mv /usr/sbin/dmsetup /usr/sbin/dmsetup.away", mend="mv /usr/sbin/dmsetup.away /usr/sbin/dmsetup", right=(pool,),
         ),
         Failure(
-            "no boto3, no python-ulid", **failing(fetch("failures/other.tar")), kind="unsupported", says="is not installed", advice="flyd.lite.prepare",
-            wrong=f"mv {VENV} {VENV}.away", mend=f"mv {VENV}.away {VENV}", right=(fetch("failures/other.tar"),),
+            "no boto3, no python-ulid", **failing(fetch(f"{KEYS}other.tar")), kind="unsupported", says="is not installed", advice="flyd.lite.prepare",
+            wrong=f"mv {VENV} {VENV}.away", mend=f"mv {VENV}.away {VENV}", right=(fetch(f"{KEYS}other.tar"),),
         ),
         Failure(
             "not root", **failing(pool), kind="unsupported", says="not as root", advice="become", become_user="nobody", right=(pool,),

@@ -10,7 +10,7 @@ import pytest
 
 from module_utils._lifecycle.schema import VERSION
 from tests.campaigns.target import Step, Target
-from tests.e2e.failures import DATABASE, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
+from tests.e2e.failures import DATABASE, KEYS, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
 from tests.e2e.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
@@ -29,11 +29,11 @@ for table in ("operations", "_busy", "volumes", "images", "retired_images", "sna
 def table(target: Target, prepared: Machine, upload: Callable[[str, bytes], None]) -> list[Failure]:
     """The rows, and a host on which each can happen."""
     for key in ("sound", "summed", "packed", "other"):
-        upload(f"failures/{key}.tar", SMALL)
-    upload("failures/text.tar", b"This is no archive.\n" * 500)
-    upload("failures/large.tar", LARGE)
+        upload(f"{KEYS}{key}.tar", SMALL)
+    upload(f"{KEYS}text.tar", b"This is no archive.\n" * 500)
+    upload(f"{KEYS}large.tar", LARGE)
     fetch = [
-        Step("flyd_fetch", {**prepared.s3_options(), "state_dir": STATE_DIR, "key": f"failures/{key}.tar"})
+        Step("flyd_fetch", {**prepared.s3_options(), "state_dir": STATE_DIR, "key": f"{KEYS}{key}.tar"})
         for key in ("packed", "text", "large")
     ]
     pools = [
