@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts histories survival bench-unpack bench-unpack-growth bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts histories survival bench-unpack bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -102,6 +102,9 @@ bench-unpack: $(READY) ## Unpacking beside tar, bsdtar, umoci and containerd (ro
 
 bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB to 4 GB (root; 10 GB of memory)
 	@$(PYTHON) -m bench.growth
+
+bench-devmapper: $(READY) ## From an archive to a mapped snapshot beside containerd's devmapper snapshotter, in a VM (ten minutes)
+	@$(PYTHON) -m bench.devmapper
 
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch

@@ -15,7 +15,7 @@ lab() { "$venv/bin/python" tests/vm/lab.py "$@"; }
 fingerprint() {
     {
         find roles/prepare -type f -print0 | sort --zero-terminated | xargs --null sha256sum
-        sha256sum requirements.txt playbooks/prepare.yml
+        sha256sum requirements.txt requirements-optional.txt playbooks/prepare.yml
         (cd "$wheels" && ls)
     } | sha256sum | cut --characters=1-12
 }

@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 python=$1/bin/python
 directory=$2
 
-[[ -e $directory/requirements.txt ]] && cmp --quiet requirements.txt "$directory/requirements.txt" && exit
+wanted=$(cat requirements.txt requirements-optional.txt)
+[[ -e $directory/requirements.txt && $wanted == "$(<"$directory/requirements.txt")" ]] && exit
 rm -rf "$directory"
 "$python" -m pip download --quiet --disable-pip-version-check --only-binary :all: --python-version 3.11 \
-    --dest "$directory" --requirement requirements.txt pip
-cp requirements.txt "$directory/"
+    --dest "$directory" --requirement requirements.txt --requirement requirements-optional.txt pip
+echo "$wanted" >"$directory/requirements.txt"

@@ -153,7 +153,7 @@ def _files() -> Iterator[tuple[Path, str]]:
 
 
 def _wheel_files() -> Iterator[tuple[str, bytes]]:
-    """What the wheels for targets hold; all of them are pure Python, so to unpack them is to install them."""
+    """What the wheels for targets hold; none has scripts that matter, so to unpack them is to install them."""
     directory = ROOT / "build/wheels"
     subprocess.run([ROOT / "tools/wheels.sh", Path(sys.executable).parents[1], directory], check=True)
     for wheel in sorted(directory.glob("*.whl")):

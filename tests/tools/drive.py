@@ -9,7 +9,8 @@
     drive.py --serve        each line of standard input is an object {"steps": STEPS, "all": false}; an empty object ends its answer
 
 Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
-that ended it. The first step that fails is the last one, unless ``--all`` is given. Exit code 0 when every step succeeded.
+that ended it, and ``took``, its seconds without the start of Python. The first step that fails is the last one, unless ``--all`` is
+given. Exit code 0 when every step succeeded.
 
 ``inject`` are arguments for strace, which is attached to the module before its first step: its calls are counted from there. What strace
 wrote is in the result as ``traced``.
@@ -78,6 +79,7 @@ def _beside(steps: list[dict[str, Any]], output: str) -> int:
 
 
 def _run_module(step: dict[str, Any]) -> dict[str, Any]:
+    begun = time.monotonic()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -90,10 +92,11 @@ def _run_module(step: dict[str, Any]) -> dict[str, Any]:
         with os.fdopen(read_end, "rb") as pipe:
             printed = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        ended = {"driven": code, "took": time.monotonic() - begun}
         if tracer is None:
-            return {**_result(printed), "driven": code}
+            return {**_result(printed), **ended}
         tracer.wait(timeout=_TRACER_SECONDS)
-        return {**_result(printed), "driven": code, "traced": trace.read_text(errors="replace")[-_LONGEST_TRACE:]}
+        return {**_result(printed), **ended, "traced": trace.read_text(errors="replace")[-_LONGEST_TRACE:]}
 
 
 def _attached(pid: int, injected: list[str], trace: Path) -> subprocess.Popen[bytes]:

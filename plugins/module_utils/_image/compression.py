@@ -17,8 +17,6 @@ from .sniffing import Compression
 from .streams import BufferedMember, Input, Members, Stream, ZlibMember, ZstdProgram, optional
 from .zstd import open_zstd
 
-_fast_zlib = optional("isal.isal_zlib")
-
 _XZ_MEMORY_BYTES = 1 << 28
 
 
@@ -28,7 +26,7 @@ def open_stream(compression: Compression, source: Input, what: str, zstd: ZstdPr
     ``zstd`` is asked where this Python knows no zstd.
     """
     if compression is Compression.GZIP:
-        library = _fast_zlib or zlib
+        library = _fastest_zlib()
         return Members(source, what, lambda: ZlibMember(library.decompressobj(31)), library.error)
     if compression is Compression.XZ:
         lzma = _standard("lzma", compression, what)
@@ -38,6 +36,11 @@ def open_stream(compression: Compression, source: Input, what: str, zstd: ZstdPr
         bz2 = _standard("bz2", compression, what)
         return Members(source, what, lambda: BufferedMember(bz2.BZ2Decompressor()), OSError)
     return open_zstd(source, what, zstd)
+
+
+def _fastest_zlib() -> Any:
+    # Loaded when it is needed: most runs find nothing to unpack.
+    return optional("isal.isal_zlib") or zlib
 
 
 def _standard(name: str, compression: Compression, what: str) -> Any:

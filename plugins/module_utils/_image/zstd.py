@@ -11,26 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
+from typing import Any
 
 from .._errors import CommandFailed, Unsupported
 from .refusal import refused
 from .streams import BufferedMember, Input, Members, Stream, ZstdProgram, optional
-
-_zstandard = optional("zstandard")
-_own_module = optional("compression.zstd") or optional("backports.zstd")  # Python 3.14's, and the same for older ones
 
 _MAX_WINDOW_LOG = 27
 
 
 def open_zstd(source: Input, what: str, program: ZstdProgram | None) -> Stream:
     """The decompressed ``source``; see ``compression.open_stream``."""
-    if _zstandard is not None:
-        return _Zstd(source, what)
-    if _own_module is not None:
-        options = {_own_module.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
-        make = partial(_own_module.ZstdDecompressor, options=options)
-        return Members(source, what, lambda: BufferedMember(make()), _own_module.ZstdError)
+    package = _package()
+    if package is not None:
+        return _Zstd(package, source, what)
+    module = _own_module()
+    if module is not None:
+        options = {module.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+        make = partial(module.ZstdDecompressor, options=options)
+        return Members(source, what, lambda: BufferedMember(make()), module.ZstdError)
     return _through_program(source, what, program)
+
+
+# Both are loaded when they are needed: most runs find nothing to unpack.
+def _package() -> Any:
+    return optional("zstandard")
+
+
+def _own_module() -> Any:
+    return optional("compression.zstd") or optional("backports.zstd")  # Python 3.14's, and the same for older ones
 
 
 def _through_program(source: Input, what: str, program: ZstdProgram | None) -> Stream:
@@ -63,16 +72,17 @@ class _ZstdPipe:
 
 
 class _Zstd:
-    def __init__(self, source: Input, what: str) -> None:
-        decoder = _zstandard.ZstdDecompressor(max_window_size=1 << _MAX_WINDOW_LOG)
+    def __init__(self, package: Any, source: Input, what: str) -> None:
+        decoder = package.ZstdDecompressor(max_window_size=1 << _MAX_WINDOW_LOG)
         self._frames = _Frames(source)
         self._reader = decoder.stream_reader(self._frames, read_across_frames=True)
         self._what = what
+        self._error = package.ZstdError
 
     def read(self, count: int) -> bytes:
         try:
             data = bytes(self._reader.read(count))
-        except _zstandard.ZstdError as error:
+        except self._error as error:
             raise refused(f"the compressed data of {self._what} is damaged: {error}") from None
         if not data and not self._frames.is_between:  # the package takes a frame without its end for a whole one
             raise refused(f"{self._what} ends in the middle of its compressed data")

@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,14 @@ def pack(request: pytest.FixtureRequest) -> images.Pack:
 def zstd_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ZstdProgram | None:
     """Each way to undo zstd; what is no way here is skipped."""
     if request.param != "package":
-        monkeypatch.setattr(zstd_streams, "_zstandard", None)
-    elif zstd_streams._zstandard is None:
+        monkeypatch.setattr(zstd_streams, "_package", lambda: None)
+    elif zstd_streams._package() is None:
         pytest.skip("the Python package zstandard is not installed")
-    if request.param == "own module" and zstd_streams._own_module is None:
+    if request.param == "own module" and zstd_streams._own_module() is None:
         pytest.skip("neither Python 3.14 nor the Python package backports.zstd")
     if request.param != "program":
         return None
-    monkeypatch.setattr(zstd_streams, "_own_module", None)
+    monkeypatch.setattr(zstd_streams, "_own_module", lambda: None)
     if shutil.which("zstd") is None:
         pytest.skip("the program zstd is not installed")
     return zstd_program(Runner())
@@ -66,7 +67,7 @@ def zlib_used(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.param == "fast":
         pytest.importorskip("isal", reason="the Python package isal is not installed")
     else:
-        monkeypatch.setattr(compression, "_fast_zlib", None)
+        monkeypatch.setattr(compression, "_fastest_zlib", lambda: zlib)
 
 
 def names(directory: Path, archive: bytes) -> list[bytes]:
@@ -192,8 +193,8 @@ def test_compression_is_told_by_magic_and_not_mistaken_for_a_tars_first_name() -
 
 def test_zstd_without_package_and_program_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = images.docker_archive([LAYER], zstd)
-    monkeypatch.setattr(zstd_streams, "_zstandard", None)
-    monkeypatch.setattr(zstd_streams, "_own_module", None)
+    monkeypatch.setattr(zstd_streams, "_package", lambda: None)
+    monkeypatch.setattr(zstd_streams, "_own_module", lambda: None)
     for program in (None, zstd_program(Runner(search=(str(tmp_path),)))):
         with pytest.raises(Unsupported, match="neither the Python package zstandard nor the program zstd") as caught:
             plan_of(tmp_path, archive, zstd=program)

@@ -1,0 +1,225 @@
+"""From an archive on disk to a mapped snapshot, beside containerd's devmapper snapshotter: ``make bench-devmapper``.
+
+    python -m bench.devmapper [--rounds N] [--vm NAME] [--image NAME]
+
+In a machine of the lab, since it takes device-mapper. Both read one file from the page cache; both clocks end when the device of a
+writable snapshot is there, and by then either has brought its data to the pool. Ours is flyd_unpack and flyd_snapshot as two modules of
+one Python, its start included, without Ansible. Then the snapshot module's own work beside the two commands that nobody can do without.
+
+Invariant: the two trees hold the same files, or there is no figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+from bench import table
+from bench.measuring import BenchError
+from tests.campaigns.target import Step, Target
+from tests.e2e.machine import lab
+
+_HOME = "/root/race"
+_CTR = f"{_HOME}/ctr --address {_HOME}/run/containerd.sock"
+_SNAPSHOTTER = "--snapshotter devmapper"
+_BUCKET = "bench"
+_POOL, _ACTIVE = "race-pool", "race-active"
+_CONFIG = f"""version = 2
+root = "{_HOME}/root"
+state = "{_HOME}/run"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{_HOME}/run/containerd.sock"
+[plugins."io.containerd.snapshotter.v1.devmapper"]
+root_path = "{_HOME}/devmapper"
+pool_name = "{_POOL}"
+base_image_size = "2GB"
+"""
+_POOL_UP = f"""set -e
+mkdir -p {_HOME}/run; cd {_HOME}; truncate -s 4G data; truncate -s 64M meta
+data=$(losetup --find --show data); meta=$(losetup --find --show meta)
+dmsetup create {_POOL} --table "0 $(blockdev --getsz $data) thin-pool $meta $data 128 32768 1 skip_block_zeroing"
+setsid {_HOME}/containerd --config {_HOME}/config.toml >{_HOME}/log 2>&1 </dev/null & echo $! >{_HOME}/pid
+for _ in $(seq 100); do {_CTR} version >/dev/null 2>&1 && exit 0; sleep 0.2; done; cat {_HOME}/log >&2; exit 1"""
+# Devices that stand on others are busy until these are gone.
+_POOL_DOWN = f"""cd {_HOME}; kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.1; done
+for _ in $(seq 20); do
+    for name in $(dmsetup ls | cut -f 1 | grep '^{_POOL}-'); do dmsetup remove $name 2>/dev/null; done
+    dmsetup remove {_POOL} 2>/dev/null && break; sleep 0.2
+done
+for file in data meta; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm -f $file; done
+rm -rf root devmapper run"""
+_FILES = "find . -name lost+found -prune -o -type f -printf '%P %s %m %U:%G\\n' | LC_ALL=C sort | sha256sum"
+
+
+@dataclass
+class Figures:
+    """Seconds, a number for each round."""
+
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    our_snapshot: list[float] = field(default_factory=list)
+    raw_snapshot: list[float] = field(default_factory=list)
+
+
+class Arena:
+    """The machine, with one archive fetched."""
+
+    def __init__(self, vm: str, image: str) -> None:
+        self._target = Target(vm)
+        self._key = f"images/{image}_latest.tar"
+        self._archive = ""
+
+    def prepare(self, image: str) -> None:
+        """The modules, containerd and the archive brought into a pristine machine."""
+        programs = [shutil.which(name) for name in ("containerd", "ctr")]
+        if None in programs:
+            raise BenchError("containerd and ctr are not installed here: apt-get install containerd")
+        lab("s3", "up")
+        lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
+        lab("s3", "put", lab("image", image).strip(), self._key, "--bucket", _BUCKET)
+        self._target.install()
+        packed = subprocess.run(
+            [
+                "tar",
+                "-chf",
+                "-",
+                *(f"--transform=s,^{name[1:]},{name.rpartition('/')[2]}," for name in programs if name),
+            ]
+            + [name for name in programs if name],
+            capture_output=True,
+            check=True,
+        )
+        self._target.ssh(f"rm -rf {_HOME} && mkdir -p {_HOME} && tar -C {_HOME} -x", stdin=packed.stdout)
+        self._target.ssh(f"cat >{_HOME}/config.toml", stdin=_CONFIG.encode())
+        s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
+        access = {
+            "endpoint_url": s3["FLYD_S3_ENDPOINT_FROM_VM"],
+            "access_key": s3["AWS_ACCESS_KEY_ID"],
+            "secret_key": s3["AWS_SECRET_ACCESS_KEY"],
+            "bucket": _BUCKET,
+        }
+        fetched = self._drive(
+            Step("flyd_pool", {"data_size": "4G"}), Step("flyd_fetch", {"key": self._key, "max_size": "8G", **access})
+        )[1]
+        self._archive = str(fetched["path"])
+
+    def ours(self) -> tuple[float, str]:
+        """Seconds from the archive to the device, and what its tree holds; leaves the machine as it was."""
+        steps = [Step("flyd_unpack", {"key": self._key}), Step("flyd_snapshot", {"key": self._key})]
+        self._warm()
+        begun = self._now()
+        results = self._drive(*steps)
+        took = self._now() - begun
+        held = self._files_on(results[1]["device"])
+        absent = {"key": self._key, "state": "absent"}
+        self._drive(Step("flyd_snapshot", absent), Step("flyd_unpack", absent))
+        return took, held
+
+    def theirs(self) -> tuple[float, str, float]:
+        """The same of containerd, and seconds of the two commands that a snapshot takes, by hand in its pool."""
+        self._target.ssh(_POOL_UP)
+        try:
+            self._warm()
+            top = f"$({_CTR} snapshots {_SNAPSHOTTER} tree | grep -o 'sha256:[0-9a-f]*' | tail -n 1)"
+            begun = self._now()
+            self._target.ssh(
+                f"{_CTR} images import {_SNAPSHOTTER} {self._archive} >/dev/null && "
+                f"{_CTR} snapshots {_SNAPSHOTTER} prepare {_ACTIVE} {top} >{_HOME}/mounts"
+            )
+            took = self._now() - begun
+            device = self._target.ssh(
+                f"{_CTR} snapshots {_SNAPSHOTTER} mounts /mnt {_ACTIVE} | grep -o '/dev/mapper/[^ ]*'"
+            ).strip()
+            held = self._files_on(device)
+            return took, held, self._raw_snapshot(device.rpartition("/")[2])
+        finally:
+            self._target.ssh(_POOL_DOWN)
+
+    def our_snapshot(self) -> float:
+        """Seconds of one more snapshot, without the start of Python."""
+        named = {"key": self._key, "name": "another"}
+        self._drive(Step("flyd_unpack", {"key": self._key}))
+        took = float(str(self._drive(Step("flyd_snapshot", named))[0]["took"]))
+        absent = {"key": self._key, "state": "absent"}
+        self._drive(Step("flyd_snapshot", {**named, "state": "absent"}), Step("flyd_unpack", absent))
+        return took
+
+    def _raw_snapshot(self, device: str) -> float:
+        """create_snap and create, of ``device``, which lies suspended meanwhile as an origin in use must."""
+        table_of = f"$(dmsetup table {device} | cut -d ' ' -f 1-4)"
+        origin = f"$(dmsetup table {device} | cut -d ' ' -f 5)"
+        script = f"""set -e; table="{table_of}"; origin={origin}; dmsetup suspend {device}
+begun=$(date +%s%N); dmsetup message {_POOL} 0 "create_snap 9999 $origin"; dmsetup create {_POOL}-raw --table "$table 9999"
+ended=$(date +%s%N); dmsetup resume {device}; dmsetup remove {_POOL}-raw; echo $((ended - begun))"""
+        return int(self._target.ssh(script)) / 1e9
+
+    def _drive(self, *steps: Step) -> list[dict[str, object]]:
+        results = self._target.drive(steps)
+        if len(results) < len(steps) or results[-1]["driven"]:
+            raise BenchError(f"{steps[len(results) - 1].module} failed: {results[-1:]}")
+        return results
+
+    def _warm(self) -> None:
+        self._target.ssh(f"sync; cat {shlex.quote(self._archive)} >/dev/null")
+
+    def _now(self) -> float:
+        """The machine's clock: an emulated one does not keep time with ours."""
+        return float(self._target.ssh("date +%s.%N"))
+
+    def _files_on(self, device: object) -> str:
+        target = f"{_HOME}/mounted"
+        return self._target.ssh(
+            f"mkdir -p {target} && mount {shlex.quote(str(device))} {target} && (cd {target} && {_FILES}); umount {target}"
+        ).strip()
+
+
+def report(figures: Figures) -> str:
+    """The table."""
+    head = ["", "seconds", "flyd.lite / it"]
+    rows = [
+        ["containerd, devmapper snapshotter", table.spread(figures.theirs), ""],
+        ["flyd_unpack and flyd_snapshot", table.spread(figures.ours), ""],
+        ["dmsetup create_snap and create", table.spread(figures.raw_snapshot), ""],
+        ["flyd_snapshot's own work", table.spread(figures.our_snapshot), ""],
+    ]
+    rows[0][2] = table.spread(table.ratios(figures.ours, figures.theirs))
+    rows[2][2] = table.spread(table.ratios(figures.our_snapshot, figures.raw_snapshot))
+    return table.markdown(head, rows)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vm", default="race1", help="a machine of the lab, brought up when it is not")
+    parser.add_argument("--image", default="redis", help="an image of the lab")
+    given = parser.parse_args()
+    arena = Arena(given.vm, given.image)
+    figures = Figures()
+    try:
+        arena.prepare(given.image)
+        load = os.getloadavg()[0]
+        for _ in range(given.rounds):
+            took, our_files = arena.ours()
+            figures.ours.append(took)
+            took, their_files, raw = arena.theirs()
+            figures.theirs.append(took)
+            figures.raw_snapshot.append(raw)
+            if our_files != their_files:
+                raise BenchError(f"the trees differ: {our_files} and {their_files}")
+            figures.our_snapshot.append(arena.our_snapshot())
+    except (BenchError, AssertionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{given.image}, {given.rounds} rounds in an emulated machine, load before {load:.1f}\n\n{report(figures)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
