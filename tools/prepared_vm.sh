@@ -11,10 +11,10 @@ export PATH=$venv/bin:$PATH ANSIBLE_CONFIG=$PWD/playbooks/ansible.cfg ANSIBLE_CO
 
 lab() { "$venv/bin/python" tests/vm/lab.py "$@"; }
 
-# Files of the role, and the names of the wheels, which have their versions.
+# Files of the role, the code that it packs for the host, and the names of the wheels, which have their versions.
 fingerprint() {
     {
-        find roles/prepare -type f -print0 | sort --zero-terminated | xargs --null sha256sum
+        find roles/prepare plugins/module_utils -type f -not -name "*.pyc" -print0 | sort --zero-terminated | xargs --null sha256sum
         sha256sum requirements.txt requirements-optional.txt playbooks/prepare.yml
         (cd "$wheels" && ls)
     } | sha256sum | cut --characters=1-12
