@@ -52,6 +52,12 @@ def test_without_it_the_next_runs_rest(sealed: Machine) -> None:
     assert sealed.snapshot().changed
 
 
+def test_without_it_a_pinned_archive_is_not_asked_for_either(sealed: Machine) -> None:
+    sealed.s3.forget()
+    assert not sealed.fetch(checksum=f"sha256:{SHA256}").changed
+    assert sealed.s3.requests() == []
+
+
 def test_an_archive_of_a_base_that_was_sealed_before_goes_too_and_check_mode_says_so(unpacked: Machine) -> None:
     path = str(unpacked.state / "archives" / SHA256)
     before = unpacked.everything()
