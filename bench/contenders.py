@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from bench import containerd
 from bench.inputs import ROOT, TAG, Inputs
-from bench.measuring import Argv, environment
+from bench.measuring import Argv, environment, run
 from bench.verifying import Standard
 
 Commands = Callable[[Inputs, Path], Sequence[Argv]]
@@ -56,11 +57,11 @@ def _umoci(inputs: Inputs, root: Path) -> Sequence[Argv]:
     return [["umoci", "raw", "unpack", "--image", f"{inputs.gzip_oci}:{TAG}", root / "tree"]]
 
 
-def flyd(name: str, python: Path, work: Path, *, packed: bool, whole: bool) -> Contender:
+def flyd(name: str, python: Path, work: Path, *, packed: bool, whole: bool, packages: Path | None = None) -> Contender:
     """Ourselves: the tool as a process of its own, its start included, every layer's digest verified.
 
     ``packed`` is for the archive with gzip layers; ``whole`` has it verify the digest of the archive, too, as flyd_unpack does: all
-    bytes are hashed twice then.
+    bytes are hashed twice then. ``packages`` is a directory to import from (see ``optional_packages``).
     """
 
     def commands(inputs: Inputs, root: Path) -> Sequence[Argv]:
@@ -69,7 +70,20 @@ def flyd(name: str, python: Path, work: Path, *, packed: bool, whole: bool) -> C
         return [[*argv, *(["--sha256", _sha256(archive)] if whole else [])]]
 
     # Compiled modules lie beside the sources of an installed collection; here they must not.
-    return Contender(name, commands, env=environment(PYTHONPYCACHEPREFIX=str(work / "pycache")))
+    more = {"PYTHONPATH": str(packages)} if packages else {}
+    return Contender(name, commands, env=environment(PYTHONPYCACHEPREFIX=str(work / "pycache"), **more))
+
+
+def optional_packages(python: Path, work: Path) -> Path:
+    """A directory with what the role prepare installs beside what must be, for ``python``."""
+    target = work / "optional"
+    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], environment()).strip()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    run(
+        [*pip, "--python-version", version, "--target", target, "--requirement", ROOT / "requirements-optional.txt"],
+        environment(),
+    )
+    return target
 
 
 _DIGESTS: dict[Path, str] = {}

@@ -32,13 +32,17 @@ def races(archive: Path, name: str, work: Path, given: argparse.Namespace) -> li
     ensure_programs("skopeo", *(program for one in plain for program in one.programs), log=log)
     image = inputs.prepare(name, archive, work)
 
-    def ours(title: str, *, packed: bool = False, whole: bool = False) -> Contender:
-        return contenders.flyd(title, given.python, work, packed=packed, whole=whole)
+    def ours(title: str, *, packed: bool = False, whole: bool = False, packages: Path | None = None) -> Contender:
+        return contenders.flyd(title, given.python, work, packed=packed, whole=whole, packages=packages)
 
     both = [ours("flyd.lite"), ours("flyd.lite, and the archive's digest", whole=True)]
+    gzip = [ours("flyd.lite, Python's zlib", packed=True)]
+    if not given.installed:  # a prepared host has it
+        packages = contenders.optional_packages(given.python, work)
+        gzip.insert(0, ours("flyd.lite, isal", packed=True, packages=packages))
     return [
         Race.of(f"{name}, plain layers", image, work, plain, both),
-        Race.of(f"{name}, gzip layers", image, work, packed, [ours("flyd.lite", packed=True)]),
+        Race.of(f"{name}, gzip layers", image, work, packed, gzip),
     ]
 
 
