@@ -4,7 +4,11 @@
 # ansible-test would fetch its pip from a site of its own; what it finds in its cache it does not fetch.
 # provide_pip VENV
 provide_pip() {
-    local version=24.2 cache=$HOME/.ansible/test/cache name
+    local version cache=$HOME/.ansible/test/cache name
+    version=$("$1/bin/python" -c "
+from types import SimpleNamespace
+from ansible_test._internal.python_requirements import get_venv_packages
+print(get_venv_packages(SimpleNamespace(version='$(python_version "$1")'))['pip'])")
     name=$cache/get_pip_${version//./_}.py
     [[ -e $name ]] && return
     mkdir -p "$cache"

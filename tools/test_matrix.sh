@@ -45,8 +45,10 @@ floor() {
     local venv
     # The newest of each that still runs on 3.9; ansible-core 2.15 is the last one with module_utils for it on a controller.
     venv=$(environment 3.9 'pytest<9' pytest-timeout hypothesis boto3 python-ulid zstandard PyYAML 'ansible-core<2.16')
-    # ansible-core 2.15 knows no Python 3.13, and this pytest no key of a later one: both are about the tools, not about us.
-    attempt "$venv/bin/python" -m pytest -q -o minversion=8.0 -W "default::DeprecationWarning" tests/unit
+    # ansible-core 2.15 knows no Python 3.13: that is about the tool, not about us.
+    # urllib3 1.26, the last for it, leaves sockets to the collector, which any test may meet.
+    attempt "$venv/bin/python" -m pytest -q -W "default::DeprecationWarning" -W "default::pytest.PytestUnraisableExceptionWarning" tests/unit \
+        --ignore tests/unit/tools/test_campaigns.py --ignore tests/unit/vm # what runs on the controller only
 }
 
 newest() {

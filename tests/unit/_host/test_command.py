@@ -12,7 +12,7 @@ import pytest
 
 from module_utils._errors import CommandFailed, Unsupported
 from module_utils._host.command import Program, Runner
-from tests.unit.processes import runs
+from tests.unit.processes import assert_ends
 
 
 def runner_of(directory: Path, script: str, *, timeout_seconds: float = 10.0) -> Runner:
@@ -89,7 +89,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
         runner_of(tmp_path, script, timeout_seconds=0.5).run(Program.BLKID)
     assert time.monotonic() - begun < 10
     assert caught.value.retryable
-    assert not runs((tmp_path / "child").read_text())
+    assert_ends((tmp_path / "child").read_text())
     del caught
     gc.collect()
 
@@ -122,9 +122,7 @@ def test_a_program_dies_with_its_parent(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    while runs((tmp_path / "pid").read_text()):
-        assert time.monotonic() < until, "the program outlives its parent"
-        time.sleep(0.02)
+    assert_ends((tmp_path / "pid").read_text())
 
 
 def test_every_program_names_its_package() -> None:

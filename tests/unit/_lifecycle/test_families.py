@@ -32,14 +32,14 @@ def put(machine: Machine, family: ObjectKey, *layers: bytes) -> None:
     """Let the family be these layers and nothing else."""
     for key in machine.s3.keys(family.value):
         machine.s3.delete(key)
-    for name, layer in zip(NAMES, layers, strict=False):
+    for name, layer in zip(NAMES, layers):
         machine.s3.put(family.value + name, layer)
     machine.s3.forget()
 
 
 def digest_by_coreutils(directory: Path, *layers: bytes) -> str:
     """What ``sha256sum $(ls -v) | sha256sum`` prints for the layers."""
-    for name, layer in zip(NAMES, layers, strict=False):
+    for name, layer in zip(NAMES, layers):
         (directory / name).write_bytes(layer)
     command = "sha256sum $(ls -v) | sha256sum"
     done = subprocess.run(["sh", "-c", command], cwd=directory, capture_output=True, text=True, check=True)
@@ -179,7 +179,7 @@ def test_a_family_that_changed_leaves_the_old_base_alone(host: Machine) -> None:
 
 
 def test_a_checksum_file_that_names_every_layer_vouches_for_the_family(host: Machine) -> None:
-    sums = "".join(f"{sha256(layer)}  {name}\n" for name, layer in zip(NAMES, LAYERS, strict=False))
+    sums = "".join(f"{sha256(layer)}  {name}\n" for name, layer in zip(NAMES, LAYERS))
     host.s3.put("images/redis.sha256", sums.encode())
     assert host.fetch(key=FAMILY, checksum="images/redis.sha256", policy="require").facts["trust"] == "sidecar"
 

@@ -24,7 +24,7 @@ def thin_check(kernel: Kernel, arguments: list[str]) -> None:
 
 
 def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
-    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    options = dict(zip(arguments[::2], arguments[1::2]))
     data = read(options["-i"])
     if data is None or int(options["--transaction-id"]) != data["transaction_id"]:
         raise SystemExit("no compatible roots found")
