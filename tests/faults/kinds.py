@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import email.utils
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -101,6 +102,21 @@ def refused(
             **(headers or {}),
         }
         return Answer(status, fields, iter([body]))
+
+    return fault
+
+
+def listing_without_end() -> Fault:
+    """A list whose pages hold nothing and always name a next one."""
+    pages = itertools.count(1)
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<IsTruncated>true</IsTruncated><NextContinuationToken>{next(pages)}</NextContinuationToken></ListBucketResult>"
+        )
+        fields = {"content-type": "application/xml", "content-length": str(len(text))}
+        return Answer(200, fields, iter([text.encode()]))
 
     return fault
 

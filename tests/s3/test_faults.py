@@ -505,6 +505,12 @@ def test_f21_a_list_without_end_is_not_read_for_ever(
     assert bucket.list_family(family)
 
 
+def test_f21_a_list_of_pages_without_end_is_not_followed(bucket: Bucket, proxy: FaultProxy, stored: Stored) -> None:
+    proxy.plan(kinds.listing_without_end(), times=-1)
+    with pytest.raises(Untrusted, match="does not end: 100 pages told of 0 objects"):
+        bucket.list_family(ObjectKey("archives/"))
+
+
 @pytest.fixture
 def sums(admin: S3Client, stored: Stored) -> str:
     """The key of a checksum file in the bucket."""

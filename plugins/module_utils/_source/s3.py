@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._errors import BadInput, FlydError, Transient
+from .._errors import BadInput, FlydError, Transient, Untrusted
 from .._names import ObjectKey
 from .body import Body, read_within
 from .client import Connection, connect
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "ObjectChanged", "ObjectInfo", "RangesRefused", "S3Options"]
 
 MAX_FAMILY_OBJECTS = 1000
+_MAX_LIST_PAGES = 100  # S3 puts up to a thousand objects on a page; some servers put fewer, even none
 SIDECAR_SUFFIXES = (".sha256", ".sha256sum", ".sha512", ".sha512sum")
 
 
@@ -124,7 +125,12 @@ class Bucket:
             pages = (
                 self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.options.bucket, Prefix=prefix.value)
             )
-            for page in pages:
+            for number, page in enumerate(pages):
+                if number >= _MAX_LIST_PAGES:
+                    raise Untrusted(
+                        f"the list of {where} does not end: {number} pages told of {len(found)} objects",
+                        hint="look at the server, or at the proxy before it",
+                    )
                 found += [announced_in_list(item, where) for item in page.get("Contents", [])]
                 if len(found) > MAX_FAMILY_OBJECTS:
                     raise BadInput(
