@@ -38,7 +38,7 @@ def test_unpacking_is_verified_and_measured(archive: Path) -> None:
     tables = done.stdout.split("tiny, ")[1:]
     assert [table.partition("\n")[0] for table in tables] == ["plain layers", "gzip layers"]
     for table in tables:
-        assert "| flyd.lite " in table
+        assert "| flyd.lite" in table
         assert "GNU tar, layers flat" in table
 
 
