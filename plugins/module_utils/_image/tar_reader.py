@@ -154,12 +154,17 @@ class TarReader:
         """Skip the data of a hard link (POSIX allows it) and of a dump directory; nothing else may have any."""
         if typeflag not in (b"1", _DUMP_DIRECTORY):
             raise refused(f"a {_KINDS[typeflag].value} with {size} bytes of content", name)
-        # Some writers put the file's size into a link's header and no data behind it. GNU tar reads the next block as a header
-        # then: where that would work, two readers would see two different archives.
-        following = self._blocks.at(self._at)
-        if typeflag == b"1" and (len(following) < BLOCK or following == ZERO_BLOCK or parse_header(following)):
-            raise refused(f"a hard link with a size of {size} bytes, and no content behind it", name)
-        self._at = self._blocks.behind(self._at, size, name)
+        begin, self._at = self._at, self._blocks.behind(self._at, size, name)
+        if typeflag == b"1":
+            self._check_is_content(begin, size, name)
+
+    def _check_is_content(self, begin: int, size: int, name: bytes) -> None:
+        # Some writers put the file's size into a link's header and no data behind it, so GNU tar looks for a header in every block
+        # there: where it found one, or an end, two readers would see two different archives.
+        for at in range(begin, begin + size, BLOCK):
+            block = self._blocks.at(at)
+            if block == ZERO_BLOCK or parse_header(block):
+                raise refused(f"a hard link with a size of {size} bytes, and no content behind it", name)
 
     def _sparse(
         self, header: Header, block: bytes, over: Overrides, size: int, name: bytes

@@ -115,6 +115,14 @@ REFUSED = {
     "a directory with content": (tar.tar(tar.header(b"a", b"5", 512), tar.file(b"b")), "512 bytes of content"),
     "a v7 directory with content": (tar.tar(tar.file(b"a/", b"x")), "with content"),
     "a hard link that hides a member": (tar.tar(tar.header(b"a", b"1", 512, link=b"b"), SMUGGLED), "no content"),
+    "a hard link that hides a member behind a block of content": (
+        tar.tar(tar.header(b"a", b"1", 700, link=b"b"), b"y" * 512, SMUGGLED),
+        "no content",
+    ),
+    "a hard link that hides the end of the archive": (
+        tar.tar(tar.header(b"a", b"1", 1500, link=b"b"), b"y" * 512, bytes(1024), SMUGGLED),
+        "no content",
+    ),
     "a cut header": (tar.tar(tar.file(b"a"), end=b"")[:-100], "middle of a block"),
     "cut content": (tar.tar(tar.file(b"a", b"x" * 700), end=b"")[:-600], "ends 600 bytes before"),
     "cut padding": (tar.tar(tar.file(b"a", b"x" * 700), end=b"")[:-1], "ends 1 bytes before"),
