@@ -82,19 +82,11 @@ class Arena:
             raise BenchError("containerd and ctr are not installed here: apt-get install containerd")
         lab("s3", "up")
         lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
+        lab("reset", self._target.name)
         lab("s3", "put", lab("image", image).strip(), self._key, "--bucket", _BUCKET)
         self._target.install()
-        packed = subprocess.run(
-            [
-                "tar",
-                "-chf",
-                "-",
-                *(f"--transform=s,^{name[1:]},{name.rpartition('/')[2]}," for name in programs if name),
-            ]
-            + [name for name in programs if name],
-            capture_output=True,
-            check=True,
-        )
+        parts = [part for path in programs if path for part in ("-C", os.path.dirname(path), os.path.basename(path))]
+        packed = subprocess.run(["tar", "-chf", "-", *parts], capture_output=True, check=True)
         self._target.ssh(f"rm -rf {_HOME} && mkdir -p {_HOME} && tar -C {_HOME} -x", stdin=packed.stdout)
         self._target.ssh(f"cat >{_HOME}/config.toml", stdin=_CONFIG.encode())
         s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
@@ -130,7 +122,7 @@ class Arena:
             begun = self._now()
             self._target.ssh(
                 f"{_CTR} images import {_SNAPSHOTTER} {self._archive} >/dev/null && "
-                f"{_CTR} snapshots {_SNAPSHOTTER} prepare {_ACTIVE} {top} >{_HOME}/mounts"
+                f"{_CTR} snapshots {_SNAPSHOTTER} prepare {_ACTIVE} {top} >/dev/null"
             )
             took = self._now() - begun
             device = self._target.ssh(
