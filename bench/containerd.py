@@ -42,25 +42,26 @@ class Daemon:
 
     def _wait(self, daemon: subprocess.Popen[bytes], log: Path) -> None:
         until = time.monotonic() + _PATIENCE_SECONDS
-        while subprocess.run(self._ctr("version"), capture_output=True, check=False).returncode != 0:
+        while subprocess.run(self.ctr("version"), capture_output=True, check=False).returncode != 0:
             if daemon.poll() is not None or time.monotonic() > until:
                 raise BenchError(f"containerd does not answer: {log.read_text()[-600:]}")
             time.sleep(0.1)
 
-    def _ctr(self, *arguments: str | Path) -> list[str | Path]:
+    def ctr(self, *arguments: str | Path) -> list[str | Path]:
+        """A command of the client to this daemon."""
         return ["ctr", "--address", self._socket, *arguments]
 
     def import_argv(self, archive: Path) -> Argv:
         """The command that imports a docker archive and unpacks it."""
-        return self._ctr("images", "import", "--snapshotter", _SNAPSHOTTER, archive)
+        return self.ctr("images", "import", "--snapshotter", _SNAPSHOTTER, archive)
 
     @contextlib.contextmanager
     def mounted(self, _root: Path) -> Iterator[Path]:
         """The merged tree of the only image, mounted for reading."""
         target = self._work / "mounted"
         target.mkdir(exist_ok=True)
-        name = run(self._ctr("images", "list", "--quiet"), environment()).split()[0]
-        run(self._ctr("images", "mount", "--snapshotter", _SNAPSHOTTER, name, target), environment())
+        name = run(self.ctr("images", "list", "--quiet"), environment()).split()[0]
+        run(self.ctr("images", "mount", "--snapshotter", _SNAPSHOTTER, name, target), environment())
         try:
             yield target
         finally:

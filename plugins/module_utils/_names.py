@@ -10,7 +10,6 @@ the name of a file or a device: those are made of ULIDs and digests only.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ._errors import BadInput, MissingLibrary
@@ -39,23 +38,27 @@ def _printable_char(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
-@dataclass(frozen=True)
-class ObjectKey:
-    """The key of an object in S3, or of a family of objects when it ends in ``/``."""
-
+class _Name(NamedTuple):
     value: str
-
-    def __post_init__(self) -> None:
-        raw = self.value.encode("utf-8", "surrogatepass")
-        problem = _key_problem(self.value, raw)
-        if problem:
-            raise BadInput(
-                f"the object key {printable(self.value)!r} {problem}",
-                hint="give the key as the bucket lists it, for example images/redis_latest.tar",
-            )
 
     def __str__(self) -> str:
         return self.value
+
+
+class ObjectKey(_Name):
+    """The key of an object in S3, or of a family of objects when it ends in ``/``."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> ObjectKey:
+        """Raises ``BadInput`` for what no key can be, or no file system should meet."""
+        problem = _key_problem(value, value.encode("utf-8", "surrogatepass"))
+        if problem:
+            raise BadInput(
+                f"the object key {printable(value)!r} {problem}",
+                hint="give the key as the bucket lists it, for example images/redis_latest.tar",
+            )
+        return super().__new__(cls, value)
 
     @property
     def is_family(self) -> bool:
@@ -99,21 +102,19 @@ class Digest(NamedTuple):
         return f"{self.algorithm}:{self.hex}"
 
 
-@dataclass(frozen=True)
-class Ulid:
+class Ulid(_Name):
     """A ULID in canonical form: 26 characters of Crockford's base 32. A name, never a thin id."""
 
-    value: str
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if not _ULID.fullmatch(self.value):
+    def __new__(cls, value: str) -> Ulid:
+        """Raises ``BadInput`` for anything else."""
+        if not _ULID.fullmatch(value):
             raise BadInput(
-                f"{printable(self.value)!r} is not a ULID",
+                f"{printable(value)!r} is not a ULID",
                 hint="a ULID has 26 characters, such as 01J9Z3M4N5P6Q7R8S9T0V1W2X3",
             )
-
-    def __str__(self) -> str:
-        return self.value
+        return super().__new__(cls, value)
 
 
 def new_ulid() -> Ulid:
@@ -125,21 +126,19 @@ def new_ulid() -> Ulid:
     return Ulid(str(ULID()))
 
 
-@dataclass(frozen=True)
-class ShortName:
+class ShortName(_Name):
     """A name that an operator gives to a pool or a snapshot: 1 to 63 letters, digits, ``_ . -``, not first a sign."""
 
-    value: str
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if not _SHORT_NAME.fullmatch(self.value):
+    def __new__(cls, value: str) -> ShortName:
+        """Raises ``BadInput`` for a name that is none of these."""
+        if not _SHORT_NAME.fullmatch(value):
             raise BadInput(
-                f"the name {printable(self.value)!r} cannot be used",
+                f"the name {printable(value)!r} cannot be used",
                 hint="use 1 to 63 letters, digits, underscores, dots and hyphens, beginning with a letter or a digit",
             )
-
-    def __str__(self) -> str:
-        return self.value
+        return super().__new__(cls, value)
 
 
 def parse_bytes(text: str, *, what: str) -> int:

@@ -49,7 +49,7 @@ def _worker(number: int, seconds: int) -> None:
 
     corpus = WORK / "corpus"
     if not corpus.is_dir():  # something to begin with, or it would take long to come upon more than one member
-        corpus.mkdir(parents=True)
+        corpus.mkdir(parents=True, exist_ok=True)  # another worker may be as far
         for at in range(200):
             (corpus / f"seed-{at}").write_bytes(random.Random(at).randbytes(20 + at))
     options = [

@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
 from typing import Any, Callable, NamedTuple
 
 from .._errors import CommandFailed, Unsupported
@@ -65,13 +64,13 @@ class Completed(NamedTuple):
     seconds: float
 
 
-@dataclass
 class Runner:
     """Starts programs and remembers what it ran (``ran``, argv lines in order: the ``actions`` of a result)."""
 
-    timeout_seconds: float = 60.0
-    search: tuple[str, ...] = SEARCH_PATH
-    ran: list[str] = field(default_factory=list)
+    def __init__(self, timeout_seconds: float = 60.0, search: tuple[str, ...] = SEARCH_PATH) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.search = search
+        self.ran: list[str] = []
 
     def find(self, program: Program) -> str:
         """The program's path; raises ``Unsupported`` that names its package."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from typing import Callable, TypeVar
 
 from .._errors import FlydError
@@ -18,20 +17,28 @@ from .._errors import FlydError
 T = TypeVar("T")
 
 
-@dataclass
 class Retry:
     """How often and how patiently to try: ``attempts`` in all, waits growing from ``base_seconds`` up to ``cap_seconds``.
 
     ``tried`` and ``waited_seconds`` add up over the object's life, for the result.
     """
 
-    attempts: int = 5
-    base_seconds: float = 0.5
-    cap_seconds: float = 20.0
-    deadline_seconds: float = 600.0
-    tried: int = 0
-    waited_seconds: float = 0.0
-    sleep: Callable[[float], None] = time.sleep
+    def __init__(
+        self,
+        attempts: int = 5,
+        base_seconds: float = 0.5,
+        cap_seconds: float = 20.0,
+        deadline_seconds: float = 600.0,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.attempts = attempts
+        self.base_seconds = base_seconds
+        self.cap_seconds = cap_seconds
+        self.deadline_seconds = deadline_seconds
+        self.sleep = sleep
+        self.tried = 0
+        self.waited_seconds = 0.0
 
     def call(self, work: Callable[[], T]) -> T:
         """The result of ``work``; raises its last error when attempts or time are used up."""

@@ -10,7 +10,6 @@ that has seen it there: whoever shares a digest is never left with a row that cl
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import re
@@ -72,7 +71,7 @@ def superfluous(host: Host, image: Image) -> list[str]:
 def drop_superfluous(host: Host, image: Image) -> list[str]:
     """Remove them, and remember that they are not to be kept."""
     with host.store.transaction():
-        host.store.put(dataclasses.replace(image, keep_archive=False))
+        host.store.put(image._replace(keep_archive=False))
         paths = superfluous(host, image)
         for path in paths:
             remove_file(path)

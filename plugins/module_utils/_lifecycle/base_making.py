@@ -10,7 +10,6 @@ and checked, and the volume was flushed and unmapped. A volume that did not come
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -91,8 +90,7 @@ def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> F
 def _record(
     host: Host, image: Image, base: Volume, unpacking: Unpacking, summary: Facts, operation: Operation
 ) -> Image:
-    after = dataclasses.replace(
-        image,
+    after = image._replace(
         state=State.UNPACKED,
         pool_device=base.device_path,
         base_ulid=base.ulid,
@@ -102,7 +100,7 @@ def _record(
         updated_at=utc_now(),
     )
     with host.store.transaction():
-        host.store.put(dataclasses.replace(base, state=VolumeState.LIVE))
+        host.store.put(base._replace(state=VolumeState.LIVE))
         host.store.put(after)
         host.store.drop(operation)
     return after

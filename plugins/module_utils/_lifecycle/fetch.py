@@ -9,8 +9,7 @@ with nothing to do needs, and no more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import BadInput
 from .._host.process import Identity
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from .fetching import Fetching
 
 
-@dataclass(frozen=True)
-class FetchOptions:
+class FetchOptions(NamedTuple):
     """What flyd_fetch was asked for; ``checksum`` is a digest or names a sidecar, ``max_bytes`` bounds all objects together."""
 
     key: ObjectKey
@@ -41,7 +39,7 @@ class FetchOptions:
     checksum: str
     policy: ChecksumPolicy
     max_bytes: int
-    download: DownloadOptions = field(default_factory=DownloadOptions)
+    download: DownloadOptions = DownloadOptions()
 
     @property
     def wanted(self) -> Wanted:

@@ -9,7 +9,6 @@ generation takes the row, and the old one keeps its base and snapshots.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 from .._errors import MissingLibrary, NoSpace
@@ -103,8 +102,7 @@ class Fetching:
 
     def _record(self, host: Host, image: Image, got: Receipt) -> Image:
         arrived = got.arrived
-        after = dataclasses.replace(
-            _generation(image, arrived.sha256),
+        after = _generation(image, arrived.sha256)._replace(
             bucket=self._options.s3.bucket,
             size_bytes=arrived.found.size_bytes,
             etag=arrived.found.etag,
@@ -154,7 +152,7 @@ def _at_least_fetched(image: Image) -> State:
 def _generation(image: Image, sha256: str) -> Image:
     """``image`` itself when its content is the same, else a new generation of its key."""
     if image.id and image.sha256 == sha256:
-        return dataclasses.replace(image, state=_at_least_fetched(image))
+        return image._replace(state=_at_least_fetched(image))
     return Image(
         id=str(new_ulid()), object_key=image.object_key, sha256=sha256, state=State.FETCHED, created_at=utc_now()
     )

@@ -9,8 +9,6 @@ a growth that was cut off is settled by what the metadata says: grown, or not an
 
 from __future__ import annotations
 
-import dataclasses
-
 from .._errors import BadInput, doing
 from .._host.crash import crash_point
 from .._thin.backing import device_bytes, enlarge_backing_file, shorten_backing_file
@@ -55,8 +53,7 @@ def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
         return pool
     settle_size(host.dm, pool.name)
     there = read_superblock(pool.metadata)
-    actual = dataclasses.replace(
-        pool,
+    actual = pool._replace(
         data_sectors=there.data_blocks * pool.block_sectors,
         metadata_bytes=max(pool.metadata_bytes, there.metadata_blocks * METADATA_BLOCK_BYTES),
     )
@@ -87,8 +84,7 @@ def _make_room(host: Host, wanted: PoolRecord) -> None:
 def _record(host: Host, pool: PoolRecord) -> PoolRecord:
     with host.store.transaction():
         now = host.store.pool(pool.name) or pool  # its transaction id may have gone on meanwhile
-        pool = dataclasses.replace(
-            now,
+        pool = now._replace(
             data_sectors=pool.data_sectors,
             metadata_bytes=pool.metadata_bytes,
             low_water_blocks=pool.low_water_blocks,

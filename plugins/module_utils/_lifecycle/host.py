@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .._errors import BadInput
 from .._host.command import Runner
@@ -26,8 +26,7 @@ from .records import Operation, OperationKind
 from .store import Store, open_store, utc_now
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The options that all modules share; times in seconds.
 
     ``starts_over``: a ``MissingLibrary`` makes the module start over in an interpreter that may have the package, so it is not to be
@@ -42,14 +41,6 @@ class Settings:
     retry_delay_seconds: float
     starts_over: bool = False
 
-    def __post_init__(self) -> None:
-        below_root = os.path.normpath(self.state_dir).strip("/")  # normpath leaves // as it is
-        if not os.path.isabs(self.state_dir) or not below_root:
-            raise BadInput(
-                f"state_dir {self.state_dir!r} is not an absolute path below /",
-                hint="give a directory such as /var/lib/flyd",
-            )
-
     def path(self, *parts: str) -> str:
         """A path below the state directory."""
         return os.path.join(os.path.normpath(self.state_dir), *parts)
@@ -59,24 +50,24 @@ class Settings:
         return Retry(attempts=self.retries + 1, base_seconds=self.retry_delay_seconds)
 
 
-@dataclass
 class Host:
     """One run of a module on its host. ``settled`` tells what was mended of runs that were cut off."""
 
-    settings: Settings
-    store: Store
-    runner: Runner
-    dm: DeviceMapper
-    dry_run: bool
-    settled: list[str] = field(default_factory=list)
-    _log: list[Log] = field(default_factory=list)
+    def __init__(self, settings: Settings, store: Store, runner: Runner, dm: DeviceMapper, *, dry_run: bool) -> None:
+        self.settings = settings
+        self.store = store
+        self.runner = runner
+        self.dm = dm
+        self.dry_run = dry_run
+        self.settled: list[str] = []
+        self._log: Log | None = None
 
     @property
     def log(self) -> Log:
         """The run's log; the run's ULID is born when it is first needed, so that a run with nothing to do needs none."""
-        if not self._log:
-            self._log.append(Log(self.settings.path("log", "flyd.jsonl"), new_ulid()))
-        return self._log[0]
+        if self._log is None:
+            self._log = Log(self.settings.path("log", "flyd.jsonl"), new_ulid())
+        return self._log
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock ``name``, or nothing at all in a dry run, which writes nothing."""
@@ -102,10 +93,16 @@ class Host:
 
 @contextlib.contextmanager
 def open_host(settings: Settings, *, dry_run: bool) -> Iterator[Host]:
-    """The host with its store open."""
+    """The host with its store open; raises ``BadInput`` for a state directory that is none."""
+    below_root = os.path.normpath(settings.state_dir).strip("/")  # normpath leaves // as it is
+    if not os.path.isabs(settings.state_dir) or not below_root:
+        raise BadInput(
+            f"state_dir {settings.state_dir!r} is not an absolute path below /",
+            hint="give a directory such as /var/lib/flyd",
+        )
     store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=settings.lock_timeout_seconds)
     try:
         runner = Runner(timeout_seconds=settings.command_timeout_seconds)
-        yield Host(settings, store, runner, DeviceMapper(runner), dry_run)
+        yield Host(settings, store, runner, DeviceMapper(runner), dry_run=dry_run)
     finally:
         store.close()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 from collections.abc import Iterator
@@ -43,7 +42,7 @@ def _images(host: Host) -> list[Facts]:
 
 
 def _image(image: Image) -> Facts:
-    facts: Facts = dataclasses.asdict(image)
+    facts: Facts = image._asdict()
     return {
         **facts,
         "state": image.state.value,
@@ -57,7 +56,7 @@ def _snapshots(host: Host) -> list[Facts]:
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
-            **dataclasses.asdict(snapshot),
+            **snapshot._asdict(),
             "object_key": keys.get(snapshot.image_id),
             "mapped": _mapped(host, snapshot.ulid),
         }
@@ -88,7 +87,7 @@ def _transitions(host: Host) -> list[Facts]:
     gone = {operation.ulid for operation in abandoned(host)}
     return [
         {
-            **dataclasses.asdict(operation),
+            **operation._asdict(),
             "kind": operation.kind.value,
             "abandoned": operation.ulid in gone,
             "progress": read_progress(progress_path(host, operation)),

@@ -9,7 +9,6 @@ being made, and not because one of the two comes from a backup. A thin id that o
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from .._thin.metadata import read_thin_ids
@@ -69,14 +68,14 @@ def _without(host: Host, volume: Volume) -> Iterator[Image]:
         after = image
         if image.base_ulid == volume.ulid:
             state = state_without_base(host, image)
-            after = dataclasses.replace(image, state=state, pool_device="", base_ulid="", config="{}", summary="{}")
+            after = image._replace(state=state, pool_device="", base_ulid="", config="{}", summary="{}")
         if snapshot is not None and snapshot.image_id == image.id:
             others = [one for one in host.store.all(Snapshot, "image_id=?", image.id) if one.ulid != volume.ulid]
             state = image.state if others else min(image.state, State.UNPACKED, key=lambda state: state.rank)
             device = "" if image.snap_device == snapshot.device else image.snap_device
-            after = dataclasses.replace(after, state=state, snap_device=device)
+            after = after._replace(state=state, snap_device=device)
         if after != image:
-            yield dataclasses.replace(after, updated_at=utc_now())
+            yield after._replace(updated_at=utc_now())
 
 
 def _words(volume: Volume) -> str:

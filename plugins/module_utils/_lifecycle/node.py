@@ -9,7 +9,7 @@ import grp
 import os
 import pwd
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput
 from .outcome import Facts
@@ -17,8 +17,7 @@ from .outcome import Facts
 _MAX_ID = 2**32 - 2  # chown(2): the number above means "leave it"
 
 
-@dataclass(frozen=True)
-class NodeAccess:
+class NodeAccess(NamedTuple):
     """Who may open the device's node: numeric ids, -1 for as it is; mode bits, -1 for as they are."""
 
     uid: int = -1

@@ -8,9 +8,8 @@ Invariant: only reads; what cannot be changed in a pool is refused here, before 
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, OutOfOrder
 from .._names import ShortName
@@ -22,8 +21,7 @@ from .outcome import Facts, Outcome
 from .records import Operation, OperationKind, PoolRecord, Snapshot, Volume, VolumeState
 
 
-@dataclass(frozen=True)
-class PoolOptions:
+class PoolOptions(NamedTuple):
     """What flyd_pool was asked for. ``data`` and ``metadata`` are files or devices, empty for files in state_dir; None: computed."""
 
     name: ShortName
@@ -56,7 +54,7 @@ def wanted_pool(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
                 f"the pool {pool.name} exists with {what} {have}, asked was {wanted}",
                 hint="this cannot be changed in an existing pool: ask for what it has, or make a pool of another name",
             )
-    return dataclasses.replace(_asked_size(pool, options), min_free_percent=options.min_free_percent)
+    return _asked_size(pool, options)._replace(min_free_percent=options.min_free_percent)
 
 
 def _asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
@@ -67,10 +65,9 @@ def _asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
     if options.metadata_bytes is not None:
         _refuse_less(pool, "metadata_size", options.metadata_bytes, pool.metadata_bytes)
     if data_sectors == pool.data_sectors:
-        return dataclasses.replace(pool, metadata_bytes=options.metadata_bytes or pool.metadata_bytes)
+        return pool._replace(metadata_bytes=options.metadata_bytes or pool.metadata_bytes)
     wanted = compute_geometry(options.data_bytes, options.metadata_bytes, block_bytes, options.low_water_blocks)
-    return dataclasses.replace(
-        pool,
+    return pool._replace(
         data_sectors=wanted.data_sectors,
         metadata_bytes=max(wanted.metadata_bytes, pool.metadata_bytes),
         low_water_blocks=wanted.low_water_blocks,
@@ -152,8 +149,7 @@ def pool_facts(pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Facts
 
 def with_restored(outcome: Outcome, restored: list[str]) -> Outcome:
     """``outcome`` of a pool in which the devices of ``restored`` were mapped again."""
-    return dataclasses.replace(
-        outcome,
+    return outcome._replace(
         before={**outcome.before, "unmapped": restored},
         after={**outcome.after, "unmapped": []},
         changed=outcome.changed or bool(restored),

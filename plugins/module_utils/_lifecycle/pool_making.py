@@ -10,7 +10,6 @@ has made by then, the next one goes on with it; metadata that holds a superblock
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import secrets
 
@@ -78,7 +77,7 @@ def _make(host: Host, pool: PoolRecord) -> PoolRecord:
     if status(host.dm, pool.name).transaction_id == 0:
         ThinPool(host.dm, pool.name).set_transaction_id(0, pool.transaction_id)
     crash_point("pool:numbered")
-    pool = dataclasses.replace(pool, formatted=True)
+    pool = pool._replace(formatted=True)
     with host.store.transaction():
         host.store.put(pool)
         host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)

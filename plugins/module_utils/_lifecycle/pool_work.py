@@ -8,8 +8,6 @@ Invariant: as in pool.py; the caller holds the lock of the pool's setup.
 
 from __future__ import annotations
 
-import dataclasses
-
 from .._errors import OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
@@ -60,7 +58,7 @@ def bring_about(host: Host, options: PoolOptions) -> Outcome:
     settle(host)
     restored = _map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
     outcome = _adjusted(host, pool, wanted_pool(pool, options), options)
-    return with_restored(dataclasses.replace(outcome, before=before, changed=True), restored)
+    return with_restored(outcome._replace(before=before, changed=True), restored)
 
 
 def _map_again(host: Host, pool: PoolRecord) -> list[str]:
@@ -76,13 +74,13 @@ def _map_again(host: Host, pool: PoolRecord) -> list[str]:
 
 def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
     """The pool that is up, grown to what is asked for, and with the share that must stay free as it is asked for now."""
-    after = dataclasses.replace(wanted, transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
+    after = wanted._replace(transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
     changed = after != pool
     if changed and not host.dry_run:
-        if after != dataclasses.replace(pool, min_free_percent=after.min_free_percent):
+        if after != pool._replace(min_free_percent=after.min_free_percent):
             after = grow(host, pool, after)
         with host.store.transaction():
-            after = dataclasses.replace(host.store.pool(pool.name) or after, min_free_percent=options.min_free_percent)
+            after = (host.store.pool(pool.name) or after)._replace(min_free_percent=options.min_free_percent)
             host.store.put(after)
     now = status(host.dm, pool.name)
     if host.dry_run and after.data_sectors > pool.data_sectors:

@@ -9,7 +9,6 @@ rename after fsync. Part files belong to an open intent of the same key, which g
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import json
 import os
@@ -167,7 +166,7 @@ def _intent(host: Host, key: str) -> Operation:
         operation = host.begin(OperationKind.FETCH, key)
     else:
         me = own_identity()
-        operation = dataclasses.replace(found[0], boot_id=me.boot_id, pid=me.pid, started=me.started)
+        operation = found[0]._replace(boot_id=me.boot_id, pid=me.pid, started=me.started)
     with host.store.transaction():
         host.store.put(operation)
     return operation

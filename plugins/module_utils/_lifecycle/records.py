@@ -1,18 +1,16 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the store remembers, as frozen dataclasses: one class a table, one field a column, in the order of the schema.
+"""What the store remembers, as named tuples: one class a table, one field a column, in the order of the schema.
 
 Invariant: a record is a row as it was committed; changing one means writing a new one through the store.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 R = TypeVar("R")
 
@@ -54,8 +52,7 @@ class OperationKind(str, enum.Enum):
     TEARDOWN = "teardown"
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """The current generation of an object key. ``pool_device`` is the base volume, ``snap_device`` the default snapshot."""
 
     id: str
@@ -83,13 +80,13 @@ class Image:
         return tuple(member["sha256"] for member in json.loads(self.members)) or ((self.sha256,) if self.sha256 else ())
 
 
-@dataclass(frozen=True)
 class RetiredImage(Image):
     """An earlier generation of a key, whose base and snapshots are still there."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True)
-class Snapshot:
+
+class Snapshot(NamedTuple):
     """One named activation of an image. ``uid``, ``gid`` and ``mode`` of its node, each -1 for as it is."""
 
     ulid: str
@@ -103,8 +100,7 @@ class Snapshot:
     mode: int = -1
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(NamedTuple):
     """A thin id of a pool. ``ulid`` names its device, ``base-<ulid>`` or ``snap-<ulid>``."""
 
     ulid: str
@@ -130,8 +126,7 @@ class Volume:
         return f"FLYD-{self.pool_id}-{self.ulid}"
 
 
-@dataclass(frozen=True)
-class PoolRecord:
+class PoolRecord(NamedTuple):
     """A thin pool that we made. ``transaction_id`` is what its metadata must say: it ties pool and store together."""
 
     id: str
@@ -159,8 +154,7 @@ class PoolRecord:
         return f"FLYD-{self.id}-pool"
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """An open intent: what a process (boot id, pid, start time) is about to make, written down before it is made."""
 
     ulid: str
@@ -183,7 +177,8 @@ _ENUMS: dict[tuple[str, str], type[enum.Enum]] = {
 
 def columns(record: type[Any]) -> tuple[str, ...]:
     """The names of the columns of ``record``'s table, in order."""
-    return tuple(field.name for field in dataclasses.fields(record))
+    names: tuple[str, ...] = record._fields
+    return names
 
 
 def from_row(record: type[R], row: tuple[Any, ...] | None) -> R | None:
@@ -198,9 +193,7 @@ def from_row(record: type[R], row: tuple[Any, ...] | None) -> R | None:
     return record(**{name: bool(value) if name in _FLAGS else value for name, value in values.items()})
 
 
-_FLAGS = frozenset(
-    field.name for cls in (Image, Snapshot, PoolRecord) for field in dataclasses.fields(cls) if field.type == "bool"
-)
+_FLAGS = frozenset(("keep_archive", "read_only", "is_loop", "error_if_no_space", "formatted"))
 
 
 def to_row(record: Any) -> tuple[Any, ...]:

@@ -9,7 +9,6 @@ carried on by whichever run comes next. What others still need (a base with snap
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable
 
@@ -196,7 +195,7 @@ def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | Non
         host.store.put(operation)
         if snapshot is not None:
             host.store.drop(snapshot)
-        host.store.put(dataclasses.replace(volume, state=VolumeState.DELETING))
+        host.store.put(volume._replace(state=VolumeState.DELETING))
         host.store.put(after)
     crash_point("remove:planned")
     destroy_volume(host, pool, volume)
@@ -211,8 +210,7 @@ def _snapshots(host: Host, generations: Iterable[Image]) -> list[Snapshot]:
 def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
     """``image`` once only the snapshots in ``left`` are there."""
     is_default = snapshot.device == image.snap_device
-    return dataclasses.replace(
-        image,
+    return image._replace(
         state=State.ACTIVATED if left else min(image.state, State.UNPACKED, key=lambda state: state.rank),
         snap_device="" if is_default else image.snap_device,
         updated_at=utc_now(),
@@ -221,8 +219,7 @@ def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
 
 def image_without_base(host: Host, image: Image) -> Image:
     """``image`` once it has neither base nor snapshots."""
-    return dataclasses.replace(
-        image,
+    return image._replace(
         state=state_without_base(host, image),
         pool_device="",
         snap_device="",

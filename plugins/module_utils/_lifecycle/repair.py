@@ -10,7 +10,6 @@ cut off begins again from the copy; from then on it goes on with the check of th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator
 
@@ -121,7 +120,7 @@ def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | N
     crash_point("repair:written")
     _put_in_place(pool, new)
     crash_point("repair:swapped")
-    next_step = dataclasses.replace(begun, kind=OperationKind.CHECK)
+    next_step = begun._replace(kind=OperationKind.CHECK)
     with host.store.transaction():
         host.store.put(wanted)
         host.store.put(next_step)
@@ -164,7 +163,7 @@ def _check_bases(host: Host, pool: PoolRecord) -> list[str]:
 
 def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, words: str) -> None:
     forget(host, volume, words)
-    doomed = dataclasses.replace(volume, state=VolumeState.DELETING)
+    doomed = volume._replace(state=VolumeState.DELETING)
     operation = host.begin(OperationKind.REMOVE, pool.name, volume_ulid=volume.ulid)
     with host.store.transaction():
         host.store.put(doomed)
@@ -212,7 +211,7 @@ def _larger(pool: PoolRecord, metadata_bytes: int) -> PoolRecord:
         now = read_superblock(pool.metadata)
         is_tight = now.metadata_used_blocks > _NEARLY_FULL * now.metadata_blocks
         metadata_bytes = min(2 * pool.metadata_bytes, MAX_METADATA_BYTES) if is_tight else 0
-    return dataclasses.replace(pool, metadata_bytes=max(metadata_bytes, pool.metadata_bytes))
+    return pool._replace(metadata_bytes=max(metadata_bytes, pool.metadata_bytes))
 
 
 def _transaction_id(pool: PoolRecord, copy: str) -> int:

@@ -9,9 +9,8 @@ second one.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, CorruptStore
 from .._names import ObjectKey, ShortName
@@ -27,8 +26,7 @@ from .views import activated, image_view
 DEFAULT_NAME = "default"
 
 
-@dataclass(frozen=True)
-class SnapshotOptions:
+class SnapshotOptions(NamedTuple):
     """What flyd_snapshot was asked for; ``size_bytes`` 0 means as large as the base."""
 
     key: ObjectKey
@@ -96,7 +94,7 @@ class Activate(Arrow):
         if snapshot is None:
             image, snapshot = make_snapshot(host, pool, image, self._options)
         elif image.state is not State.ACTIVATED:  # its base was lost and made again; the snapshot has outlived it
-            image = dataclasses.replace(image, state=State.ACTIVATED, updated_at=utc_now())
+            image = image._replace(state=State.ACTIVATED, updated_at=utc_now())
             with host.store.transaction():
                 host.store.put(image)
         volume = _volume_of(host, snapshot)
@@ -115,8 +113,7 @@ class Activate(Arrow):
     def _remember_access(self, host: Host, snapshot: Snapshot) -> None:
         """So that the node is the same after a reboot. What was not asked for stays as it was."""
         access = self._options.access
-        after = dataclasses.replace(
-            snapshot,
+        after = snapshot._replace(
             uid=snapshot.uid if access.uid < 0 else access.uid,
             gid=snapshot.gid if access.gid < 0 else access.gid,
             mode=snapshot.mode if access.mode < 0 else access.mode,

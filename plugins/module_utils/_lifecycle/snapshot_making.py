@@ -10,7 +10,6 @@ is never mounted on this host.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 from .._errors import BadInput, CorruptStore, doing
 from .._host.crash import crash_point
@@ -45,14 +44,13 @@ def make_snapshot(host: Host, pool: PoolRecord, image: Image, asked: SnapshotOpt
         raise
     snapshot = Snapshot(volume.ulid, image.id, asked.name.value, volume.device_path, asked.read_only, utc_now())
     is_default = snapshot.name == DEFAULT_NAME
-    after = dataclasses.replace(
-        image,
+    after = image._replace(
         state=State.ACTIVATED,
         snap_device=snapshot.device if is_default else image.snap_device,
         updated_at=utc_now(),
     )
     with host.store.transaction():
-        host.store.put(dataclasses.replace(volume, state=VolumeState.LIVE))
+        host.store.put(volume._replace(state=VolumeState.LIVE))
         host.store.put(snapshot)
         host.store.put(after)
         host.store.drop(operation)

@@ -10,7 +10,6 @@ too), and every change is made inside ``transaction``, which is BEGIN IMMEDIATE.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
 import sqlite3
@@ -105,7 +104,7 @@ class Store:
 
     def retire(self, image: Image) -> None:
         """Move ``image`` aside: its base and snapshots stay usable, its key is free for the next generation."""
-        self.put(RetiredImage(**dataclasses.asdict(image)))
+        self.put(RetiredImage(**image._asdict()))
         self.drop(image)
 
     def generations(self, object_key: str) -> list[Image]:

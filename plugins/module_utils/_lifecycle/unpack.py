@@ -9,7 +9,7 @@ Invariant: ``unpacked`` is committed only by ``base_making``, whose work this is
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._host.crash import crash_point
 from .._image.limits import Limits
@@ -23,8 +23,7 @@ from .records import Image, State, Volume, VolumeState
 from .views import image_view, unpacked
 
 
-@dataclass(frozen=True)
-class UnpackOptions:
+class UnpackOptions(NamedTuple):
     """What flyd_unpack was asked for; ``size_bytes`` 0 means computed from the plan, an empty string whatever the reader of images makes of it."""
 
     key: ObjectKey

@@ -11,7 +11,6 @@ was cut off inside a step leaves the pool at most one transaction ahead, and a r
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from typing import Callable
 
 from .._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
@@ -67,7 +66,7 @@ def create_volume(
         crash_point(f"{kind}:planned")
         thin = ThinPool(host.dm, pool.name)
         make = thin.create_thin if origin < 0 else lambda thin_id: thin.create_snap(thin_id, origin)
-        created = dataclasses.replace(volume, state=VolumeState.CREATED)
+        created = volume._replace(state=VolumeState.CREATED)
         try:
             _step(host, pool, lambda: make(volume.thin_id), lambda: host.store.put(created), label=kind)
         except CorruptStore as error:
@@ -83,7 +82,7 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
 
     What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
     """
-    doomed = dataclasses.replace(volume, state=VolumeState.DELETING)
+    doomed = volume._replace(state=VolumeState.DELETING)
     with host.store.transaction():
         host.store.put(doomed)
     unmap(host, volume)
@@ -145,7 +144,7 @@ def _checked(host: Host, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
             f"the thin pool {pool.name} is at transaction {actual}, the store at {pool.transaction_id}: they are not of the same time",
             hint="the store comes from a backup, or the pool was changed by other hands; nothing was touched. Restore the matching flyd.db",
         )
-    pool = dataclasses.replace(pool, transaction_id=actual)
+    pool = pool._replace(transaction_id=actual)
     with host.store.transaction():
         host.store.put(pool)
     return pool, now
@@ -192,7 +191,7 @@ def _step(
 ) -> None:
     effect()
     crash_point(f"{label}:told")
-    after = dataclasses.replace(pool, transaction_id=pool.transaction_id + 1)
+    after = pool._replace(transaction_id=pool.transaction_id + 1)
     ThinPool(host.dm, pool.name).set_transaction_id(pool.transaction_id, after.transaction_id)
     crash_point(f"{label}:numbered")
     with host.store.transaction():

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NODE_DIRECTORY = "/dev/mapper"
 SECTOR_BYTES = 512  # of every table and of sysfs
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """A device of device-mapper. ``sectors`` (of 512 bytes) is 0 when it has no live table: its making was cut short."""
 
     name: str

@@ -9,7 +9,7 @@ water mark above the pool's size) are taken as given, with a warning, so that th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput
 from .device import SECTOR_BYTES
@@ -25,8 +25,7 @@ LOW_WATER_PERCENT = 10
 _MANY_BLOCKS = 1 << 20  # from here on larger blocks keep the metadata in memory and small
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The sizes of a pool: data in sectors of 512 bytes, metadata in bytes, blocks in sectors, the mark in blocks."""
 
     data_sectors: int

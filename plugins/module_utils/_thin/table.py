@@ -11,7 +11,7 @@ Source: the kernel's Documentation/admin-guide/device-mapper/thin-provisioning.r
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import Unsupported
 from .._names import printable
@@ -22,8 +22,7 @@ MIN_BLOCK_SECTORS = 128
 MAX_BLOCK_SECTORS = 2097152
 
 
-@dataclass(frozen=True)
-class PoolTable:
+class PoolTable(NamedTuple):
     """A thin pool: two devices, ``data_sectors`` long, given out in blocks of ``block_sectors``.
 
     ``low_water_blocks`` is how many blocks may be left before the kernel raises an event.
@@ -50,8 +49,7 @@ class PoolTable:
         return f"0 {self.data_sectors} thin-pool {' '.join(arguments)}"
 
 
-@dataclass(frozen=True)
-class ThinTable:
+class ThinTable(NamedTuple):
     """A thin volume: number ``thin_id`` of the pool ``pool`` ("254:0" or a path), ``sectors`` long."""
 
     pool: str
@@ -73,8 +71,7 @@ class PoolMode(str, enum.Enum):
     ERROR = "error"
 
 
-@dataclass(frozen=True)
-class PoolStatus:
+class PoolStatus(NamedTuple):
     """The status of a thin pool. Data is counted in the pool's blocks, metadata in blocks of 4 KiB.
 
     ``no_space_policy`` is "error" or "queue"; ``discard`` is "passdown", "no_passdown" or "ignore". With mode ``FAIL`` or
@@ -115,8 +112,7 @@ class PoolStatus:
         return _free_percent(self.used_metadata_blocks, self.total_metadata_blocks)
 
 
-@dataclass(frozen=True)
-class ThinStatus:
+class ThinStatus(NamedTuple):
     """The status of a thin volume: sectors that have a block in the pool. ``failed`` when the kernel says Fail or Error."""
 
     mapped_sectors: int

@@ -1,14 +1,10 @@
-"""Archives as each producer writes them become the same tree; those of real tools too, where they are installed."""
+"""Archives as each producer writes them become the same tree."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -115,64 +111,3 @@ def test_every_producers_archive_becomes_the_same_tree(playground: Playground, e
     assert tree(playground, PRODUCERS[producer]()) == expected
     assert {"/etc/a", "/etc/b", "/c", "/l"} < expected.keys()
     assert "/gone" not in expected
-
-
-SKOPEO = {
-    "docker-archive": ["docker-archive:{}:x/y:z"],
-    "oci-archive": ["oci-archive:{}"],
-    "oci-archive, gzip": ["--dest-compress", "--dest-compress-format=gzip", "oci-archive:{}"],
-    "oci-archive, zstd": ["--dest-compress", "--dest-compress-format=zstd", "oci-archive:{}"],
-}
-
-
-@pytest.mark.parametrize("form", SKOPEO)
-def test_what_skopeo_writes_becomes_the_same_tree(
-    playground: Playground, expected: Rows, tmp_path: Path, form: str
-) -> None:
-    work = workshop(tmp_path, "skopeo")
-    (work / "in").write_bytes(images.docker_archive(LAYERS))
-    *options, target = (text.format(work / "out") for text in SKOPEO[form])
-    policy = work / "policy.json"
-    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    run(
-        [
-            "skopeo",
-            "--policy",
-            policy,
-            "--tmpdir",
-            work,
-            "copy",
-            "--quiet",
-            *options,
-            f"docker-archive:{work}/in",
-            target,
-        ]
-    )
-    assert tree(playground, (work / "out").read_bytes()) == expected
-
-
-def test_what_umoci_writes_becomes_the_same_tree(playground: Playground, expected: Rows, tmp_path: Path) -> None:
-    work = workshop(tmp_path, "umoci")
-    layout = work / "layout"
-    run(["umoci", "init", "--layout", layout])
-    run(["umoci", "new", "--image", f"{layout}:x"])
-    for at, layer in enumerate(LAYERS):
-        (work / f"{at}.tar").write_bytes(layer)
-        run(["umoci", "raw", "add-layer", "--image", f"{layout}:x", work / f"{at}.tar"])
-    with tarfile.open(work / "out", "w") as archive:
-        archive.add(layout, ".")
-    assert tree(playground, (work / "out").read_bytes()) == expected
-
-
-def workshop(directory: Path, program: str) -> Path:
-    """A directory that the canaries do not stand in; skips when the program is not installed."""
-    if shutil.which(program) is None:
-        pytest.skip(f"the program {program} is not installed")
-    (directory / "spool").mkdir()
-    return directory / "spool"
-
-
-def run(command: list[str | Path]) -> None:
-    """Run a program that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -87,7 +87,7 @@ class Machine:
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
             self.ran = runner.ran
-            yield Host(settings, store, runner, self.fake.device_mapper(runner), dry_run)
+            yield Host(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
         finally:
             store.close()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 
@@ -146,9 +145,9 @@ def test_nothing_is_swept_while_another_process_downloads(pooled: Machine) -> No
     (pooled.state / "archives").mkdir(mode=0o700, exist_ok=True)
     (pooled.state / "archives" / STRANGER).touch()  # published, and not yet recorded
     with pooled.host() as host:
-        other = dataclasses.replace(host.begin(OperationKind.FETCH, "images/another.tar"), pid=os.getppid())
+        other = host.begin(OperationKind.FETCH, "images/another.tar")._replace(pid=os.getppid())
         with host.store.transaction():
-            host.store.put(dataclasses.replace(other, started=_started(os.getppid())))
+            host.store.put(other._replace(started=_started(os.getppid())))
     pooled.fetch()
     assert STRANGER in pooled.files_in("archives")
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -212,7 +211,7 @@ def test_a_checksum_file_of_the_old_object_refuses_the_new_one_although_the_old_
 def test_the_same_bytes_uploaded_again_are_the_same_generation_once_they_were_read(fetched: Machine) -> None:
     [image] = fetched.records(Image)
     with fetched.host() as host, host.store.transaction():
-        host.store.put(dataclasses.replace(image, etag='"of an upload in parts"'))
+        host.store.put(image._replace(etag='"of an upload in parts"'))
     fetched.s3.put("sums", SHA256.encode())
     outcome = fetched.fetch(checksum="sums")
     assert (outcome.facts["new_generation"], outcome.facts["bytes_received"]) == (False, len(ARCHIVE))

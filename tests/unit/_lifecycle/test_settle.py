@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from module_utils._host.process import own_identity
@@ -43,7 +41,7 @@ def volume_left_by(machine: Machine, operation: Operation, state: VolumeState) -
         pool = active_pool(host, "pool")
         made = create_volume(host, pool, operation, kind="base", sectors=2048)
         map_thin(host, pool, made)
-    left = dataclasses.replace(made, state=state)
+    left = made._replace(state=state)
     leave(machine, left)
     return left
 
@@ -64,15 +62,15 @@ def test_on_a_host_at_rest_nothing_is_settled_and_nothing_written(pooled: Machin
     ids=["of another boot", "whose pid was given again", "without a process"],
 )
 def test_the_intent_of_a_process_that_is_gone_is_settled(pooled: Machine, gone: dict[str, object]) -> None:
-    operation = dataclasses.replace(intent(), boot_id=ME.boot_id, pid=ME.pid, started=ME.started)
-    leave(pooled, dataclasses.replace(operation, **gone))  # type: ignore[arg-type]
+    operation = intent()._replace(boot_id=ME.boot_id, pid=ME.pid, started=ME.started)
+    leave(pooled, operation._replace(**gone))  # type: ignore[arg-type]
     assert settled(pooled) == [f"undid the unpack of {KEY}"]
     assert pooled.left_over() == []
     assert settled(pooled) == []
 
 
 def test_the_intent_of_a_living_process_is_let_alone(pooled: Machine) -> None:
-    leave(pooled, dataclasses.replace(intent(), pid=ME.pid, started=ME.started))
+    leave(pooled, intent()._replace(pid=ME.pid, started=ME.started))
     before = pooled.everything()
     assert settled(pooled) == []
     assert pooled.everything() == before

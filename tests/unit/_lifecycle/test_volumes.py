@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Iterator
 
@@ -221,7 +220,7 @@ def test_a_pool_that_is_gone_or_was_never_made_is_told(pooled: Machine) -> None:
 
 
 def test_room_is_what_is_free_beyond_the_reserve(pooled: Machine, host: Host) -> None:
-    pool = dataclasses.replace(pool_of(host), min_free_percent=50)
+    pool = pool_of(host)._replace(min_free_percent=50)
     require_room(host, pool, POOL_BYTES // 2)
     with pytest.raises(NoSpace, match="beyond its reserve of 50 %") as caught:
         require_room(host, pool, POOL_BYTES // 2 + 1)

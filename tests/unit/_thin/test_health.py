@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from module_utils._errors import CorruptStore, FlydError, NoSpace
@@ -42,9 +40,9 @@ def test_a_pool_in_trouble_is_refused_with_the_way_out(
     facts: dict[str, object], error: type[FlydError], said: str
 ) -> None:
     with pytest.raises(error, match=said) as caught:
-        require_healthy(dataclasses.replace(HEALTHY, **facts), 10)  # type: ignore[arg-type]
+        require_healthy(HEALTHY._replace(**facts), 10)  # type: ignore[arg-type]
     assert ("state: repaired" if error is CorruptStore else "remove images") in caught.value.hint
 
 
 def test_exactly_the_least_free_space_is_enough() -> None:
-    require_healthy(dataclasses.replace(HEALTHY, used_data_blocks=90), 10)
+    require_healthy(HEALTHY._replace(used_data_blocks=90), 10)

@@ -176,7 +176,7 @@ def test_a_disk_without_room_is_told_before_anything_is_made(fake_host: FakeHost
     with pytest.raises(NoSpace, match="file system has"):
         allocate_files(
             fake_host.runner,
-            dataclasses.replace(spec, geometry=dataclasses.replace(spec.geometry, metadata_bytes=1 << 22)),
+            dataclasses.replace(spec, geometry=spec.geometry._replace(metadata_bytes=1 << 22)),
         )
     assert not os.path.exists(spec.backing.data)
 
