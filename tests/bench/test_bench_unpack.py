@@ -43,6 +43,16 @@ def test_unpacking_is_verified_and_measured(archive: Path) -> None:
 
 
 @needs_loops
+def test_an_image_that_is_made_up_is_raced_without_gzip() -> None:
+    done = bench("unpack", "--installed", "--rounds", "1", "--plain", "--image", "entries-200", "--image", "mb-2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if line.endswith(" layers")] == [
+        "entries-200, plain layers",
+        "mb-2, plain layers",
+    ]
+
+
+@needs_loops
 def test_growth_is_measured() -> None:
     done = bench("growth", "--rounds", "1", "--entries", "100", "200", "--megabytes", "1", "2")
     assert (done.returncode, done.stderr) == (0, "")

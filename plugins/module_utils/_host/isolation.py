@@ -14,7 +14,7 @@ import ctypes
 import json
 import os
 import signal
-import traceback
+import sys
 from collections.abc import Collection
 from typing import Any, Callable
 
@@ -130,6 +130,6 @@ def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
             pipe.write(json.dumps(message).encode())
         os._exit(0)
     except BaseException:  # noqa: BLE001 - whatever it was, this process must never return into its parent's code
-        traceback.print_exc()
+        sys.__excepthook__(*sys.exc_info())  # written in C: nothing can be imported from in here
     finally:
         os._exit(70)

@@ -9,8 +9,6 @@ host. A name that two members have is refused when it is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from .extent import Extent
 from .limits import Deadline, Limits
 from .member import Kind, Member
@@ -22,16 +20,16 @@ _MAX_HOPS = 8
 MAX_MEMBERS = 65536  # an image archive has a few for each layer; what has more can only be a root file system
 
 
-@dataclass(frozen=True)
 class Archive:
     """The members of an archive by name, symbolic links among them."""
 
-    limits: Limits
-    files: dict[bytes, Extent] = field(default_factory=dict)
-    links: dict[bytes, bytes] = field(default_factory=dict)
-    broken_links: set[bytes] = field(default_factory=set)
-    doubles: set[bytes] = field(default_factory=set)
-    top: set[bytes] = field(default_factory=set)  # first components of all names
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.files: dict[bytes, Extent] = {}
+        self.links: dict[bytes, bytes] = {}
+        self.broken_links: set[bytes] = set()
+        self.doubles: set[bytes] = set()
+        self.top: set[bytes] = set()  # first components of all names
 
     def has(self, name: str) -> bool:
         """Whether a member of this name is there, as a file or as a link."""

@@ -10,7 +10,6 @@ The count is only a first look: whatever seems odd ends it, and is left to the r
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from .extent import Extent
 from .limits import Limits
@@ -20,13 +19,13 @@ from .tar_header import BLOCK, padded
 _WINDOW_BYTES = 1 << 16
 
 
-@dataclass
 class Walk:
     """How far a tar has been walked from header to header."""
 
-    tar: Extent
-    at: int = 0
-    ended: bool = False
+    def __init__(self, tar: Extent) -> None:
+        self.tar = tar
+        self.at = 0
+        self.ended = False
 
 
 class Census:

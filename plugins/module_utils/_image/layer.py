@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
 from . import whiteouts, xattrs
@@ -37,17 +36,17 @@ _FILE, _DIRECTORY, _SYMLINK, _HARD_LINK = Kind.FILE, Kind.DIRECTORY, Kind.SYMLIN
 _FILE_TYPES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 
 
-@dataclass
 class Tally:
     """What all layers so far were made of, and what was changed on the way; ``metadata_bytes`` is what it costs in memory."""
 
-    entries: int = 0
-    content_bytes: int = 0
-    metadata_bytes: int = 0
-    whiteouts: int = 0
-    left_out: int = 0
-    dropped_xattrs: int = 0
-    clamped_times: int = 0
+    def __init__(self) -> None:
+        self.entries = 0
+        self.content_bytes = 0
+        self.metadata_bytes = 0
+        self.whiteouts = 0
+        self.left_out = 0
+        self.dropped_xattrs = 0
+        self.clamped_times = 0
 
     def add(self, member: Member, limits: Limits) -> None:
         """Count ``member``, and refuse it when it is one too many."""
@@ -77,18 +76,15 @@ class HardLink(NamedTuple):
 Addition = tuple[bytes, Union[Inode, HardLink]]
 
 
-@dataclass
 class Layers:
     """Applies layers, lowest first, to ``tree``."""
 
-    limits: Limits
-    deadline: Deadline
-    tree: Tree = field(init=False)
-    tally: Tally = field(default_factory=Tally)
-    _accesses: dict[Access, Access] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.tree = Tree(self.limits)
+    def __init__(self, limits: Limits, deadline: Deadline) -> None:
+        self.limits = limits
+        self.deadline = deadline
+        self.tree = Tree(limits)
+        self.tally = Tally()
+        self._accesses: dict[Access, Access] = {}
 
     def apply(self, layer: Extent, *, terminated: bool) -> None:
         """Merge the layer in ``layer``, an uncompressed tar; raises ``Untrusted``. See ``Blocks.check_end`` for ``terminated``."""

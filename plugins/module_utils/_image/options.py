@@ -8,7 +8,6 @@ Invariant: both are plain values; they cross from process to process and into re
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from .limits import Limits
@@ -38,8 +37,7 @@ class Options(NamedTuple):
     zstd: ZstdProgram | None = None
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What was written, and what was changed on the way.
 
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
@@ -60,8 +58,8 @@ class Summary:
     left_out: int
     dropped_xattrs: int
     clamped_times: int
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return asdict(self)
+        return self._asdict()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .inodes import Directory, File, Inode, Special, Symlink
@@ -40,13 +40,13 @@ class HardLink(NamedTuple):
     first_name: bytes
 
 
-@dataclass
 class Places:
     """Inodes and where they go: three columns, since a million rows of objects would cost more than the tree."""
 
-    parents: array[int] = field(default_factory=lambda: array("I"))
-    names: list[bytes] = field(default_factory=list)
-    inodes: list[Inode] = field(default_factory=list)
+    def __init__(self, parents: Iterable[int] = (), names: Iterable[bytes] = (), inodes: Iterable[Inode] = ()) -> None:
+        self.parents = array("I", parents)
+        self.names = list(names)
+        self.inodes = list(inodes)
 
     def add(self, parent: int, name: bytes, inode: Inode) -> int:
         """Append a row; returns its number."""
@@ -59,7 +59,6 @@ class Places:
         return len(self.names)
 
 
-@dataclass
 class Plan:
     """The merged tree.
 
@@ -69,16 +68,17 @@ class Plan:
     file system's own (inode tables, journal, bitmaps).
     """
 
-    directories: Places = field(default_factory=Places)
-    leaves: Places = field(default_factory=Places)
-    hard_links: list[HardLink] = field(default_factory=list)
-    content_bytes: int = 0
-    logical_bytes: int = 0
-    volume_blocks: int = 0
-    devices: int = 0
-    skipped_devices: int = 0
-    depth: int = 0
-    longest_name_bytes: int = 0
+    def __init__(self) -> None:
+        self.directories = Places()
+        self.leaves = Places()
+        self.hard_links: list[HardLink] = []
+        self.content_bytes = 0
+        self.logical_bytes = 0
+        self.volume_blocks = 0
+        self.devices = 0
+        self.skipped_devices = 0
+        self.depth = 0
+        self.longest_name_bytes = 0
 
     @property
     def inodes(self) -> int:
@@ -169,7 +169,7 @@ def _sort_leaves(plan: Plan) -> None:
 
     order = sorted(range(len(leaves)), key=position)
     plan.leaves = Places(
-        array("I", [leaves.parents[row] for row in order]),
-        [leaves.names[row] for row in order],
-        [leaves.inodes[row] for row in order],
+        (leaves.parents[row] for row in order),
+        (leaves.names[row] for row in order),
+        (leaves.inodes[row] for row in order),
     )

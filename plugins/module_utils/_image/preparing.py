@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .._errors import BadInput
@@ -72,19 +71,16 @@ def family(layers: Sequence[Extent]) -> Image:
     return Image("family", ImageConfig(), tuple(stored))
 
 
-@dataclass
 class Preparation:
     """Finds and decompresses; ``spool`` keeps what it makes."""
 
-    options: Options
-    spool: Spool
-    deadline: Deadline
-    _census: Census = field(init=False)
-    _checks: list[Check] = field(default_factory=list)
-    _done: dict[tuple[Extent, str], Extent] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._census = Census(self.options.limits)
+    def __init__(self, options: Options, spool: Spool, deadline: Deadline) -> None:
+        self.options = options
+        self.spool = spool
+        self.deadline = deadline
+        self._census = Census(options.limits)
+        self._checks: list[Check] = []
+        self._done: dict[tuple[Extent, str], Extent] = {}
 
     def image(self, stored: Extent) -> Image:
         """The image in the archive ``stored``, which may be compressed as a whole."""

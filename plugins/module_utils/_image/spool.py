@@ -15,7 +15,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from .._host.files import file_errors
 from .._names import Digest
@@ -32,18 +31,18 @@ _CHUNK_BYTES = 1 << 20
 _RATIO_FREE_BYTES = 64 << 20  # the first MiB of a log compress well; the ratio says something only behind them
 
 
-@dataclass
 class Spool:
     """The nameless files of one unpacking; close it and they are gone."""
 
-    directory: str
-    limits: Limits
-    deadline: Deadline
-    zstd: ZstdProgram | None = None
-    _fds: list[int] = field(default_factory=list)
-    _written_bytes: int = 0
-    _stopped: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)  # layers are decompressed side by side
+    def __init__(self, directory: str, limits: Limits, deadline: Deadline, zstd: ZstdProgram | None) -> None:
+        self.directory = directory
+        self.limits = limits
+        self.deadline = deadline
+        self.zstd = zstd
+        self._fds: list[int] = []
+        self._written_bytes = 0
+        self._stopped = False
+        self._lock = threading.Lock()  # layers are decompressed side by side
 
     def decompress(
         self,

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
@@ -24,10 +23,10 @@ Json = Any
 Work = Callable[[], Json]
 
 
-@dataclass
 class _Worker:
-    pid: int
-    answer: int
+    def __init__(self, pid: int, answer: int) -> None:
+        self.pid = pid
+        self.answer = answer
 
 
 def run_all(works: Sequence[Work], what: str) -> list[Json]:

@@ -439,8 +439,11 @@ PRODUCED = {
     1: row("every producer of the table", PRODUCERS, "test_every_producers_archive_becomes_the_same_tree"),
     2: row(
         "real tools",
-        PRODUCERS,
+        "test_real_producers",
         "test_what_skopeo_writes_becomes_the_same_tree",
+        "test_what_buildah_writes_becomes_the_same_tree",
+        "test_what_podman_writes_becomes_the_same_tree",
+        "test_what_ctr_exports_becomes_the_same_tree",
         "test_what_umoci_writes_becomes_the_same_tree",
     ),
 }
