@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._host.crash import crash_point
 from .._host.files import file_errors, remove_file
@@ -29,8 +29,7 @@ from .progress import SUFFIX, Progress
 from .records import Image, Operation, OperationKind
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What is on disk and verified, by the intent ``operation``."""
 
     arrived: Arrived

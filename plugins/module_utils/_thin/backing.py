@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, CorruptStore, NoSpace
 from .._host.command import Program, Runner
@@ -23,8 +23,7 @@ from .metadata import first_block, has_superblock
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
 
 
-@dataclass(frozen=True)
-class Backing:
+class Backing(NamedTuple):
     """The data and the metadata of a pool: paths of files when ``is_loop``, else of block devices."""
 
     data: str

@@ -16,7 +16,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import BadInput, Busy, CorruptStore, FlydError
 from .._host.command import Program, Runner
@@ -29,8 +29,7 @@ _DETACH_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True)
-class LoopDevice:
+class LoopDevice(NamedTuple):
     """A loop device; ``backing_device`` and ``backing_inode`` are st_dev and st_ino of the file behind it."""
 
     path: str

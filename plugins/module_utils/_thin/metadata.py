@@ -16,7 +16,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import Busy, CorruptStore
 from .._host.files import file_errors
@@ -39,8 +39,7 @@ _INTERNAL, _LEAF = 1, 2
 _ATTEMPTS = 50
 
 
-@dataclass(frozen=True)
-class Superblock:
+class Superblock(NamedTuple):
     """The last committed state of a pool; its data counted in blocks of ``block_sectors``, its metadata in blocks of 4 KiB."""
 
     transaction_id: int

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._errors import Busy, CorruptStore, FlydError, OutOfOrder
 from .._host.command import Runner
@@ -51,8 +51,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class PoolSpec:
+class PoolSpec(NamedTuple):
     """A pool as it is wanted; ``uuid`` is its device-mapper UUID, ``FLYD-<pool id>-pool``."""
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 
@@ -121,7 +120,7 @@ def test_a_foreign_device_with_the_pools_name_is_refused(fake_host: FakeHost, sp
 
 
 def test_our_pool_under_another_name_is_refused(fake_host: FakeHost, spec: PoolSpec, pool: ThinPool) -> None:
-    renamed = dataclasses.replace(spec, name="other")
+    renamed = spec._replace(name="other")
     with pytest.raises(CorruptStore, match="mapped under the name pool"):
         activate(fake_host.dm, fake_host.runner, renamed, may_format=False)
 
@@ -176,7 +175,7 @@ def test_a_disk_without_room_is_told_before_anything_is_made(fake_host: FakeHost
     with pytest.raises(NoSpace, match="file system has"):
         allocate_files(
             fake_host.runner,
-            dataclasses.replace(spec, geometry=spec.geometry._replace(metadata_bytes=1 << 22)),
+            spec._replace(geometry=spec.geometry._replace(metadata_bytes=1 << 22)),
         )
     assert not os.path.exists(spec.backing.data)
 
@@ -186,7 +185,7 @@ def test_block_devices_that_hold_something_are_refused(fake_host: FakeHost, spec
     with open(spec.backing.data, "r+b") as file:
         file.seek(1080)
         file.write(b"\x53\xef")
-    devices = dataclasses.replace(spec, backing=dataclasses.replace(spec.backing, is_loop=False))
+    devices = spec._replace(backing=spec.backing._replace(is_loop=False))
     with pytest.raises(BadInput, match="it holds TYPE=ext4"):
         activate(fake_host.dm, fake_host.runner, devices, may_format=True)
     assert nothing_is_left_over(fake_host)
@@ -194,13 +193,13 @@ def test_block_devices_that_hold_something_are_refused(fake_host: FakeHost, spec
 
 def test_a_block_device_that_is_too_small_is_refused(fake_host: FakeHost, spec: PoolSpec) -> None:
     allocate_files(fake_host.runner, spec)
-    small = dataclasses.replace(spec, backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
+    small = spec._replace(backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
     with pytest.raises(CorruptStore, match="the pool needs"):
         activate(fake_host.dm, fake_host.runner, small, may_format=True)
 
 
 def test_a_device_that_another_pool_uses_is_busy(fake_host: FakeHost, spec: PoolSpec, pool: ThinPool) -> None:
-    second = dataclasses.replace(spec, name="second", uuid="FLYD-second-pool")
+    second = spec._replace(name="second", uuid="FLYD-second-pool")
     loops = fake_host.loops()
     with pytest.raises(Busy, match="the data or metadata device of pool second is in use"):
         activate(fake_host.dm, fake_host.runner, second, may_format=False)
