@@ -19,7 +19,8 @@ LOCAL_PAX = (b"x", b"X")  # X is what Solaris wrote
 GLOBAL_PAX = b"g"
 LONG_NAME = b"L"
 LONG_LINK = b"K"
-TYPES = frozenset((*LOCAL_PAX, GLOBAL_PAX, LONG_NAME, LONG_LINK))
+LONG = (LONG_NAME, LONG_LINK)
+TYPES = frozenset((*LOCAL_PAX, GLOBAL_PAX, *LONG))
 _FIELDS = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
 
 

@@ -20,7 +20,7 @@ from .member import Kind, Member
 from .plain_members import Accesses, Times, plain_members
 from .refusal import Name, refused
 from .tar_blocks import Blocks
-from .tar_extensions import TYPES, Extensions, Overrides
+from .tar_extensions import LONG, TYPES, Extensions, Overrides
 from .tar_header import BLOCK, ZERO_BLOCK, Header, number, parse_header
 
 _VOLUME_LABEL = b"V"
@@ -89,7 +89,15 @@ class TarReader:
         if size > self._limits.header_bytes:
             self._limits.exceeded("header_bytes", size, name)
         begin, self._at = self._at, self._blocks.behind(self._at, size, name)
-        self._extensions.add(header.typeflag, self._blocks.extent.read(begin, size), name)
+        content = self._blocks.extent.read(begin, size)
+        if header.typeflag in LONG and b"\0" not in content:
+            self._check_ends(begin + size, name)
+        self._extensions.add(header.typeflag, content, name)
+
+    def _check_ends(self, at: int, name: Name) -> None:
+        # GNU tar reads a long name up to the first NUL, be it in the padding: with other bytes there, two readers see two names.
+        if self._blocks.extent.read(at, self._at - at)[:1].strip(b"\0"):
+            raise refused("a long name that goes on behind its end", name)
 
     def _member(self, header: Header, block: bytes) -> Member:
         over = self._extensions.take(header.name)

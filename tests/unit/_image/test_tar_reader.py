@@ -53,6 +53,12 @@ HONEST = {
     "PAX size that hides a header": tar.tar(tar.pax((b"size", b"512")), tar.header(b"a"), SMUGGLED, tar.file(b"b")),
     "PAX name over the header's": tar.tar(tar.pax((b"path", b"real")), tar.file(b"fake"), tar.file(b"b")),
     "long name over the header's": tar.tar(tar.long_name(b"real" * 50), tar.file(b"fake"), tar.file(b"b")),
+    "a long name without its NUL": tar.tar(
+        tar.header(b"l", b"L", 4, magic=tar.GNU), tar.padded(b"real"), tar.file(b"fake"), tar.file(b"b")
+    ),
+    "a long name without its NUL that fills its blocks": tar.tar(
+        tar.header(b"l", b"L", 512, magic=tar.GNU), b"long" * 63 + b"/real" * 52, tar.file(b"fake"), tar.file(b"b")
+    ),
     "PAX before a long name": tar.tar(tar.pax((b"path", b"p")), tar.long_name(b"l"), tar.file(b"h"), tar.file(b"b")),
     "long name before PAX": tar.tar(tar.long_name(b"l"), tar.pax((b"path", b"p")), tar.file(b"h"), tar.file(b"b")),
     "PAX size before a long name": tar.tar(
@@ -108,6 +114,14 @@ REFUSED = {
     "a PAX record with a signed length": (tar.tar(tar.raw_pax(b"+9 path=x\n"), tar.file(b"a")), "length"),
     "two PAX headers": (tar.tar(tar.pax((b"path", b"x")), tar.pax((b"size", b"0")), tar.file(b"a")), "two headers"),
     "two long names": (tar.tar(tar.long_name(b"x"), tar.long_name(b"y"), tar.file(b"a")), "two headers"),
+    "a long name that goes on behind its end": (
+        tar.tar(tar.header(b"l", b"L", 1, magic=tar.GNU), SMUGGLED, tar.file(b"a")),
+        "goes on",
+    ),
+    "a long link that goes on behind its end": (
+        tar.tar(tar.header(b"l", b"K", 1, magic=tar.GNU), SMUGGLED, tar.symlink(b"a", b"b")),
+        "goes on",
+    ),
     "an extension without a member": (tar.tar(tar.file(b"a"), tar.long_name(b"x")), "without the member"),
     "an unknown type": (tar.tar(tar.file(b"a", kind=b"Z")), "unknown type"),
     "a part of a multi-volume file": (tar.tar(tar.file(b"a", kind=b"M")), "unknown type"),
