@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import BadInput
 from .._host.command import Runner
@@ -21,9 +21,11 @@ from .._host.retry import Retry
 from .._names import ShortName, new_ulid
 from .._thin.dm import DeviceMapper
 from .lock import held
-from .log import Log
 from .records import Operation, OperationKind
 from .store import Store, open_store, utc_now
+
+if TYPE_CHECKING:
+    from .log import Log
 
 
 class Settings(NamedTuple):
@@ -66,6 +68,8 @@ class Host:
     def log(self) -> Log:
         """The run's log; the run's ULID is born when it is first needed, so that a run with nothing to do needs none."""
         if self._log is None:
+            from .log import Log
+
             self._log = Log(self.settings.path("log", "flyd.jsonl"), new_ulid())
         return self._log
 

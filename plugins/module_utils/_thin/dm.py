@@ -20,7 +20,6 @@ from .._host.retry import Retry
 from .._names import printable
 from .device import NODE_DIRECTORY, Device, read_devices
 from .dmsetup import IoctlFailed, half_made_uuid, require_target, run_dmsetup, wait_for_node
-from .holders import who_holds
 
 __all__ = ["Device", "DeviceMapper", "IoctlFailed", "OUR_PREFIX"]
 
@@ -102,6 +101,8 @@ class DeviceMapper:
         try:
             self.busy.call(lambda: self._remove_once(device))
         except Busy as error:
+            from .holders import who_holds
+
             holders = who_holds(device.major, device.minor, sysfs=self.sysfs)
             error.msg = f"device {name} is held by {', '.join(holders) or 'somebody who has let go of it meanwhile'}"
             raise
