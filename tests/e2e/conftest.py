@@ -1,6 +1,7 @@
 """One virtual machine, one S3 server and one redis image for all end-to-end tests.
 
-The tests run in the order of their files' names: the machine is virgin at first, and each file finds it as the one before left it.
+The tests run in the order of their files' names: the machine has only been prepared at first, and each file finds it as the one before
+left it.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from tests.e2e.machine import LAB, ROOT, Machine, Play, lab
 PREFIX = os.environ.get("FLYD_E2E_VM", "e2e")
 REUSE = bool(os.environ.get("FLYD_E2E_REUSE"))  # for who writes a test: the machine as the last run has left it
 REDIS_KEY = "images/redis_latest.tar"
+VENV = Path(sys.executable).parents[1]
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A pristine VM with the redis image within reach; stopped again at the end, unless FLYD_E2E_KEEP is set."""
-    lab("build")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A VM after the role prepare, else pristine, with the redis image within reach; stopped at the end, unless FLYD_E2E_KEEP is set."""
     s3_was_up = subprocess.run([*LAB, "s3", "url"], capture_output=True, check=False).returncode == 0
     lab("s3", "up")
-    lab("up", "1", "--name", PREFIX)
     name = f"{PREFIX}1"
     try:
-        if not REUSE:
-            lab("reset", name)
+        if REUSE:
+            lab("up", "1", "--name", PREFIX)
+        else:
+            subprocess.run([ROOT / "tools/prepared_vm.sh", VENV, PREFIX], stdout=subprocess.DEVNULL, check=True)
         inventory = tmp_path_factory.mktemp("lab") / "inventory.yml"
         lab("inventory", "--output", str(inventory))
         environment = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
@@ -49,18 +51,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def wheels() -> Path:
     """A directory of wheels for the VM, which has no package index within reach."""
     directory = ROOT / "build/wheels"
-    venv = Path(sys.executable).parents[1]
-    subprocess.run([ROOT / "tools/wheels.sh", venv, directory], check=True)
+    subprocess.run([ROOT / "tools/wheels.sh", VENV, directory], check=True)
     return directory
-
-
-@pytest.fixture(scope="session")
-def prepared(machine: Machine, wheels: Path) -> Machine:
-    """The VM after the prepare role."""
-    if not REUSE:
-        play = machine.play("playbooks/prepare.yml", prepare_wheels=str(wheels))
-        assert play.returncode == 0, play.output
-    return machine
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +64,7 @@ def target(prepared: Machine) -> Target:
 
 
 @pytest.fixture(scope="session")
-def upload(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], None]:
+def upload(prepared: Machine, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], None]:
     """Puts bytes into the bucket under a key."""
     directory = tmp_path_factory.mktemp("objects")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from module_utils._lifecycle.schema import VERSION
-from tests.campaigns.target import Step, Target
+from tests.campaigns.target import Shell, Step, Target
 from tests.e2e.failures import DATABASE, KEYS, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
 from tests.e2e.machine import Machine
 
@@ -45,23 +45,50 @@ def table(target: Target, prepared: Machine, upload: Callable[[str, bytes], None
     return failures(prepared.s3_options(), VERSION)
 
 
+Told = dict[str, tuple[dict[str, Any], str]]
+
+
 @pytest.fixture(scope="module")
-def told(table: list[Failure], prepared: Machine) -> dict[str, tuple[dict[str, Any], str]]:
-    """What each row's run came to, and the traces that were found after it; all in one play."""
+def told(table: list[Failure], prepared: Machine, target: Target) -> Told:
+    """What each row's run came to, and the traces that were found after it."""
+    return {
+        **_told_by_ansible([row for row in table if row.by_ansible], prepared),
+        **_told_on_the_machine([row for row in table if not row.by_ansible], target),
+    }
+
+
+def _mended(row: Failure) -> str:
+    return f"{row.mend or 'true'} || exit 1\n{TRACES}"
+
+
+def _told_by_ansible(rows: Sequence[Failure], prepared: Machine) -> Told:
+    """All in one play."""
     tasks: list[dict[str, Any]] = [{"ansible.builtin.shell": {"cmd": TRACES}}]
-    for row in table:
-        if row.wrong:
-            tasks.append({"ansible.builtin.shell": {"cmd": row.wrong}})
-        tasks.append({f"flyd.lite.{row.module}": row.options, "become_user": row.become_user, "diff": True})
-        tasks.append({"ansible.builtin.shell": {"cmd": f"{row.mend or 'true'} || exit 1\n{TRACES}"}})
+    for row in rows:
+        tasks += [
+            {"ansible.builtin.shell": {"cmd": row.wrong or "true"}},
+            {f"flyd.lite.{row.module}": row.options, "become_user": row.become_user, "diff": True},
+            {"ansible.builtin.shell": {"cmd": _mended(row)}},
+        ]
     results = prepared.tasks(tasks)
-    before = results.pop(0)["stdout"]
-    found: dict[str, tuple[dict[str, Any], str]] = {}
-    for row in table:
-        if row.wrong:
-            assert results.pop(0)["rc"] == 0, row.name
-        result, traces = results.pop(0), results.pop(0)
-        found[row.name] = (result, _difference(before, traces["stdout"]))
+    return _sorted_out(rows, results)
+
+
+def _told_on_the_machine(rows: Sequence[Failure], target: Target) -> Told:
+    steps: list[Step | Shell] = [Shell(TRACES)]
+    for row in rows:
+        steps += [Shell(row.wrong or "true"), Step(row.module, row.options), Shell(_mended(row))]
+    results = target.drive(steps, go_on=True)
+    return _sorted_out(rows, results)
+
+
+def _sorted_out(rows: Sequence[Failure], results: Sequence[dict[str, Any]]) -> Told:
+    assert len(results) == 1 + 3 * len(rows), results
+    found: Told = {}
+    for number, row in enumerate(rows):
+        wrong, result, mended = results[3 * number + 1 : 3 * number + 4]
+        assert [one.get("rc", one.get("driven")) for one in (wrong, mended)] == [0, 0], (row.name, wrong, mended)
+        found[row.name] = (result, _difference(results[0]["stdout"], mended["stdout"]))
     return found
 
 
@@ -69,9 +96,7 @@ def _difference(before: str, after: str) -> str:
     return "\n".join(sorted(set(before.splitlines()) ^ set(after.splitlines())))
 
 
-def test_every_failure_is_told_with_its_kind_and_what_to_do(
-    table: list[Failure], told: dict[str, tuple[dict[str, Any], str]]
-) -> None:
+def test_every_failure_is_told_with_its_kind_and_what_to_do(table: list[Failure], told: Told) -> None:
     wrong = [f"{row.name}: {problem}" for row in table for problem in _problems(row, *told[row.name])]
     assert wrong == []
     assert len(table) == 19
@@ -94,7 +119,7 @@ def _problems(row: Failure, result: dict[str, Any], left: str) -> list[str]:
 
 def test_the_next_right_run_succeeds_after_each(
     table: list[Failure],
-    told: dict[str, tuple[dict[str, Any], str]],
+    told: Told,
     target: Target,
     upload: Callable[[str, bytes], None],
 ) -> None:
@@ -113,7 +138,7 @@ def test_the_next_right_run_succeeds_after_each(
     assert [result["changed"] for result in again] == [False] * len(steps)
 
 
-def test_at_the_end_all_of_it_can_be_removed(told: dict[str, tuple[dict[str, Any], str]], target: Target) -> None:
+def test_at_the_end_all_of_it_can_be_removed(told: Told, target: Target) -> None:
     pools = [
         Step("flyd_pool", {"state_dir": STATE_DIR, "name": name, "state": "absent", "force": True})
         for name in (POOL, TINY_POOL)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.campaigns.target import Step, Target
 from tests.e2e.machine import Machine, lab
 from tests.unit.builders import tar
 
@@ -56,6 +57,10 @@ def kept(machine: Machine, layers: dict[str, bytes]) -> set[str]:
     return {hashlib.sha256(content).hexdigest() for content in layers.values()} & set(names)
 
 
+def fetch(prepared: Machine, *, check: bool = False, **options: Any) -> Step:
+    return Step("flyd_fetch", {**prepared.s3_options(), "key": FAMILY, **options}, check=check)
+
+
 @pytest.fixture(scope="module")
 def bucket(prepared: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose layers lie in the bucket, too."""
@@ -64,21 +69,33 @@ def bucket(prepared: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_pinned_family_becomes_a_device_and_its_layers_need_not_stay(prepared: Machine, bucket: Path) -> None:
-    asked: dict[str, Any] = {"key": FAMILY, "activate_checksum": digest(LAYERS), "activate_keep_archive": False}
-    play = prepared.play("playbooks/activate.yml", **asked)
+def test_a_pinned_family_becomes_a_device_and_its_layers_need_not_stay(
+    prepared: Machine, target: Target, bucket: Path
+) -> None:
+    asked: dict[str, Any] = {"activate_checksum": digest(LAYERS), "activate_keep_archive": False}
+    play = prepared.play("playbooks/activate.yml", key=FAMILY, **asked)
     assert play.returncode == 0, play.output
     assert contents(prepared, play.device) == "./etc/kept:from the lowest layer\n./etc/new:from the second layer\n"
     assert not kept(prepared, LAYERS)
-    again = prepared.play("playbooks/activate.yml", **asked)
-    assert (again.returncode, again.changed, again.device) == (0, 0, play.device), again.output
+    again = target.drive(
+        [
+            fetch(prepared, checksum=digest(LAYERS)),
+            Step("flyd_unpack", {"key": FAMILY, "keep_archive": False}),
+            Step("flyd_snapshot", {"key": FAMILY}),
+        ]
+    )
+    assert [one["changed"] for one in again] == [False, False, False], again
+    assert again[-1]["device"] == play.device
 
 
-def test_a_family_that_grew_is_a_new_generation_beside_the_old_one(prepared: Machine, bucket: Path) -> None:
+def test_a_family_that_grew_is_a_new_generation_beside_the_old_one(
+    prepared: Machine, target: Target, bucket: Path
+) -> None:
     put(THIRD, bucket)
-    told = prepared.module("flyd_fetch", key=FAMILY, check=True)
+    told, refused = target.drive(
+        [fetch(prepared, check=True), fetch(prepared, checksum=f"sha256:{'0' * 64}")], go_on=True
+    )
     assert (told["changed"], told["new_generation"], told["bytes_received"]) == (True, True, 0)
-    refused = prepared.module("flyd_fetch", key=FAMILY, checksum=f"sha256:{'0' * 64}")
     assert refused["error_kind"] == "untrusted"
     play = prepared.play("playbooks/activate.yml", key=FAMILY, activate_checksum=digest(LAYERS, THIRD))
     assert play.returncode == 0, play.output
@@ -88,12 +105,15 @@ def test_a_family_that_grew_is_a_new_generation_beside_the_old_one(prepared: Mac
     assert prepared.ssh(f"grep -rlF -e {secret} /var/lib/flyd /var/log 2>/dev/null || true") == ""
 
 
-def test_a_family_is_removed_with_all_its_generations(prepared: Machine, bucket: Path) -> None:
-    play = prepared.play("playbooks/deactivate.yml", key=FAMILY)
-    assert play.returncode == 0, play.output
-    result = prepared.module("flyd_fetch", key=FAMILY, state="absent")
-    assert result.get("failed", False) is False
-    assert prepared.play("playbooks/teardown.yml").changed == 1
-    assert FAMILY not in [image["object_key"] for image in prepared.module("flyd_info")["images"]]
+def test_a_family_is_removed_with_all_its_generations(prepared: Machine, target: Target, bucket: Path) -> None:
+    steps = [
+        Step("flyd_unpack", {"key": FAMILY, "state": "absent", "force": True}),
+        *[Step("flyd_fetch", {"key": FAMILY, "state": "absent"})] * 2,
+        Step("flyd_pool", {"state": "absent"}),
+        Step("flyd_info", {}),
+    ]
+    results = target.drive(steps)
+    assert [one["changed"] for one in results] == [True, True, False, True, False], results
+    assert FAMILY not in [image["object_key"] for image in results[-1]["images"]]
     assert not kept(prepared, {**LAYERS, **THIRD})
     assert prepared.ssh("ls /var/lib/flyd/spool") == ""
