@@ -167,4 +167,6 @@ class Machine:
             "thin ids": "dmsetup table 2>/dev/null | awk '$4 == \"thin\" { print $6 }' | sort",
             "intents": "sqlite3 -readonly /var/lib/flyd/flyd.db 'SELECT * FROM operations; SELECT * FROM _busy; SELECT * FROM volumes' 2>/dev/null; true",
         }
-        return {what: self.ssh(command) for what, command in commands.items()}
+        mark = "= next\n"
+        found = self.ssh(f"; echo '{mark.strip()}'; ".join(f"({command})" for command in commands.values()))
+        return dict(zip(commands, found.split(mark), strict=True))
