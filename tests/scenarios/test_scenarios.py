@@ -1,6 +1,7 @@
-"""The collection as it is built, checked and installed.
+"""What has tools of its own: the modules by ansible-test, the playbooks by molecule, the collection as it is built and checked.
 
-What needs a machine of its own for many minutes has commands of its own: ``make integration``, ``make molecule`` and ``make package``.
+Invariant: each starts from a machine that is pristine but for the role prepare, and ends it. These are samples, the shortest there are:
+``make integration``, ``make molecule`` and ``make package`` run all, which takes many minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ def run(tool: str, *arguments: str) -> None:
         [TOOLS / tool, VENV, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{tool}: {done.stdout[-20000:]}{done.stderr[-5000:]}"
+
+
+def test_a_module_does_what_it_says_under_ansible_test() -> None:
+    run("integration.sh", "flyd_info")
+
+
+def test_check_mode_predicts_an_activation_under_molecule() -> None:
+    run("molecule.sh", "virgin")
 
 
 def test_the_collection_is_built_and_checked_as_galaxy_does() -> None:
