@@ -48,7 +48,7 @@ def _tags(archive: Archive) -> dict[str, str]:
     found: dict[str, str] = {}
     for repository in whole.keys():  # noqa: SIM118 - no mapping
         tags = whole.inner(repository)
-        for tag in tags.keys():  # noqa: SIM118
+        for tag in tags.keys():  # noqa: SIM118 - nor is this
             found[f"{repository}:{tag}"] = tags.needed_text(tag)
     return found
 

@@ -92,7 +92,7 @@ class Store:
         """Insert ``record``, or replace the row that has its key (upsert, so that rows which refer to it stay)."""
         names = columns(type(record))
         sql = (
-            f"INSERT INTO {_TABLES[type(record)]}({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608
+            f"INSERT INTO {_TABLES[type(record)]}({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - our own names
             f"ON CONFLICT({names[0]}) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in names[1:])}"
         )
         self._connection.execute(sql, to_row(record))
@@ -100,7 +100,7 @@ class Store:
     def drop(self, record: Any) -> None:
         """Delete the row that has ``record``'s key."""
         key = columns(type(record))[0]
-        self._connection.execute(f"DELETE FROM {_TABLES[type(record)]} WHERE {key}=?", (getattr(record, key),))  # noqa: S608
+        self._connection.execute(f"DELETE FROM {_TABLES[type(record)]} WHERE {key}=?", (getattr(record, key),))  # noqa: S608 - our own names
 
     def retire(self, image: Image) -> None:
         """Move ``image`` aside: its base and snapshots stay usable, its key is free for the next generation."""

@@ -94,8 +94,8 @@ def reader_of(raw: Any) -> Callable[[int], bytes]:
     for one in (raw, getattr(raw, "_fp", None)):
         read1 = getattr(one, "read1", None)
         if read1 is not None:
-            return read1  # type: ignore[no-any-return]
-    return raw.read  # type: ignore[no-any-return]
+            return read1  # type: ignore[no-any-return]  # urllib3 comes from the host, without types
+    return raw.read  # type: ignore[no-any-return]  # as above
 
 
 def read_within(read_some: Callable[[int], bytes], limit_bytes: int, where: object) -> bytes:

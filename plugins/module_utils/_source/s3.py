@@ -143,7 +143,7 @@ class Bucket:
 
     def _get(self, key: str, where: Where, wanted: Mapping[str, str]) -> Mapping[str, Any]:
         try:
-            return self._s3().get_object(Bucket=self.options.bucket, Key=key, **wanted)  # type: ignore[arg-type]
+            return self._s3().get_object(Bucket=self.options.bucket, Key=key, **wanted)  # type: ignore[arg-type]  # names are checked by botocore
         except Exception as error:
             raise from_exception(error, where) from error
 
