@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.e2e.conftest import REDIS_KEY
@@ -14,11 +12,6 @@ pytestmark = pytest.mark.timeout(1800)
 # State directory, tables of device-mapper, loops, mounts: one hash of all of it.
 HASH = """(find /var/lib -printf '%p %m %s %T@\\n' | grep flyd; find /var/lib/flyd -type f -exec sha256sum {} +
 dmsetup table; dmsetup info -c --noheadings; losetup --list; cat /proc/self/mountinfo) 2>&1 | sha256sum"""
-
-
-def test_a_second_run_of_prepare_changes_nothing(prepared: Machine, wheels: Path) -> None:
-    again = prepared.play("playbooks/prepare.yml", prepare_wheels=str(wheels))
-    assert (again.returncode, again.changed) == (0, 0), again.output
 
 
 def test_check_mode_predicts_four_changes_and_leaves_no_trace(prepared: Machine) -> None:
