@@ -122,6 +122,33 @@ def test_a_store_from_a_backup_is_refused_and_nothing_changes(crashes: Crashes) 
     assert [one["changed"] for one in crashes.succeed([steps["pool"], another("third")])] == [False, False]
 
 
+def test_a_pool_made_anew_in_the_same_files_is_refused_and_nothing_changes(crashes: Crashes) -> None:
+    steps = prepared(crashes)
+    table = crashes.target.ssh("dmsetup table pool").strip()
+    crashes.target.ssh(f"{DOWN}; cp {STATE_DIR}/pools/*/metadata /root/metadata")
+    anew = "; ".join(
+        [
+            f"dd if=/dev/zero of=$(echo {STATE_DIR}/pools/*/metadata) bs=4k count=1 conv=notrunc status=none",
+            f"metadata=$(losetup --find --show {STATE_DIR}/pools/*/metadata)",
+            f"data=$(losetup --find --show {STATE_DIR}/pools/*/data)",
+            f'dmsetup create anew --table "0 {table.split()[1]} thin-pool $metadata $data 128 409 1 error_if_no_space"',
+            'dmsetup message anew 0 "create_thin 1"',
+            "dmsetup remove anew",
+            "losetup --detach-all",
+        ]
+    )
+    crashes.target.ssh(anew)
+    before = untouched(crashes)
+    for step in (steps["pool"], Step("flyd_pool", {"state": "repaired"})):
+        result = crashes.session.drive([step])[0]
+        assert not result.get("changed"), result
+        assert untouched(crashes) == before
+    assert refused(crashes, steps["pool"])["error_kind"] == "corrupt_store"
+    crashes.target.ssh(f"cp /root/metadata $(echo {STATE_DIR}/pools/*/metadata)")
+    assert crashes.succeed([steps["pool"], steps["snapshot"]])[1]["changed"] is False
+    assert crashes.target.violations() == []
+
+
 def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crashes: Crashes) -> None:
     steps = prepared(crashes)
     device = crashes.target.ssh(f"echo {SNAPSHOT}").strip().rpartition("/")[2]
@@ -143,3 +170,33 @@ def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crash
     crashes.target.ssh(f"dmsetup remove {device}; dmsetup remove pool; losetup --detach-all")
     assert crashes.succeed([steps["pool"], steps["snapshot"]])[1]["changed"] is False
     assert crashes.target.violations() == []
+
+
+def test_a_host_disk_that_is_full_at_any_write_is_told_and_all_is_well_once_there_is_room(crashes: Crashes) -> None:
+    steps = crashes.steps()
+    life = [steps[name] for name in ("pool", "fetch", "unpack", "snapshot")]
+    crashes.succeed([steps["tear down"], steps["remove archive"]])
+    crashes.target.ssh(
+        f"truncate -s 400M /root/small.img && mkfs.ext4 -q -m 0 /root/small.img && mv {STATE_DIR} /root/away && mkdir -m 0700 {STATE_DIR}"
+        f" && mount -o loop /root/small.img {STATE_DIR} && chmod 0700 {STATE_DIR}"
+    )
+    refusals = []
+    try:
+        for free_kib in (0, 4, 16, 64, 200, 1000, 4000, 5000, 7000, 265_000, 267_000):
+            crashes.target.ssh(
+                f"free=$(df --output=avail -k {STATE_DIR} | tail -1); fallocate -l $((free - {free_kib}))K {STATE_DIR}/filler"
+            )
+            begun = time.monotonic()
+            results = crashes.session.drive(life)
+            assert time.monotonic() - begun < LONGEST_SECONDS * len(results)
+            if results[-1]["driven"]:
+                refusals.append((len(results), results[-1]["error_kind"]))
+            crashes.target.ssh(f"rm {STATE_DIR}/filler")
+            assert [one["changed"] for one in crashes.succeed([*life, *life])[4:]] == [False] * 4
+            assert [line for line in crashes.target.violations() if "lost+found" not in line] == []
+            crashes.succeed([steps["tear down"], steps["remove archive"]])
+    finally:
+        crashes.session.drive([steps["tear down"]])
+        crashes.target.ssh(f"umount {STATE_DIR}; rmdir {STATE_DIR}; mv /root/away {STATE_DIR}")
+    assert {kind for _step, kind in refusals} == {"no_space"}
+    assert len({step for step, _kind in refusals}) > 1, "every refusal came from the same step"

@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes that were never flushed: the disk below the state directory, as it was at each flush of an activation.
+
+    flushes.py [--cuts N] [--seed S] [--vm NAME] [--without WHAT]
+
+The state directory of a machine lies on dm-log-writes while a pool is made and an image is fetched, unpacked and activated. The log then
+gives the disk at a flush with nothing that had not reached it by then. At N flushes, chosen by the seed (0: at all of them), that disk is
+mounted as the state directory, and the activation is run again: it must succeed, run once more without changing anything, and the
+invariants (tools/invariants.py) must hold, of which the base's tree is one: no state is ahead of its data.
+
+``--without`` takes flushes out of the code in the machine (``syncfs``, ``seal`` for the flush of the volume, or ``both``), to see
+that this notices.
+
+Prints the seed, a line for each cut, and what it came to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
+
+from tests.campaigns.powercuts import Campaign
+from tests.campaigns.sample_images import KEY
+from tests.campaigns.target import HOME, STATE_DIR, Shell, Step, Target
+from tests.e2e.machine import lab
+
+_DISK_BYTES = 640 << 20
+# Nothing is written back by the clock: what nobody flushes stays in memory.
+_UP = f"""set -e
+echo 0 > /proc/sys/vm/dirty_writeback_centisecs
+modprobe dm-log-writes
+truncate -s {_DISK_BYTES} /root/disk.img /root/replayed.img
+truncate -s 4G /root/log.img
+disk=$(losetup --find --show /root/disk.img)
+log=$(losetup --find --show /root/log.img)
+dmsetup create logged --table "0 $((({_DISK_BYTES}) / 512)) log-writes $disk $log"
+mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/logged
+mkdir -p {STATE_DIR}
+mount -o commit=3600 /dev/mapper/logged {STATE_DIR}
+chmod 0700 {STATE_DIR}
+"""
+_DOWN = f"""set -e
+for device in $(dmsetup ls | awk '/^(snap|base)-/ {{ print $1 }}') $(dmsetup ls | awk '$1 == "pool" {{ print $1 }}'); do dmsetup remove --retry $device; done
+for loop in $(losetup --list --noheadings --output NAME,BACK-FILE | awk '$2 ~ "^{STATE_DIR}/" {{ print $1 }}'); do losetup --detach $loop; done
+umount {STATE_DIR}
+"""
+_END_LOG = "dmsetup remove --retry logged; losetup --detach-all; truncate -s 0 /root/disk.img"
+_REPLAY = f"python3 {HOME}/tools/replay.py /root/log.img"
+# The file and the function in it.
+_SYNCFS = ("_host/isolation.py", "sync_filesystem")
+_SEAL = ("_thin/volume.py", "flush")
+_TAKEN_OUT = {"": (), "syncfs": (_SYNCFS,), "seal": (_SEAL,), "both": (_SYNCFS, _SEAL)}
+
+
+class Flushes:
+    """A machine, and the log of an activation on it."""
+
+    def __init__(self, vm: str, seed: int) -> None:
+        self._campaign = Campaign(vm, seed)
+        self.session = self._campaign.session
+        self.target: Target = self._campaign.target
+        self._replayed = 0
+        self._tree = ""
+
+    def record(self, without: str) -> list[int]:
+        """Activate an image above dm-log-writes; the numbers of the flushes of that."""
+        self._campaign.start()
+        self.session.succeed(self.steps())
+        self._tree = self.target.invariants("--trees")["trees"][KEY]
+        self._campaign.reset()
+        self.take_out(without)
+        self.target.ssh(_UP)
+        begun = len(self.flushes())
+        self.session.succeed([*self.steps(), Shell(_DOWN), Shell(_END_LOG)])
+        return self.flushes()[begun:]
+
+    def steps(self) -> list[Step]:
+        """What is run, and run again."""
+        return self._campaign.activation(0)
+
+    def flushes(self) -> list[int]:
+        """The numbers of the flushes so far."""
+        found: list[int] = json.loads(self.target.ssh(f"{_REPLAY} flushes"))
+        return found
+
+    def take_out(self, what: str) -> None:
+        """Let functions of the code in the machine do nothing."""
+        for path, function in _TAKEN_OUT[what]:
+            found = f"{HOME}/site/ansible_collections/flyd/lite/plugins/module_utils/{path}"
+            self.target.ssh(f"grep -q '^def {function}(' {found} && echo '{function} = lambda _what: None' >> {found}")
+
+    def cut_at(self, number: int) -> list[str]:
+        """What is wrong with the disk as it was at the flush with that number."""
+        self.session.succeed(
+            [
+                Shell(
+                    f"{_REPLAY} write /root/replayed.img {self._replayed} {number} && cp --sparse=always /root/replayed.img /root/cut.img"
+                    f" && mount -o loop /root/cut.img {STATE_DIR}"
+                )
+            ]
+        )
+        self._replayed = number
+        steps = self.steps()
+        checker = Shell(f"{Target.checker('--tree', f'{KEY}={self._tree}')} || true")
+        try:
+            results = self.session.succeed([*steps, *steps, checker])
+        except AssertionError as error:
+            return [str(error)[:1000]]
+        finally:
+            self.session.succeed([Shell(_DOWN)])
+        wrong: list[str] = Target.report_of(results[-1]["stdout"])["violations"]
+        changed = [step.module for step, result in zip(steps, results[4:8], strict=True) if result["changed"]]
+        return wrong + ([f"the run after the recovery changed something: {changed}"] if changed else [])
+
+    def close(self) -> None:
+        """The machine is gone."""
+        self.session.close()
+        lab("down", self.target.name)
+
+
+def run(cuts: int, seed: int, vm: str, without: str = "") -> dict[str, Any]:
+    """At so many flushes on that machine; prints a line for each. How many flushes there were, and what was wrong by number."""
+    flushes = Flushes(vm, seed)
+    wrong: dict[int, list[str]] = {}
+    try:
+        found = flushes.record(without)
+        print(f"{len(found)} flushes", flush=True)
+        chosen = sorted(random.Random(seed).sample(found, min(cuts or len(found), len(found))))
+        for count, number in enumerate(chosen, 1):
+            begun = time.monotonic()
+            wrong[number] = flushes.cut_at(number)
+            seconds = time.monotonic() - begun
+            print(
+                f"{count}/{len(chosen)} at entry {number}: {'; '.join(wrong[number]) or 'ok'} ({seconds:.0f} s)",
+                flush=True,
+            )
+    finally:
+        flushes.close()
+    return {"flushes": len(found), "wrong": wrong}
+
+
+def main() -> int:
+    """Run the campaign; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cuts", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--vm", default="flushes1")
+    parser.add_argument("--without", default="", choices=[*_TAKEN_OUT])
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    wrong = run(given.cuts, given.seed, given.vm, given.without)["wrong"]
+    bad = sum(bool(one) for one in wrong.values())
+    print(f"{len(wrong)} cuts, {bad} of them with something wrong")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
