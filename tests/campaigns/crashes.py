@@ -155,6 +155,14 @@ class Crashes:
         """A machine with the modules and the image within reach."""
         self._campaign.start()
 
+    def reboot(self) -> None:
+        """What is on disk is there again; devices and loops are not."""
+        self._campaign.reboot()
+
+    def activation(self, generation: int) -> list[Step]:
+        """From nothing to a snapshot of that generation."""
+        return self._campaign.activation(generation)
+
     def steps(self) -> dict[str, Step]:
         """Every step by name, in an order in which each finds what it needs."""
         pool, fetch, unpack, snapshot = self._campaign.activation(0)

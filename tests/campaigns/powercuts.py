@@ -95,6 +95,16 @@ class Campaign:
         lab("reset", self.target.name)
         self.target.install()
 
+    def reboot(self) -> None:
+        """Cut the power, and boot from the same disk; nothing of ours is brought back by that."""
+        self.session.close()
+        lab("cut", self.target.name, "--no-boot")
+        self.boot()
+
+    def boot(self) -> None:
+        """Boot a machine that is off, without systemd."""
+        lab("boot", self.target.name, "--init", _INIT)
+
     def prepare(self) -> None:
         """Learn what the trees are and how long a run takes undisturbed."""
         self.start()
@@ -146,7 +156,7 @@ class Campaign:
         phases = [phase for phase, _step in self.everything()]
         done.phase = phases[finished] if finished < len(phases) else AT_REST
         try:
-            lab("boot", self.target.name, "--init", _INIT)
+            self.boot()
             if "absent" in done.phase:
                 self._remove_again(done)
             elif by_unit:
