@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes layouts histories survival bench-unpack bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -50,12 +50,28 @@ package: $(READY) ## Build the collection, check it as Galaxy does, install it, 
 
 N ?= 300
 CALLS ?= 100
+CUTS ?= 30
+HISTORIES ?= 10
+LAYOUTS ?= 100
+ROUNDS ?= 20
 SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)
 powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of activations and removals (a minute each)
 	@$(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED)
 
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
+
+flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=syncfs to see it fail
+	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
+
+histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
+	@$(PYTHON) tests/campaigns/histories.py --histories $(HISTORIES) --seed $(SEED)
+
+layouts-vm: $(READY) ## LAYOUTS (100) of what others have that looks like ours, in a VM with a real device mapper
+	@$(PYTHON) tests/campaigns/layouts.py --layouts $(LAYOUTS) --seed $(SEED)
+
+at-once: $(READY) ## Twenty runs at once for one key, then ROUNDS (20) of ten keys at once with removals among them, in a VM
+	@$(PYTHON) tests/campaigns/at_once.py --rounds $(ROUNDS) --seed $(SEED)
 
 layouts: export FLYD_LAYOUTS = 100
 layouts: $(READY) ## A hundred hosts on which others have what looks like ours: nothing of theirs changes (simulated)

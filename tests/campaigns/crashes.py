@@ -87,6 +87,28 @@ _STEP_OF = {
     "remove:deleted": "remove archive",
     "teardown": "tear down",
 }
+_LIFE = ("pool", "fetch", "unpack", "snapshot")
+# What of a life has to be there before a step (all of it, if the step is not named), and what is there after it. After the others the
+# machine is not as the steps of a life leave it.
+_BEFORE = {
+    "pool": _LIFE[:0],
+    "fetch": _LIFE[:1],
+    "unpack": _LIFE[:2],
+    "unpack and let go": _LIFE[:2],
+    "snapshot": _LIFE[:3],
+    "remove archive": _LIFE[:2],
+}
+_AFTER = {
+    "pool": _LIFE[:1],
+    "fetch": _LIFE[:2],
+    "unpack": _LIFE[:3],
+    "snapshot": _LIFE,
+    "bring back": _LIFE,
+    "remove snapshot": _LIFE[:3],
+    "remove base": _LIFE[:2],
+    "remove archive": _LIFE[:1],
+    "tear down": _LIFE[1:2],
+}
 # A block of the metadata's own space map: the kernel and thin_check refuse it, thin_repair makes it anew, and no volume is lost.
 DOWN = "for device in $(dmsetup ls | awk '/^(snap|base)-/ { print $1 }') pool; do dmsetup remove $device; done; losetup --detach-all"
 DAMAGE = f"""
@@ -150,6 +172,7 @@ class Crashes:
         self._campaign = Campaign(vm, seed)
         self.target: Target = self._campaign.target
         self.session = self._campaign.session
+        self._there: tuple[str, ...] | None = None  # what there is of a life, where that is known
 
     def prepare(self) -> None:
         """A machine with the modules and the image within reach."""
@@ -188,6 +211,7 @@ class Crashes:
         for name in steps:
             step = replace(self.steps()[name], inject=("-e", f"trace={','.join(CALLS)}"))
             trace = self.succeed([*self._before(name), step])[-1]["traced"]
+            self._there = _AFTER.get(name)
             found.update(dict.fromkeys((name, call, number) for call, number in calls_in(trace)))
         return [Fault(step, call=call, number=number, fate=fate) for step, call, number in found for fate in FATES]
 
@@ -200,6 +224,8 @@ class Crashes:
             case.violations.append(str(error)[:1500])
         if case.violations:
             self._campaign.reset()
+        else:
+            self._there = _AFTER.get(fault.step)
         return case
 
     def _run(self, case: Case) -> None:
@@ -227,15 +253,23 @@ class Crashes:
             case.violations.append(case.outcome)
 
     def _before(self, name: str) -> list[Step | Shell]:
-        """From anything to the state before the step: everything is removed first."""
-        steps = self.steps()
-        virgin = [steps["tear down"], steps["remove archive"]]
-        first = ("pool", "fetch", "unpack", "snapshot")
-        wanted = first[: first.index(name)] if name in first else first
-        if name in ("remove archive", "unpack and let go"):
-            wanted = ("pool", "fetch")
+        """From what there is to the state before the step; from anything, when it is not known what there is."""
+        steps, wanted, there = self.steps(), set(_BEFORE.get(name, _LIFE)), set(self._there or ())
+        first: list[str] = []
+        if self._there is None:
+            first = ["tear down", "remove archive"]
+        elif "pool" in there - wanted:
+            first, there = ["tear down"], there & {"fetch"}
+        elif "unpack" in there - wanted:
+            first, there = ["remove base"], there - {"unpack", "snapshot"}
+        elif "snapshot" in there - wanted:
+            first, there = ["remove snapshot"], there - {"snapshot"}
+        if "fetch" in there - wanted:
+            first.append("remove archive")
+        self._there = None
+        missing = [step for step in _LIFE if step in wanted - there]
         harm = {"repair": [Shell(DAMAGE)], "bring back": [Shell(DOWN)]}
-        return [*virgin, *(steps[step] for step in wanted), *harm.get(name, [])]
+        return [*(steps[step] for step in [*first, *missing]), *harm.get(name, [])]
 
     def succeed(self, steps: Sequence[Step | Shell]) -> list[dict[str, Any]]:
         """The results of steps that must all come to a good end."""

@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
@@ -112,7 +111,7 @@ class Others:
             ]
         )
         table = dice.choice(
-            ["0 2048 error", "0 8192 zero", f"0 2048 linear $(losetup --noheadings --output NAME | head -1) 0"]
+            ["0 2048 error", "0 8192 zero", "0 2048 linear $(losetup --noheadings --output NAME | head -1) 0"]
         )
         if name not in self._devices:
             self._commands.append(

@@ -48,9 +48,9 @@ class Session:
 
     def succeed(self, steps: Sequence[Action]) -> list[dict[str, Any]]:
         """The results of steps that must all come to a good end."""
-        results = self.drive(steps)
+        results = self.drive(steps) if steps else []
         last: dict[str, Any] = results[-1] if results else {}
-        done = len(results) == len(steps) and last.get("driven") == 0
+        done = len(results) == len(steps) and last.get("driven", 0) == 0
         assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last}"
         return results
 

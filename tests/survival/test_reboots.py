@@ -54,7 +54,7 @@ def seen(results: list[dict[str, Any]]) -> tuple[str, list[str]]:
 def test_what_was_there_is_there_again(crashes: Crashes, state: str, way: str) -> None:
     steps, all_steps = steps_to(crashes, state), crashes.steps()
     guest = [GUEST] if state in STATES[4:] else []
-    clean = [all_steps["tear down"], all_steps["remove archive"], Shell("rm -f /root/bases.json")]
+    clean: list[Step | Shell] = [all_steps["tear down"], all_steps["remove archive"], Shell("rm -f /root/bases.json")]
     results = crashes.succeed([*clean, *steps, *guest, *LOOK, LOOPS, Shell("sync")])
     before, violations = seen(results[-6:-2])
     loops = results[-2]["stdout"] if steps else ""
@@ -62,7 +62,7 @@ def test_what_was_there_is_there_again(crashes: Crashes, state: str, way: str) -
     crashes.reboot()
     [*_shuffled, devices] = crashes.succeed([SHUFFLE, Shell("dmsetup ls")])
     assert "No devices" in devices["stdout"]
-    back = [Shell(RESTORE)] if way == "by the unit" else steps
+    back: list[Step | Shell] = [Shell(RESTORE)] if way == "by the unit" else [*steps]
     results = crashes.succeed([*back, *LOOK, LOOPS, *steps, END_SHUFFLE])
     assert seen(results[len(back) : len(back) + 4]) == (before, [])
     if steps:
