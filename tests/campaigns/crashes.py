@@ -169,26 +169,26 @@ class Crashes:
     """The machine, and how it is brought to the state before each step."""
 
     def __init__(self, vm: str, seed: int) -> None:
-        self._campaign = Campaign(vm, seed)
-        self.target: Target = self._campaign.target
-        self.session = self._campaign.session
+        self.campaign = Campaign(vm, seed)
+        self.target: Target = self.campaign.target
+        self.session = self.campaign.session
         self._there: tuple[str, ...] | None = None  # what there is of a life, where that is known
 
     def prepare(self) -> None:
         """A machine with the modules and the image within reach."""
-        self._campaign.start()
+        self.campaign.start()
 
     def reboot(self) -> None:
         """What is on disk is there again; devices and loops are not."""
-        self._campaign.reboot()
+        self.campaign.reboot()
 
     def activation(self, generation: int) -> list[Step]:
         """From nothing to a snapshot of that generation."""
-        return self._campaign.activation(generation)
+        return self.campaign.activation(generation)
 
     def steps(self) -> dict[str, Step]:
         """Every step by name, in an order in which each finds what it needs."""
-        pool, fetch, unpack, snapshot = self._campaign.activation(0)
+        pool, fetch, unpack, snapshot = self.campaign.activation(0)
         absent = {"key": KEY, "state": "absent"}
         return {
             "pool": pool,
@@ -223,7 +223,7 @@ class Crashes:
         except AssertionError as error:
             case.violations.append(str(error)[:1500])
         if case.violations:
-            self._campaign.reset()
+            self.campaign.reset()
         else:
             self._there = _AFTER.get(fault.step)
         return case
@@ -299,15 +299,17 @@ def _outcome(results: list[dict[str, Any]]) -> str:
 
 
 def chosen(crashes: Crashes, points: int, calls: int, seed: int, *, of_steps: int) -> list[Fault]:
-    """What is to be run; a negative number means all of them. Calls are those of so many steps, chosen by the seed."""
+    """What is to be run; a negative number means all of them. Calls are those of so many steps, chosen by the seed.
+
+    In the order of the steps, so that little has to be made for the next case.
+    """
     dice = random.Random(seed)
     all_points = [Fault(step_of(label), label=label) for label in labels()]
     all_calls = crashes.survey(dice.sample(STEPS, of_steps)) if calls else []
     print(f"{len(all_points)} crash points, {len(all_calls)} faults at system calls", flush=True)
-    if points < 0:
-        return [*all_points, *(all_calls if calls < 0 else spread(dice, all_calls, calls))]
-    some = [*dice.sample(all_points, min(points, len(all_points))), *spread(dice, all_calls, calls)]
-    return dice.sample(some, len(some))
+    some_points = all_points if points < 0 else dice.sample(all_points, min(points, len(all_points)))
+    some_calls = all_calls if calls < 0 else spread(dice, all_calls, calls)
+    return [*some_points, *sorted(some_calls, key=lambda fault: STEPS.index(fault.step))]
 
 
 def spread(dice: random.Random, faults: Sequence[Fault], count: int) -> list[Fault]:
@@ -341,41 +343,36 @@ def table(cases: Sequence[Case]) -> str:
     return "\n".join(lines)
 
 
-def run(
-    vm: str,
-    seed: int,
-    *,
-    points: int,
-    calls: int,
-    only: str = "",
-    minutes: float = 1e6,
-    skip: int = 0,
-    of_steps: int = len(STEPS),
-) -> list[Case]:
-    """So many cases on that machine, or fewer when the time is over; prints a line for each."""
-    crashes = Crashes(vm, seed)
+def cases_on(crashes: Crashes, faults: Sequence[Fault], minutes: float) -> list[Case]:
+    """What came of the faults, or of fewer when the time is over; prints a line for each."""
     cases: list[Case] = []
     until = time.monotonic() + minutes * 60
+    for number, fault in enumerate(faults, 1):
+        if time.monotonic() > until:
+            break
+        begun = time.monotonic()
+        cases.append(case := crashes.run(fault))
+        verdict = "; ".join(case.violations) or ("ok" if case.was_hit else "ok, not reached")
+        seconds = time.monotonic() - begun
+        print(
+            f"{number}/{len(faults)} {fault}: {case.outcome[:200]}, settled {case.settled}: {verdict} ({seconds:.0f} s)",
+            flush=True,
+        )
+    return cases
+
+
+def run(
+    vm: str, seed: int, *, points: int, calls: int, only: str = "", minutes: float = 1e6, skip: int = 0
+) -> list[Case]:
+    """So many cases on a machine of that name, or fewer when the time is over."""
+    crashes = Crashes(vm, seed)
     try:
         crashes.prepare()
-        faults = [one for one in chosen(crashes, points, calls, seed, of_steps=of_steps) if re.search(only, str(one))][
-            skip:
-        ]
-        for number, fault in enumerate(faults, 1):
-            if time.monotonic() > until:
-                break
-            begun = time.monotonic()
-            cases.append(case := crashes.run(fault))
-            verdict = "; ".join(case.violations) or ("ok" if case.was_hit else "ok, not reached")
-            seconds = time.monotonic() - begun
-            print(
-                f"{number}/{len(faults)} {fault}: {case.outcome[:200]}, settled {case.settled}: {verdict} ({seconds:.0f} s)",
-                flush=True,
-            )
+        faults = chosen(crashes, points, calls, seed, of_steps=len(STEPS))
+        return cases_on(crashes, [one for one in faults if re.search(only, str(one))][skip:], minutes)
     finally:
         crashes.session.close()
         lab("down", vm)
-    return cases
 
 
 def main() -> int:

@@ -48,6 +48,7 @@ class Others:
         self._commands = [f"mkdir -p {_HOME}/mnt"]
         self._devices: dict[str, str] = {}
         self._thin_ids: list[int] = []
+        self._files: list[str] = []
         for _number in range(dice.randrange(1, 3)):
             self._have_loop()
         for _number in range(dice.randrange(1, 5)):
@@ -90,6 +91,7 @@ class Others:
 
     def _have_loop(self) -> None:
         path = f"{_HOME}/{self._dice.choice(['data', 'metadata', 'flyd.db', 'disk.img'])}"
+        self._files.append(path)
         self._commands.append(
             f"test -e {path} || {{ truncate -s 4M {path}; mkfs.ext4 -q {path}; losetup --find {path}; }}"
         )
@@ -111,7 +113,11 @@ class Others:
             ]
         )
         table = dice.choice(
-            ["0 2048 error", "0 8192 zero", "0 2048 linear $(losetup --noheadings --output NAME | head -1) 0"]
+            [
+                "0 2048 error",
+                "0 8192 zero",
+                f"0 2048 linear $(losetup --noheadings --output NAME --associated {self._files[0]}) 0",
+            ]
         )
         if name not in self._devices:
             self._commands.append(

@@ -79,6 +79,11 @@ class Campaign:
         self._seconds = 0.0
         self._s3: dict[str, str] = {}
 
+    def seed(self, seed: int) -> int:
+        """Throw the dice of that seed from here on."""
+        self._dice = random.Random(seed)
+        return seed
+
     def start(self) -> None:
         """A pristine machine with the modules and both generations within reach."""
         name = self.target.name
@@ -106,8 +111,12 @@ class Campaign:
         lab("boot", self.target.name, "--init", _INIT)
 
     def prepare(self) -> None:
-        """Learn what the trees are and how long a run takes undisturbed."""
+        """A machine that knows what the trees are and how long a run takes undisturbed."""
         self.start()
+        self.learn()
+
+    def learn(self) -> None:
+        """Run it undisturbed, on a machine that has nothing."""
         for generation in range(len(BUCKETS)):
             begun = time.monotonic()
             self.session.succeed(self.activation(generation))
@@ -230,22 +239,28 @@ def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round], str]:
-    """That many rounds on that machine, or fewer when the time is over; prints a line for each. The rounds, and their table."""
-    campaign = Campaign(vm, seed)
+def rounds_on(campaign: Campaign, cuts: int, minutes: float) -> list[Round]:
+    """That many rounds, or fewer when the time is over; prints a line for each."""
     rounds: list[Round] = []
     until = time.monotonic() + minutes * 60
+    while len(rounds) < cuts and time.monotonic() < until:
+        begun = time.monotonic()
+        rounds.append(one := campaign.round())
+        verdict = "; ".join(one.failures + one.leaks) or "ok"
+        seconds = time.monotonic() - begun
+        print(
+            f"{len(rounds)}/{cuts} cut at {one.at_seconds:.2f} s in {one.phase}, settled {json.dumps(one.settled)}: {verdict} ({seconds:.0f} s)",
+            flush=True,
+        )
+    return rounds
+
+
+def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round], str]:
+    """That many rounds on a machine of that name, or fewer when the time is over: the rounds, and their table."""
+    campaign = Campaign(vm, seed)
     try:
         campaign.prepare()
-        while len(rounds) < cuts and time.monotonic() < until:
-            begun = time.monotonic()
-            rounds.append(one := campaign.round())
-            verdict = "; ".join(one.failures + one.leaks) or "ok"
-            seconds = time.monotonic() - begun
-            print(
-                f"{len(rounds)}/{cuts} cut at {one.at_seconds:.2f} s in {one.phase}, settled {json.dumps(one.settled)}: {verdict} ({seconds:.0f} s)",
-                flush=True,
-            )
+        rounds = rounds_on(campaign, cuts, minutes)
     finally:
         campaign.session.close()
         lab("down", vm)

@@ -86,6 +86,27 @@ def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_gro
     assert crashes.target.violations() == []
 
 
+def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
+    steps = prepared(crashes, metadata_size="256K", min_free_percent=0)
+    assert crashes.target.violations("--bases", "/root/checked.json") == []
+    # Without a block of metadata left, the kernel gives up a transaction at the next write that needs one, and says so for good.
+    crashes.target.ssh(
+        'for id in $(seq 9001 9070); do dmsetup message pool 0 "create_thin $id" || break; done;'
+        f" dd if=/dev/urandom of={SNAPSHOT} bs=64k oflag=direct status=none",
+        check=False,
+    )
+    assert "needs_check" in crashes.target.ssh("dmsetup status pool")
+    for step in (steps["pool"], another("second")):
+        result = refused(crashes, step)
+        assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
+    crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
+    assert "needs_check" not in crashes.target.ssh("dmsetup status pool")
+    crashes.target.ssh('for id in $(seq 9001 9070); do dmsetup message pool 0 "delete $id" || break; done', check=False)
+    [second] = crashes.succeed([another("second")])
+    assert second["changed"]
+    assert crashes.target.violations("--bases", "/root/checked.json") == []
+
+
 def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
     steps = prepared(crashes)
     device = crashes.target.ssh(f"echo {SNAPSHOT}")
