@@ -226,6 +226,11 @@ def _from_sqlite(error: sqlite3.DatabaseError, path: str) -> FlydError:
             f"the store {path} cannot be written or opened: {said}",
             hint="check the mount options, owner and mode of its directory",
         )
+    if "disk I/O" in said:
+        return Unsupported(
+            f"the disk below the store {path} fails: {said}",
+            hint="see `dmesg`; the change was not recorded, and the next run settles what it had begun: run again once the disk is sound",
+        )
     return CorruptStore(
         f"the store {path} is damaged: {said}",
         hint=f"keep a copy of the file, look with `sqlite3 {path} 'PRAGMA integrity_check'`, and restore it from a backup",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sqlite3
 import stat
 from pathlib import Path
@@ -165,6 +166,18 @@ def test_a_full_disk_is_no_space_and_the_store_works_on(store: Store) -> None:
     put(store, IMAGE)
     assert store.all(Image) == [IMAGE]
     assert store.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_disk_that_fails_is_not_told_as_damage_and_the_store_works_on(store: Store, store_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (store_path.stat().st_size, limits[1]))  # what is written beyond: EFBIG
+    try:
+        with pytest.raises(Unsupported, match="disk below the store .* fails"):
+            put(store, Image(id="2", object_key="large", summary="x" * 1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    put(store, IMAGE)
+    assert store.all(Image) == [IMAGE]
 
 
 # Whose it is
