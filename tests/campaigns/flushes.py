@@ -7,9 +7,10 @@
     flushes.py [--cuts N] [--seed S] [--vm NAME] [--without WHAT]
 
 The state directory of a machine lies on dm-log-writes while a pool is made and an image is fetched, unpacked and activated. The log then
-gives the disk at a flush with nothing that had not reached it by then. At N flushes, chosen by the seed (0: at all of them), that disk is
-mounted as the state directory, and the activation is run again: it must succeed, run once more without changing anything, and the
-invariants (tools/invariants.py) must hold, of which the base's tree is one: no state is ahead of its data.
+gives the disk at a flush with nothing that had not reached it by then. At the end of each module (what it has said is done must be there)
+and at N flushes, chosen by the seed (0: at all of them), that disk is mounted as the state directory, and the activation is run again: it
+must succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold, of which the base's tree is one:
+no state is ahead of its data.
 
 ``--without`` takes flushes out of the code in the machine (``syncfs``, ``seal`` for the flush of the volume, or ``both``), to see
 that this notices.
@@ -73,26 +74,27 @@ class Flushes:
         self._replayed = 0
         self._tree = ""
 
-    def record(self, without: str) -> list[int]:
-        """Activate an image above dm-log-writes; the numbers of the flushes of that."""
+    def record(self, without: str) -> tuple[list[int], list[int]]:
+        """Activate an image above dm-log-writes; the numbers of the entries at which modules ended, and of the flushes."""
         self._campaign.start()
         self.session.succeed(self.steps())
         self._tree = self.target.invariants("--trees")["trees"][KEY]
         self._campaign.reset()
         self.take_out(without)
         self.target.ssh(_UP)
-        begun = len(self.flushes())
-        self.session.succeed([*self.steps(), Shell(_DOWN), Shell(_END_LOG)])
-        return self.flushes()[begun:]
+        begun = Shell("dmsetup message logged 0 mark begun")
+        ended = Shell("dmsetup message logged 0 mark ended")
+        self.session.succeed(
+            [begun, *(one for step in self.steps() for one in (step, ended)), Shell(_DOWN), Shell(_END_LOG)]
+        )
+        marks: list[tuple[int, str]] = json.loads(self.target.ssh(f"{_REPLAY} marks"))
+        flushes: list[int] = json.loads(self.target.ssh(f"{_REPLAY} flushes"))
+        first = next(number for number, text in marks if text == "begun")
+        return [number for number, text in marks if text == "ended"], [one for one in flushes if one > first]
 
     def steps(self) -> list[Step]:
         """What is run, and run again."""
         return self._campaign.activation(0)
-
-    def flushes(self) -> list[int]:
-        """The numbers of the flushes so far."""
-        found: list[int] = json.loads(self.target.ssh(f"{_REPLAY} flushes"))
-        return found
 
     def take_out(self, what: str) -> None:
         """Let functions of the code in the machine do nothing."""
@@ -134,9 +136,9 @@ def run(cuts: int, seed: int, vm: str, without: str = "") -> dict[str, Any]:
     flushes = Flushes(vm, seed)
     wrong: dict[int, list[str]] = {}
     try:
-        found = flushes.record(without)
-        print(f"{len(found)} flushes", flush=True)
-        chosen = sorted(random.Random(seed).sample(found, min(cuts or len(found), len(found))))
+        ends, found = flushes.record(without)
+        print(f"{len(found)} flushes, modules ended at {ends}", flush=True)
+        chosen = sorted({*ends, *random.Random(seed).sample(found, min(cuts or len(found), len(found)))})
         for count, number in enumerate(chosen, 1):
             begun = time.monotonic()
             wrong[number] = flushes.cut_at(number)

@@ -5,6 +5,7 @@
 """What a disk held at each flush, from a log of dm-log-writes.
 
     replay.py LOG flushes                      the numbers of the entries behind which all before them had reached the disk, as JSON
+    replay.py LOG marks                        the number of each mark's entry and its text, as JSON
     replay.py LOG write TARGET FIRST END       write the entries from FIRST to END (not included) to the file TARGET
 
 dm-log-writes logs writes when they have completed, and those that a flush had to wait for before the flush. So the disk at a flush has at
@@ -30,12 +31,13 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """A write: where on the disk, where its data lies in the log, how long, and the kernel's flags."""
+    """A write: where on the disk, where its data lies in the log, how long, and the kernel's flags; a mark has a text instead."""
 
     offset_bytes: int
     data_bytes: int
     length_bytes: int
     flags: int
+    text: str = ""
 
 
 def entries(log: int) -> Iterator[Entry]:
@@ -45,9 +47,10 @@ def entries(log: int) -> Iterator[Entry]:
         raise ValueError("this is no log of dm-log-writes")
     at = sector_bytes
     for _number in range(count):
-        sector, sectors, flags, _inline = _ENTRY.unpack(os.pread(log, _ENTRY.size, at))
+        sector, sectors, flags, text_bytes = _ENTRY.unpack(os.pread(log, _ENTRY.size, at))
+        text = os.pread(log, text_bytes, at + _ENTRY.size).rstrip(b"\0").decode() if flags & MARK else ""
         at += sector_bytes
-        yield Entry(sector * sector_bytes, at, sectors * sector_bytes, flags)
+        yield Entry(sector * sector_bytes, at, sectors * sector_bytes, flags, text)
         if not flags & (DISCARD | MARK):
             at += sectors * sector_bytes
 
@@ -55,6 +58,11 @@ def entries(log: int) -> Iterator[Entry]:
 def flushes(log: int) -> list[int]:
     """Numbers of entries, one more than that of each flush: a cut there has lost nothing that was flushed, and all that was not."""
     return [number + 1 for number, entry in enumerate(entries(log)) if entry.flags & (FLUSH | FUA)]
+
+
+def marks(log: int) -> list[tuple[int, str]]:
+    """The number and the text of each mark: a cut there has lost all that was not flushed when it was made."""
+    return [(number, entry.text) for number, entry in enumerate(entries(log)) if entry.flags & MARK]
 
 
 def write(log: int, target: int, first: int, end: int) -> None:
@@ -81,8 +89,8 @@ def main() -> int:
     """Entry point; returns the exit code."""
     path, verb, *rest = sys.argv[1:]
     log = os.open(path, os.O_RDONLY)
-    if verb == "flushes":
-        print(json.dumps(flushes(log)))
+    if verb in ("flushes", "marks"):
+        print(json.dumps(flushes(log) if verb == "flushes" else marks(log)))
     else:
         name, first, end = rest
         write(log, os.open(name, os.O_WRONLY), int(first), int(end))

@@ -52,6 +52,10 @@ def test_flushes_are_known_by_what_lies_before_them(log: Path) -> None:
     assert json.loads(replay(log, "flushes")) == [4, 6]
 
 
+def test_marks_are_known_by_their_text(log: Path) -> None:
+    assert json.loads(replay(log, "marks")) == [[1, "begun"]]
+
+
 def test_the_disk_is_that_of_the_flush(log: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"." * 4 * SECTOR)
