@@ -64,6 +64,13 @@ _SEAL = ("_thin/volume.py", "flush")
 _TAKEN_OUT = {"": (), "syncfs": (_SYNCFS,), "seal": (_SEAL,), "both": (_SYNCFS, _SEAL)}
 
 
+def take_out(target: Target, what: str) -> None:
+    """Let functions of the code in the machine do nothing."""
+    for path, function in _TAKEN_OUT[what]:
+        found = f"{HOME}/site/ansible_collections/flyd/lite/plugins/module_utils/{path}"
+        target.ssh(f"grep -q '^def {function}(' {found} && echo '{function} = lambda _what: None' >> {found}")
+
+
 class Flushes:
     """A machine, and the log of an activation on it."""
 
@@ -80,7 +87,7 @@ class Flushes:
         self.session.succeed(self.steps())
         self._tree = self.target.invariants("--trees")["trees"][KEY]
         self._campaign.reset()
-        self.take_out(without)
+        take_out(self.target, without)
         self.target.ssh(_UP)
         begun = Shell("dmsetup message logged 0 mark begun")
         ended = Shell("dmsetup message logged 0 mark ended")
@@ -95,12 +102,6 @@ class Flushes:
     def steps(self) -> list[Step]:
         """What is run, and run again."""
         return self._campaign.activation(0)
-
-    def take_out(self, what: str) -> None:
-        """Let functions of the code in the machine do nothing."""
-        for path, function in _TAKEN_OUT[what]:
-            found = f"{HOME}/site/ansible_collections/flyd/lite/plugins/module_utils/{path}"
-            self.target.ssh(f"grep -q '^def {function}(' {found} && echo '{function} = lambda _what: None' >> {found}")
 
     def cut_at(self, number: int) -> list[str]:
         """What is wrong with the disk as it was at the flush with that number."""

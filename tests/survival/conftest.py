@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.campaigns.crashes import Crashes
+from tests.campaigns.flushes import take_out
 from tests.e2e.machine import lab
 
 PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
@@ -20,6 +21,7 @@ def crashes() -> Iterator[Crashes]:
     made = Crashes(name, 0)
     try:
         made.prepare()
+        take_out(made.target, os.environ.get("FLYD_WITHOUT", ""))  # to see that the tests notice
         yield made
     finally:
         made.session.close()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
 from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import STATE_DIR, Step
+from tests.campaigns.target import STATE_DIR, Shell, Step, Target
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -121,6 +121,47 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     assert [one["changed"] for one in (again, pool, snapshot)] == [False] * 3
     assert crashes.target.ssh(f"echo {SNAPSHOT}") == device
     assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
+
+
+FAULTY = """set -e
+truncate -s 256M /root/faulty-data; truncate -s 4M /root/faulty-metadata
+data=$(losetup --find --show /root/faulty-data); losetup --find /root/faulty-metadata
+dmsetup create faulty --table "0 {first} linear $data 0
+{first} {count} error
+{end} $((524288 - {end})) linear $data {end}"
+"""
+MENDED = """set -e
+dmsetup suspend faulty
+dmsetup load faulty --table "0 524288 linear $(losetup --noheadings --output NAME --associated /root/faulty-data) 0"
+dmsetup resume faulty
+"""
+END_FAULTY = """dmsetup remove --retry faulty
+for file in /root/faulty-data /root/faulty-metadata; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm $file; done
+"""
+
+
+@pytest.mark.parametrize("first_mib", [1, 2, 3, 4])
+def test_a_disk_that_fails_below_a_part_of_what_is_written_leaves_no_base(crashes: Crashes, first_mib: int) -> None:
+    """Contents are written back by the kernel, whose errors unmounting does not tell: syncfs has to."""
+    steps = prepared(crashes)
+    [said] = crashes.succeed([Shell(f"{Target.checker('--trees')} || true")])
+    tree = Target.report_of(said["stdout"])["trees"][KEY]
+    first, count = first_mib * 2048, 1024
+    crashes.succeed([steps["tear down"], Shell(FAULTY.format(first=first, count=count, end=first + count))])
+    metadata = crashes.target.ssh("losetup --noheadings --output NAME --associated /root/faulty-metadata").strip()
+    pool = Step("flyd_pool", {"data_device": "/dev/mapper/faulty", "metadata_device": metadata})
+    try:
+        crashes.succeed([pool])
+        [result] = crashes.session.drive([steps["unpack"]])
+        [info] = crashes.succeed([Step("flyd_info", {"what": ["images"]})])
+        assert result["driven"] == 0 or info["images"][0]["state"] == "fetched", (result, info)
+        crashes.target.ssh(MENDED)
+        crashes.succeed([pool, steps["unpack"], steps["snapshot"]])
+        assert crashes.target.violations("--tree", f"{KEY}={tree}") == []
+        assert first_mib != 2 or result["driven"] == 1, "nothing was written where the disk fails"
+    finally:
+        crashes.session.drive([steps["tear down"]])
+        crashes.target.ssh(END_FAULTY)
 
 
 def untouched(crashes: Crashes) -> str:
