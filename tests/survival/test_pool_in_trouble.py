@@ -86,27 +86,6 @@ def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_gro
     assert crashes.target.violations() == []
 
 
-def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
-    steps = prepared(crashes, metadata_size="256K", min_free_percent=0)
-    assert crashes.target.violations("--bases", "/root/checked.json") == []
-    # Without a block of metadata left, the kernel gives up a transaction at the next write that needs one, and says so for good.
-    crashes.target.ssh(
-        'for id in $(seq 9001 9070); do dmsetup message pool 0 "create_thin $id" || break; done;'
-        f" dd if=/dev/urandom of={SNAPSHOT} bs=64k oflag=direct status=none",
-        check=False,
-    )
-    assert "needs_check" in crashes.target.ssh("dmsetup status pool")
-    for step in (steps["pool"], another("second")):
-        result = refused(crashes, step)
-        assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
-    crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
-    assert "needs_check" not in crashes.target.ssh("dmsetup status pool")
-    crashes.target.ssh('for id in $(seq 9001 9070); do dmsetup message pool 0 "delete $id" || break; done', check=False)
-    [second] = crashes.succeed([another("second")])
-    assert second["changed"]
-    assert crashes.target.violations("--bases", "/root/checked.json") == []
-
-
 def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
     steps = prepared(crashes)
     device = crashes.target.ssh(f"echo {SNAPSHOT}")
@@ -123,21 +102,63 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
 
 
-FAULTY = """set -e
-truncate -s 256M /root/faulty-data; truncate -s 4M /root/faulty-metadata
-data=$(losetup --find --show /root/faulty-data); losetup --find /root/faulty-metadata
-dmsetup create faulty --table "0 {first} linear $data 0
-{first} {count} error
-{end} $((524288 - {end})) linear $data {end}"
-"""
-MENDED = """set -e
-dmsetup suspend faulty
-dmsetup load faulty --table "0 524288 linear $(losetup --noheadings --output NAME --associated /root/faulty-data) 0"
-dmsetup resume faulty
-"""
+DATA_SECTORS, METADATA_SECTORS = (256 << 20) // 512, (4 << 20) // 512
 END_FAULTY = """dmsetup remove --retry faulty
 for file in /root/faulty-data /root/faulty-metadata; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm $file; done
 """
+
+
+class FaultyDisk:
+    """Two disks for a pool, of which one goes through the device-mapper device ``faulty``, whose table says where it fails."""
+
+    def __init__(self, crashes: Crashes, part: str, table: str) -> None:
+        self._ssh = crashes.target.ssh
+        self.loops: dict[str, str] = {}
+        for name, sectors in (("data", DATA_SECTORS), ("metadata", METADATA_SECTORS)):
+            path = f"/root/faulty-{name}"
+            self.loops[name] = self._ssh(f"truncate -s {sectors * 512} {path} && losetup --find --show {path}").strip()
+        self._loop = self.loops[part]
+        self._ssh(f"modprobe dm-flakey; dmsetup create faulty --table '{table.format(loop=self._loop)}'")
+        devices = {**self.loops, part: "/dev/mapper/faulty"}
+        self.pool = Step(
+            "flyd_pool",
+            {
+                **{f"{name}_device": device for name, device in devices.items()},
+                "data_size": "256M",
+                "metadata_size": "4M",
+            },
+        )
+
+    def become(self, table: str) -> None:
+        """Fail elsewhere, or nowhere."""
+        told = table.format(loop=self._loop)
+        self._ssh(f"dmsetup suspend faulty && dmsetup load faulty --table '{told}' && dmsetup resume faulty")
+
+
+def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
+    """Writes of metadata fail, but for its first block, where the kernel puts down that it must be checked."""
+    steps, sound = prepared(crashes), f"0 {METADATA_SECTORS} linear {{loop}} 0"
+    crashes.succeed([steps["tear down"]])
+    disk = FaultyDisk(crashes, "metadata", sound)
+    try:
+        crashes.succeed([disk.pool, steps["unpack"], steps["snapshot"]])
+        crashes.target.ssh("rm -f /root/checked.json")
+        assert crashes.target.violations("--bases", "/root/checked.json") == []
+        disk.become(f"0 8 linear {{loop}} 0\n8 {METADATA_SECTORS - 8} flakey {{loop}} 8 0 1 1 error_writes")
+        crashes.target.ssh(f"dd if=/dev/urandom of={SNAPSHOT} bs=64k count=16 oflag=direct conv=fsync", check=False)
+        assert "needs_check" in crashes.target.ssh("dmsetup status pool")
+        disk.become(sound)
+        for step in (disk.pool, another("second")):
+            result = refused(crashes, step)
+            assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
+        crashes.succeed([steps["repair"]])
+        assert "needs_check" not in crashes.target.ssh("dmsetup status pool")
+        results = crashes.succeed([disk.pool, another("second")])
+        assert [result["changed"] for result in results] == [False, True]
+        assert crashes.target.violations("--bases", "/root/checked.json") == []
+    finally:
+        crashes.session.drive([steps["tear down"]])
+        crashes.target.ssh(END_FAULTY)
 
 
 @pytest.mark.parametrize("first_mib", [1, 2, 3, 4])
@@ -146,18 +167,23 @@ def test_a_disk_that_fails_below_a_part_of_what_is_written_leaves_no_base(crashe
     steps = prepared(crashes)
     [said] = crashes.succeed([Shell(f"{Target.checker('--trees')} || true")])
     tree = Target.report_of(said["stdout"])["trees"][KEY]
-    first, count = first_mib * 2048, 1024
-    crashes.succeed([steps["tear down"], Shell(FAULTY.format(first=first, count=count, end=first + count))])
-    metadata = crashes.target.ssh("losetup --noheadings --output NAME --associated /root/faulty-metadata").strip()
-    pool = Step("flyd_pool", {"data_device": "/dev/mapper/faulty", "metadata_device": metadata})
+    crashes.succeed([steps["tear down"]])
+    first, end = first_mib * 2048, first_mib * 2048 + 1024
+    parts = [
+        f"0 {first} linear {{loop}} 0",
+        f"{first} 1024 error",
+        f"{end} {DATA_SECTORS - end} linear {{loop}} {end}",
+    ]
+    disk = FaultyDisk(crashes, "data", "\n".join(parts))
     try:
-        crashes.succeed([pool])
-        [result] = crashes.session.drive([steps["unpack"]])
+        crashes.succeed([disk.pool])
+        result = crashes.session.drive([steps["unpack"]])[0]
         [info] = crashes.succeed([Step("flyd_info", {"what": ["images"]})])
         assert result["driven"] == 0 or info["images"][0]["state"] == "fetched", (result, info)
-        crashes.target.ssh(MENDED)
-        crashes.succeed([pool, steps["unpack"], steps["snapshot"]])
+        disk.become(f"0 {DATA_SECTORS} linear {{loop}} 0")
+        crashes.succeed([disk.pool, steps["unpack"], steps["snapshot"]])
         assert crashes.target.violations("--tree", f"{KEY}={tree}") == []
+        print(f"an unpacking came to {result.get('error_kind')}: {result.get('msg')}")
         assert first_mib != 2 or result["driven"] == 1, "nothing was written where the disk fails"
     finally:
         crashes.session.drive([steps["tear down"]])
@@ -234,6 +260,17 @@ def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crash
     assert crashes.target.violations() == []
 
 
+def fill(free_kib: int) -> str:
+    """Take all of the file system of the state directory but so much."""
+    return f"""set -e
+free=$(df --output=avail -k {STATE_DIR} | tail -1)
+fallocate -l $((free - {max(free_kib, 2000)}))K {STATE_DIR}/filler
+test {free_kib} -ge 2000 || dd if=/dev/zero of={STATE_DIR}/filling bs=4k status=none 2> /dev/null || true
+test {free_kib} -ge 2000 || truncate -s -{free_kib}K {STATE_DIR}/filling
+sync
+"""
+
+
 def test_a_host_disk_that_is_full_at_any_write_is_told_and_all_is_well_once_there_is_room(crashes: Crashes) -> None:
     steps = crashes.steps()
     life = [steps[name] for name in ("pool", "fetch", "unpack", "snapshot")]
@@ -242,23 +279,31 @@ def test_a_host_disk_that_is_full_at_any_write_is_told_and_all_is_well_once_ther
         f"truncate -s 400M /root/small.img && mkfs.ext4 -q -m 0 /root/small.img && mv {STATE_DIR} /root/away && mkdir -m 0700 {STATE_DIR}"
         f" && mount -o loop /root/small.img {STATE_DIR} && chmod 0700 {STATE_DIR}"
     )
-    refusals = []
+    came: list[tuple[int, int, str]] = []
     try:
-        for free_kib in (0, 4, 16, 64, 200, 1000, 4000, 5000, 7000, 265_000, 267_000):
-            crashes.target.ssh(
-                f"free=$(df --output=avail -k {STATE_DIR} | tail -1); fallocate -l $((free - {free_kib}))K {STATE_DIR}/filler"
-            )
+        for number, free_kib in (
+            (0, 0),
+            (0, 64),
+            (0, 265_000),
+            (1, 0),
+            (1, 16),
+            (1, 1000),
+            (2, 0),
+            (2, 8),
+            (3, 0),
+            (3, 8),
+        ):
+            crashes.succeed([*life[:number], Shell(fill(free_kib))])
             begun = time.monotonic()
-            results = crashes.session.drive(life)
-            assert time.monotonic() - begun < LONGEST_SECONDS * len(results)
-            if results[-1]["driven"]:
-                refusals.append((len(results), results[-1]["error_kind"]))
-            crashes.target.ssh(f"rm {STATE_DIR}/filler")
+            [result] = crashes.session.drive([life[number]])
+            assert time.monotonic() - begun < LONGEST_SECONDS
+            came.append((number, free_kib, result.get("error_kind", "done")))
+            crashes.target.ssh(f"rm -f {STATE_DIR}/filler {STATE_DIR}/filling")
             assert [one["changed"] for one in crashes.succeed([*life, *life])[4:]] == [False] * 4
             assert crashes.target.violations() == []
             crashes.succeed([steps["tear down"], steps["remove archive"]])
     finally:
         crashes.session.drive([steps["tear down"]])
         crashes.target.ssh(f"umount {STATE_DIR}; rmdir {STATE_DIR}; mv /root/away {STATE_DIR}")
-    assert {kind for _step, kind in refusals} == {"no_space"}
-    assert len({step for step, _kind in refusals}) > 1, "every refusal came from the same step"
+    assert {kind for *_where, kind in came} <= {"no_space", "done"}, came
+    assert {number for number, _free, kind in came if kind == "no_space"} == {0, 1, 2, 3}, came
