@@ -116,7 +116,7 @@ def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | N
         block_sectors=pool.block_sectors,
         data_blocks=pool.data_sectors // pool.block_sectors,
     )
-    thin_check(host.runner, new)
+    thin_check(host.runner, new, clears_mark=True)
     crash_point("repair:written")
     _put_in_place(pool, new)
     crash_point("repair:swapped")

@@ -23,10 +23,13 @@ from .table import METADATA_BLOCK_BYTES
 _CHUNK_BYTES = 1 << 20
 
 
-def thin_check(runner: Runner, path: str) -> None:
-    """Read all the metadata at ``path``, of a pool that is down; raises ``CorruptStore`` with what is wrong with it."""
+def thin_check(runner: Runner, path: str, *, clears_mark: bool = False) -> None:
+    """Read all the metadata at ``path``, of a pool that is down; raises ``CorruptStore`` with what is wrong with it.
+
+    ``clears_mark`` takes the kernel's needs_check off metadata that is sound: thin_repair may have taken it over from the old.
+    """
     try:
-        runner.run(Program.THIN_CHECK, "-q", path)
+        runner.run(Program.THIN_CHECK, "-q", *(["--clear-needs-check-flag"] if clears_mark else []), path)
     except CommandFailed as error:
         if "returncode" not in error.details:
             raise

@@ -1,6 +1,7 @@
 """Stand-ins for thin_check and thin_repair over the simulated kernel's metadata.
 
-Damage is the word ``damaged`` in what the simulation keeps: thin_check refuses it; thin_repair keeps all volumes but those in ``lost``.
+Damage is the word ``damaged`` in what the simulation keeps: thin_check refuses it; thin_repair keeps all volumes but those in ``lost``,
+and the mark ``needs_check``, as that of thin-provisioning-tools 0.9 does: thin_check clears it when it is told to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def thin_check(kernel: Kernel, arguments: list[str]) -> None:
         raise SystemExit("bad checksum in superblock")
     if data.get("damaged"):
         raise SystemExit("value size mismatch: expected 24, but got 0.")
+    if "--clear-needs-check-flag" in arguments:
+        with open(arguments[-1], "r+b") as file:
+            kernel.write_metadata(file, {**data, "needs_check": False})
 
 
 def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
@@ -29,7 +33,7 @@ def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
     if data is None or int(options["--transaction-id"]) != data["transaction_id"]:
         raise SystemExit("no compatible roots found")
     lost = data.pop("lost", [])
-    data = {**data, "damaged": False, "needs_check": False, "mode": "rw"}
+    data = {**data, "damaged": False, "mode": "rw"}
     data["thins"] = {number: thin for number, thin in data["thins"].items() if int(number) not in lost}
     data["metadata_blocks"] = os.stat(options["-o"]).st_size // 4096
     with open(options["-o"], "r+b") as file:
