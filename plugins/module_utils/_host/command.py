@@ -118,6 +118,7 @@ class Runner:
             confine()
 
         identity: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        # pylint: disable-next=ansible-bad-function  # run_command knows neither a group of processes nor what a child must do first
         return subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
             argv,
             bufsize=0,
@@ -136,6 +137,7 @@ class Runner:
 def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
     begun = time.monotonic()
     # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
+    # pylint: disable-next=ansible-bad-function  # as above, and run_command has no time limit
     child = subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
         argv,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
