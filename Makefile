@@ -61,7 +61,7 @@ powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of act
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
-flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=syncfs to see it fail
+flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=all takes the flushes out
 	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
 histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
@@ -81,7 +81,7 @@ histories: export FLYD_HISTORIES = 60
 histories: $(READY) ## Sixty random histories of steps, kills and reboots beside a model (simulated)
 	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_histories.py
 
-survival: $(READY) ## Pools that are full, damaged or exchanged, in a VM (ten minutes)
+survival: $(READY) ## Pools and disks that are full, failing, damaged or exchanged, reboots in each state, in a VM (half an hour)
 	@$(PYTHON) -m pytest tests/survival
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute

@@ -161,7 +161,9 @@ class Histories:
         session.succeed(virgin)
         done: list[str] = []
         results = session.stream([one.action for one in history.steps], go_on=True)
-        for one, result in zip(history.steps, results, strict=False):
+        for result, one in zip(
+            results, history.steps, strict=False
+        ):  # in this order, so that the answer is read to its end
             done.append(one.what)
             if not one.is_right(result):
                 self._campaign.reset()
