@@ -176,7 +176,20 @@ def sealed(host: Host, remembered: Path) -> Iterator[str]:
                 digest.update(chunk)
         if before.setdefault(volume["ulid"], digest.hexdigest()) != digest.hexdigest():
             yield f"the sealed base {volume['ulid']} has changed"
-    remembered.write_text(json.dumps(before))
+    remember(before, remembered)
+
+
+def remember(digests: dict[str, str], path: Path) -> None:
+    """Bring them to disk, whole or not at all: the machine's power may be cut next."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w") as file:
+        json.dump(digests, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(part, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
 
 
 def report(given: argparse.Namespace) -> dict[str, Any]:
