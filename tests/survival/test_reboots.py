@@ -53,6 +53,7 @@ def seen(results: list[dict[str, Any]]) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("state", STATES)
 def test_what_was_there_is_there_again(crashes: Crashes, state: str, way: str) -> None:
     steps, all_steps = steps_to(crashes, state), crashes.steps()
+    again = [*steps[:1], *steps[4:]] if len(steps) > 4 else steps  # the first generation is not asked for any more
     guest = [GUEST] if state in STATES[4:] else []
     clean: list[Step | Shell] = [all_steps["tear down"], all_steps["remove archive"], Shell("rm -f /root/bases.json")]
     results = crashes.succeed([*clean, *steps, *guest, *LOOK, LOOPS, Shell("sync")])
@@ -62,8 +63,8 @@ def test_what_was_there_is_there_again(crashes: Crashes, state: str, way: str) -
     crashes.reboot()
     [*_shuffled, devices] = crashes.succeed([SHUFFLE, Shell("dmsetup ls")])
     assert "No devices" in devices["stdout"]
-    back: list[Step | Shell] = [Shell(RESTORE)] if way == "by the unit" else [*steps]
-    results = crashes.succeed([*back, *LOOK, LOOPS, *steps, END_SHUFFLE])
+    back: list[Step | Shell] = [Shell(RESTORE)] if way == "by the unit" else [*again]
+    results = crashes.succeed([*back, *LOOK, LOOPS, *again, END_SHUFFLE])
     assert seen(results[len(back) : len(back) + 4]) == (before, [])
     if steps:
         assert results[len(back) + 4]["stdout"] != loops
