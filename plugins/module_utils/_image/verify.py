@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
 from .._host.death_signal import die_with_parent
+from .._host.files import from_os_error
 from .._host.isolation import close_all_but
 from .._names import Digest
 from .digests import check_digest
@@ -94,6 +95,8 @@ def _answer(checks: Sequence[Check], write_end: int) -> None:
             _run(checks)
         except FlydError as error:
             message = error_to_json(error)
+        except OSError as error:
+            message = error_to_json(from_os_error(error, "computing digests"))
         with os.fdopen(write_end, "wb") as pipe:
             pipe.write(json.dumps(message).encode())
         os._exit(0)
@@ -104,13 +107,13 @@ def _answer(checks: Sequence[Check], write_end: int) -> None:
 def _run(checks: Sequence[Check]) -> None:
     # hashlib lets go of the interpreter's lock while it hashes. One CPU is left to those who wait for what we find.
     waiting = sorted(checks, key=lambda check: check.extent.size)
-    errors: list[FlydError] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
             while waiting and not errors:
                 _check(waiting.pop())
-        except FlydError as error:
+        except BaseException as error:  # noqa: BLE001 - a thread that ends in any other way has verified nothing either
             errors.append(error)
 
     threads = [threading.Thread(target=work) for _number in range(max(1, len(os.sched_getaffinity(0)) - 1))]

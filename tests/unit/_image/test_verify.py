@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, CommandFailed, Untrusted
+from module_utils._errors import BadInput, CommandFailed, FlydError, Untrusted
+from module_utils._image import verify
 from module_utils._image.extent import Extent
 from module_utils._image.unpacking import open_image
 from module_utils._image.verify import Check, Verification
@@ -49,6 +50,25 @@ def test_a_wrong_digest_is_raised_when_joined_with_both_digests(large_file: int)
         verification.join()
     assert hashlib.sha256(b"other").hexdigest() in caught.value.msg
     assert hashlib.sha256(LARGE).hexdigest() in caught.value.msg
+    verification.close()
+
+
+def test_what_cannot_be_read_was_not_verified(tmp_path: Path) -> None:
+    unreadable = Extent(os.open(tmp_path, os.O_RDONLY), 0, len(LARGE))  # a directory: preadv fails
+    verification = Verification([Check("the blob", unreadable, Digest("sha256", hashlib.sha256(LARGE).hexdigest()))])
+    with pytest.raises(FlydError, match=r"computing digests: .*Is a directory"):
+        verification.join()
+    verification.close()
+
+
+def test_no_memory_is_no_verdict(large_file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_check: Check) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(verify, "_check", no_memory)
+    verification = Verification([check(large_file)])
+    with pytest.raises(CommandFailed, match="ended without an answer"):
+        verification.join()
     verification.close()
 
 
