@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .._errors import Busy, CorruptStore, FlydError, OutOfOrder
+from .._errors import BadInput, Busy, CorruptStore, FlydError, OutOfOrder
 from .._host.command import Runner
 from . import loop
 from .backing import (
@@ -141,6 +141,11 @@ def _check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) -
     if is_new:
         refuse_used_device(runner, path)
     found = device_bytes(path)
+    if found < size_bytes and is_new:
+        raise BadInput(
+            f"the device {path} has {found} bytes, and {size_bytes} are asked for",
+            hint="give data_size (2G when it is left out) and metadata_size no more than their devices have, or larger devices",
+        )
     if found < size_bytes:
         raise CorruptStore(
             f"the device {path} has {found} bytes, the pool needs {size_bytes}",

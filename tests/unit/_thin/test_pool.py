@@ -194,8 +194,18 @@ def test_block_devices_that_hold_something_are_refused(fake_host: FakeHost, spec
 def test_a_block_device_that_is_too_small_is_refused(fake_host: FakeHost, spec: PoolSpec) -> None:
     allocate_files(fake_host.runner, spec)
     small = spec._replace(backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
-    with pytest.raises(CorruptStore, match="the pool needs"):
+    with pytest.raises(BadInput, match="are asked for") as caught:
         activate(fake_host.dm, fake_host.runner, small, may_format=True)
+    assert "data_size" in caught.value.hint
+
+
+def test_a_block_device_that_became_smaller_is_not_the_pools(
+    fake_host: FakeHost, spec: PoolSpec, pool: ThinPool
+) -> None:
+    deactivate(fake_host.dm, fake_host.runner, spec)
+    other = spec._replace(backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
+    with pytest.raises(CorruptStore, match="the pool needs"):
+        activate(fake_host.dm, fake_host.runner, other, may_format=False)
 
 
 def test_a_device_that_another_pool_uses_is_busy(fake_host: FakeHost, spec: PoolSpec, pool: ThinPool) -> None:
