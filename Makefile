@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -115,6 +115,11 @@ bench-%: export PYTHONPATH = .:plugins:tests/vm
 
 bench-unpack: $(READY) ## Unpacking beside tar, bsdtar, umoci and containerd (root; ten minutes)
 	@$(PYTHON) -m bench.unpack
+
+bench-unpack-synthetic: $(READY) ## 100,000 and 1,000,000 small entries, and 4 GB, beside the same (root; 20 GB of memory; half an hour)
+	@$(PYTHON) -m bench.unpack --rounds 3 --image entries-100000
+	@$(PYTHON) -m bench.unpack --rounds 1 --image entries-1000000
+	@$(PYTHON) -m bench.unpack --rounds 1 --plain --image mb-4000
 
 bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB to 4 GB (root; 10 GB of memory)
 	@$(PYTHON) -m bench.growth
