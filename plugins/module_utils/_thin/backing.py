@@ -108,6 +108,23 @@ def _for_writing(path: str) -> Iterator[int]:
         os.close(fd)
 
 
+def check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) -> None:
+    """Refuse a device that is too small for its pool, or, for a new one, that holds something."""
+    if is_new:
+        refuse_used_device(runner, path)
+    found = device_bytes(path)
+    if found < size_bytes and is_new:
+        raise BadInput(
+            f"the device {path} has {found} bytes, and {size_bytes} are asked for",
+            hint="give data_size (2G when it is left out) and metadata_size no more than their devices have, or larger devices",
+        )
+    if found < size_bytes:
+        raise CorruptStore(
+            f"the device {path} has {found} bytes, the pool needs {size_bytes}",
+            hint="give the device back that the pool was made on",
+        )
+
+
 def device_bytes(path: str) -> int:
     """The size of a file or a block device in bytes."""
     with file_errors("looking at the size"), open(path, "rb") as file:

@@ -15,16 +15,15 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .._errors import BadInput, Busy, CorruptStore, FlydError, OutOfOrder
+from .._errors import Busy, CorruptStore, FlydError, OutOfOrder
 from .._host.command import Runner
 from . import loop
 from .backing import (
     Backing,
+    check_device,
     check_metadata,
-    device_bytes,
     make_backing_file,
     metadata_is_blank,
-    refuse_used_device,
 )
 from .dm import Device, DeviceMapper, IoctlFailed
 from .geometry import Geometry
@@ -133,24 +132,8 @@ def _check_backing(runner: Runner, spec: PoolSpec, *, may_format: bool) -> None:
         if spec.backing.is_loop:
             loop.check_backing_file(path, size_bytes)
         else:
-            _check_device(runner, path, size_bytes, is_new=may_format)
+            check_device(runner, path, size_bytes, is_new=may_format)
     check_metadata(spec.backing.metadata, may_format=may_format)
-
-
-def _check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) -> None:
-    if is_new:
-        refuse_used_device(runner, path)
-    found = device_bytes(path)
-    if found < size_bytes and is_new:
-        raise BadInput(
-            f"the device {path} has {found} bytes, and {size_bytes} are asked for",
-            hint="give data_size (2G when it is left out) and metadata_size no more than their devices have, or larger devices",
-        )
-    if found < size_bytes:
-        raise CorruptStore(
-            f"the device {path} has {found} bytes, the pool needs {size_bytes}",
-            hint="give the device back that the pool was made on",
-        )
 
 
 @contextlib.contextmanager
