@@ -17,6 +17,7 @@ from bench.measuring import MIB, Cost, measure, peak_bytes
 from bench.verifying import Reference
 
 _ROOM = 3
+_BLOCK_BYTES = 4096  # of the file system: a small file takes one
 _MIN_DISK_BYTES = 512 * MIB
 
 
@@ -54,7 +55,7 @@ class Race:
 
     @contextlib.contextmanager
     def place(self, contender: Contender | None = None) -> Iterator[Path]:
-        size_bytes = max(_MIN_DISK_BYTES, _ROOM * self.image.content_bytes)
+        size_bytes = max(_MIN_DISK_BYTES, _ROOM * self.image.content_bytes + _BLOCK_BYTES * 2 * self.image.entries)
         with contextlib.ExitStack() as stack:
             root = stack.enter_context(disks.new_ext4(self.work, size_bytes, inodes=2 * self.image.entries + 10_000))
             if contender:
