@@ -48,7 +48,7 @@ _LONGEST_TRACE = 4 << 20
 def run_step(step: dict[str, Any]) -> dict[str, Any]:
     """What the step printed, as JSON; ``driven`` is how its process ended."""
     if "shell" in step:
-        done = subprocess.run(step["shell"], shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+        done = subprocess.run(step["shell"], shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - a step is a shell command of a campaign
         return {"stdout": done.stdout, "stderr": done.stderr, "driven": done.returncode}
     return _run_at_once(step["at_once"]) if "at_once" in step else _run_module(step)
 

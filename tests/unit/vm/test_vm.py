@@ -23,7 +23,7 @@ def test_a_cache_too_deep_for_sockets_is_refused_before_anything_starts() -> Non
 
 def test_a_machine_that_was_never_up_has_no_port() -> None:
     with pytest.raises(LabError, match=r"lab\.py up"):
-        Vm(Cache(Path("/c")), "vm1").port  # noqa: B018
+        Vm(Cache(Path("/c")), "vm1").port  # noqa: B018 - reading it is what must fail
 
 
 def test_machines_are_listed_in_natural_order(tmp_path: Path) -> None:
