@@ -18,7 +18,6 @@ Prints the seed, and a line for each round.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from tests.campaigns import arguments
 from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import BUCKETS, archive
 from tests.campaigns.target import STATE_DIR, AtOnce, Shell, Step, Target
@@ -166,12 +166,9 @@ def run(rounds: int, plays: int, seed: int, vm: str, minutes: float = 1e6) -> tu
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="atonce1")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--plays", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after so many minutes")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="atonce1")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     rounds, wrong = run(given.rounds, given.plays, given.seed, given.vm, given.minutes)

@@ -18,7 +18,6 @@ Prints the seed, a line for each case, and a table at the end.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from tests.campaigns import arguments
 from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import Shell, Step, Target
@@ -377,13 +377,10 @@ def run(
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="crashes1")
     parser.add_argument("--points", type=int, default=-1)
     parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="crashes1")
     parser.add_argument("--only", default="", help="a pattern for the faults that are run")
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no case after so many minutes")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many of the first")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)

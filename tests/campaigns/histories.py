@@ -16,7 +16,6 @@ A reboot takes away devices and loops, as the kernel would forget them. Prints t
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
@@ -28,6 +27,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from tests.campaigns import arguments
 from tests.campaigns.crashes import labels
 from tests.campaigns.model import REFUSED, Model
 from tests.campaigns.powercuts import Campaign
@@ -210,12 +210,9 @@ def run(count: int, length: int, seed: int, vm: str, minutes: float = 1e6) -> tu
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="histories1")
     parser.add_argument("--histories", type=int, default=10)
     parser.add_argument("--length", type=int, default=40)
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no history after so many minutes")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="histories1")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     actions, wrong = run(given.histories, given.length, given.seed, given.vm, given.minutes)

@@ -16,7 +16,6 @@ Prints the seed, a line for each layout, and how many of the requests were refus
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from tests.campaigns import arguments
 from tests.campaigns.histories import DOWN
 from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import KEY
@@ -234,11 +234,8 @@ def run(count: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[int, list
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="layouts1")
     parser.add_argument("--layouts", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no layout after so many minutes")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="layouts1")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     done, wrong = run(given.layouts, given.seed, given.vm, given.minutes)

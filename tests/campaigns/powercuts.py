@@ -20,7 +20,6 @@ somebody would have had to help.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -35,6 +34,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from tests.campaigns import arguments
 from tests.campaigns.sample_images import BUCKETS, KEY, publish
 from tests.campaigns.session import Session
 from tests.campaigns.target import HOME, RESTORE, STATE_DIR, Shell, Step, Target
@@ -269,11 +269,8 @@ def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="cuts1")
     parser.add_argument("--cuts", type=int, default=10)
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after so many minutes")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="cuts1")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)

@@ -11,6 +11,7 @@ import resource
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -24,6 +25,8 @@ from module_utils._lifecycle.records import (
     State,
     Volume,
     VolumeState,
+    from_row,
+    to_row,
 )
 from module_utils._lifecycle.store import Store, open_store
 from tests.unit._lifecycle.disk import in_process, kill_myself, picture
@@ -49,6 +52,16 @@ def put(store: Store, *records: object) -> None:
 def test_a_record_comes_back_as_it_was_put(store: Store, record: object) -> None:
     put(store, record)
     assert store.all(type(record)) == [record]
+
+
+@pytest.mark.parametrize("record", [Image, PoolRecord, Snapshot, Volume, Operation])
+def test_every_column_comes_back_in_its_own_type(record: type[Any]) -> None:
+    kinds = get_type_hints(record)
+    first = {kind: next(iter(kind)) for kind in (State, VolumeState, OperationKind)}
+    whole = record(**{name: first[kind] if kind in first else kind(1) for name, kind in kinds.items()})
+    back = from_row(record, to_row(whole))
+    assert back is not None
+    assert {name: type(getattr(back, name)) for name in kinds} == kinds
 
 
 def test_records_that_refer_to_others_come_back_as_they_were_put(store: Store) -> None:
