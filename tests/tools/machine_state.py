@@ -126,17 +126,21 @@ def live_volumes(host: Host) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def mapped(host: Host, volume: dict[str, Any]) -> Iterator[str]:
-    """The volume's device: the one that is there, else a read-only one for now."""
-    there = {device.uuid: device.name for device in host.devices()}
-    if volume_uuid(volume) in there:
-        yield f"/dev/mapper/{there[volume_uuid(volume)]}"
-        return
-    pool = next(one for one in host.active_pools() if one["id"] == volume["pool_id"])
-    table = f"0 {volume['sectors']} thin /dev/mapper/{pool['name']} {volume['thin_id']}"
-    run("dmsetup", "create", _CHECKED, "--readonly", "--table", table)
+def mapped(host: Host, volumes: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+    """The device of each volume by its ULID: the one that is there, else a read-only one for now."""
+    there = {device.uuid: f"/dev/mapper/{device.name}" for device in host.devices()}
+    pools = {pool["id"]: pool["name"] for pool in host.active_pools()}
+    found, made = {}, []
     try:
-        yield f"/dev/mapper/{_CHECKED}"
+        for volume in volumes:
+            name = f"{_CHECKED}-{volume['ulid']}"
+            found[volume["ulid"]] = there.get(volume_uuid(volume), f"/dev/mapper/{name}")
+            if volume_uuid(volume) not in there:
+                table = f"0 {volume['sectors']} thin /dev/mapper/{pools[volume['pool_id']]} {volume['thin_id']}"
+                run("dmsetup", "create", name, "--readonly", "--table", table)
+                made.append(name)
+        yield found
     finally:
-        run("udevadm", "settle", check=False)
-        run("dmsetup", "remove", "--retry", _CHECKED)
+        if made:
+            run("udevadm", "settle", check=False)
+            run("dmsetup", "remove", "--retry", *made)

@@ -6,6 +6,7 @@ dropped whenever the machine is replaced by another state of itself.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from programs import LabError, run
 ADDRESS = "127.0.0.1"
 USER = "root"
 
+_GREETING = b"SSH-"
+_GREETING_SECONDS = 1.0
 _ANSWER_TIMEOUT_SECONDS = 30.0
 """For one command while a machine comes up: an emulated one needs seconds for a key exchange."""
 
@@ -71,6 +74,8 @@ class Endpoint:
         """Try ``command`` until it succeeds; LabError when time is up or the machine is not ``alive``."""
         deadline = time.monotonic() + timeout_seconds
         while True:
+            while not self._is_there() and alive() and time.monotonic() < deadline:
+                time.sleep(0.1)
             try:
                 self.run(command, timeout_seconds=_ANSWER_TIMEOUT_SECONDS)
                 return
@@ -81,6 +86,17 @@ class Endpoint:
                     message = f"{self.name} does not answer ssh after {timeout_seconds:g} s: {error}"
                     raise LabError(message) from None
                 time.sleep(0.2)
+
+    def _is_there(self) -> bool:
+        """Whether an sshd greets whoever connects.
+
+        QEMU takes a connection before the guest can, and then asks the guest at ever longer intervals: better to ask anew than to wait.
+        """
+        try:
+            with socket.create_connection((ADDRESS, self.port), timeout=_GREETING_SECONDS) as connection:
+                return connection.recv(len(_GREETING)) == _GREETING
+        except OSError:
+            return False
 
 
 def private_key(cache: Cache) -> Path:
