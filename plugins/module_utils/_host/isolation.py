@@ -13,8 +13,10 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
+import time
 from collections.abc import Collection
 from typing import Any, Callable
 
@@ -22,6 +24,7 @@ from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
 from .death_signal import die_with_parent
 from .files import from_os_error
 
+_REAP_SECONDS, _REAP_POLL_SECONDS = 5.0, 0.01
 Json = Any  # what json.dumps takes and json.loads gives back
 
 _CLONE_NEWNS = 0x00020000
@@ -77,31 +80,32 @@ def close_all_but(kept: Collection[int]) -> None:
                 os.close(fd)
 
 
-def in_child(work: Callable[[], Json], *, what: str, kept_fds: Collection[int] | None = None) -> Json:
+def in_child(
+    work: Callable[[], Json],
+    *,
+    what: str,
+    kept_fds: Collection[int] | None = None,
+    timeout_seconds: float | None = None,
+) -> Json:
     """The result of ``work``, run in a child that dies with this process; it comes back as JSON.
 
     Nothing richer than JSON is read from the child: it may have been turned by a hostile archive, and unpickling would let it
     run code here. A ``FlydError`` or ``OSError`` of the child is raised here. A child that ends without a word (killed, out of
-    memory) is ``CommandFailed`` that names ``what``. With ``kept_fds`` the child holds no other descriptor above 2.
+    memory) is ``CommandFailed`` that names ``what``, and so is one that has not answered after ``timeout_seconds`` (``None``: for ever).
+    With ``kept_fds`` the child holds no other descriptor above 2.
     """
-    set_death_signal = die_with_parent()
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        set_death_signal()
-        if kept_fds is not None:
-            close_all_but({write_end, *kept_fds})
-        _answer(work, write_end, what)
-    os.close(write_end)
+    pid, read_end = _start(work, what, kept_fds)
     try:
         with os.fdopen(read_end, "rb") as pipe:
-            answer = pipe.read()
+            is_late = timeout_seconds is not None and not select.select([pipe], [], [], timeout_seconds)[0]
+            answer = b"" if is_late else pipe.read()
     except BaseException:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
-    finally:
-        status = os.waitpid(pid, 0)[1]
+    if is_late:
+        raise _killed(pid, what, timeout_seconds)
+    status = os.waitpid(pid, 0)[1]
     if not answer:
         raise CommandFailed(
             f"the child for {what} ended without an answer (wait status {status})",
@@ -112,6 +116,37 @@ def in_child(work: Callable[[], Json], *, what: str, kept_fds: Collection[int] |
     if "error" in message:
         raise error_from_json(message["error"])
     return message["result"]
+
+
+def _start(work: Callable[[], Json], what: str, kept_fds: Collection[int] | None) -> tuple[int, int]:
+    """The pid of a child that does ``work``, and the descriptor at which it answers."""
+    set_death_signal = die_with_parent()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        set_death_signal()
+        if kept_fds is not None:
+            close_all_but({write_end, *kept_fds})
+        _answer(work, write_end, what)
+    os.close(write_end)
+    return pid, read_end
+
+
+def _killed(pid: int, what: str, limit: float | None) -> CommandFailed:
+    """Kill a child that is late, and wait for its end no longer than makes sense: what hangs in the kernel does not die."""
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + _REAP_SECONDS
+    is_dead = False
+    while not is_dead and time.monotonic() < until:
+        time.sleep(_REAP_POLL_SECONDS)
+        is_dead = os.waitpid(pid, os.WNOHANG)[0] == pid
+    ending = "and was killed" if is_dead else f"and its process {pid} cannot be killed: it hangs in the kernel"
+    return CommandFailed(
+        f"{what} did not end within {limit} s {ending}",
+        hint="the device below may hang: look at `dmesg` and `dmsetup info -c`; a larger command_timeout helps only when it is slow",
+        retryable=True,
+    )
 
 
 def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:

@@ -43,18 +43,25 @@ class Device(NamedTuple):
         return self.path
 
 
-def read_devices(sysfs: str, node_directory: str) -> tuple[Device, ...]:
-    """All devices, ordered by minor number."""
-    return tuple(sorted(_read_all(sysfs, node_directory), key=lambda device: device.minor))
+def read_devices(sysfs: str, node_directory: str, *, name: str = "", uuid: str = "") -> tuple[Device, ...]:
+    """All devices, ordered by minor number; or, where ``name`` or ``uuid`` is given, those that have that name or that UUID.
+
+    Of a device that is not asked for only its name or UUID is read: a host may have hundreds, and a run looks many times.
+    """
+    found = _read_all(sysfs, node_directory, {"dm/name": name, "dm/uuid": uuid})
+    return tuple(sorted(found, key=lambda device: device.minor))
 
 
-def _read_all(sysfs: str, node_directory: str) -> Iterator[Device]:
+def _read_all(sysfs: str, node_directory: str, wanted: dict[str, str]) -> Iterator[Device]:
     block = os.path.join(sysfs, "block")
+    asked = [(attribute, value) for attribute, value in wanted.items() if value]
     for entry in os.listdir(block):
         if not entry.startswith("dm-"):
             continue
+        directory = os.path.join(block, entry)
         try:
-            yield _read_one(os.path.join(block, entry), node_directory)
+            if not asked or any(_attribute(directory, attribute) == value for attribute, value in asked):
+                yield _read_one(directory, node_directory)
         except OSError:  # removed while we read (ENOENT, ENODEV)
             continue
 

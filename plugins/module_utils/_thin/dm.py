@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Device-mapper: one method for each verb of dmsetup.
+"""Device-mapper: one method for each verb of dmsetup; two of them do without the program (control.py).
 
 Invariant: only devices whose UUID begins with ``FLYD-`` are ever changed; what was made is read back before it is returned;
 nothing is removed by force. sysfs is the source of what there is, dmsetup of what is changed.
@@ -18,8 +18,9 @@ from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
 from .._host.command import Runner
 from .._host.retry import Retry
 from .._names import printable
+from .control import Control, ControlNode, ask
 from .device import NODE_DIRECTORY, Device, read_devices
-from .dmsetup import IoctlFailed, half_made_uuid, require_target, run_dmsetup, wait_for_node
+from .dmsetup import IoctlFailed, half_made_uuid, require_target, run_dmsetup, unconfirmed, wait_for_node
 
 __all__ = ["Device", "DeviceMapper", "IoctlFailed", "OUR_PREFIX"]
 
@@ -30,11 +31,18 @@ class DeviceMapper:
     """Devices of device-mapper below ``sysfs``, with their nodes in ``dev``; ``busy`` says how patiently to remove one."""
 
     def __init__(
-        self, runner: Runner, *, sysfs: str = "/sys", dev: str = NODE_DIRECTORY, busy: Retry | None = None
+        self,
+        runner: Runner,
+        *,
+        sysfs: str = "/sys",
+        dev: str = NODE_DIRECTORY,
+        busy: Retry | None = None,
+        control: Control | None = None,
     ) -> None:
         self.runner = runner
         self.sysfs = sysfs
         self.dev = dev
+        self.control = control or ControlNode()
         self.busy = busy or Retry(attempts=100, base_seconds=0.05, cap_seconds=1.0, deadline_seconds=15.0)
 
     def devices(self) -> tuple[Device, ...]:
@@ -43,11 +51,13 @@ class DeviceMapper:
 
     def find(self, uuid: str) -> Device | None:
         """The device with this UUID."""
-        return next((device for device in self.devices() if device.uuid == uuid), None)
+        found = read_devices(self.sysfs, self.dev, uuid=uuid) if uuid else ()
+        return found[0] if found else None
 
     def by_name(self, name: str) -> Device | None:
         """The device with this name, whoever's it is."""
-        return next((device for device in self.devices() if device.name == name), None)
+        found = read_devices(self.sysfs, self.dev, name=name)
+        return found[0] if found else None
 
     def on_top_of(self, device: Device) -> tuple[Device, ...]:
         """The devices whose tables name ``device``, ours and others'."""
@@ -86,7 +96,7 @@ class DeviceMapper:
             self._dmsetup(*argv)
         except CommandFailed as error:
             device = self.find(uuid)
-            raise _unconfirmed(name, "made", error, is_done=device is not None and device.sectors > 0) from None
+            raise unconfirmed(name, "made", error, is_done=device is not None and device.sectors > 0) from None
         return self._read_back(name, uuid)
 
     def remove(self, name: str, uuid: str = "") -> bool:
@@ -140,11 +150,11 @@ class DeviceMapper:
     def message(self, name: str, text: str) -> None:
         """Send ``text`` to the device's target; raises ``IoctlFailed`` with the kernel's errno."""
         self._ours(name)
-        self._dmsetup("message", name, "0", text)
+        ask(self.runner, ("message", name, "0", text), lambda: self.control.message(name, text))
 
     def status(self, name: str) -> str:
         """The status line. The pool's metadata is not committed for it: looking changes nothing."""
-        return self._dmsetup("status", "--noflush", name).strip()
+        return ask(self.runner, ("status", "--noflush", name), lambda: self.control.status(name)).strip()
 
     def table(self, name: str) -> str:
         """The live table."""
@@ -175,7 +185,8 @@ class DeviceMapper:
         return device
 
     def _make_way(self, name: str, uuid: str) -> None:
-        taken = self.by_name(name) or self.find(uuid)
+        found = read_devices(self.sysfs, self.dev, name=name, uuid=uuid)
+        taken = next((device for device in found if device.name == name), found[0] if found else None)
         if taken is None:
             return
         if taken.name == name and taken.uuid == uuid and taken.sectors == 0:
@@ -218,7 +229,7 @@ class DeviceMapper:
             if error.number != errno.ENXIO:  # gone already is what was wanted
                 raise
         except CommandFailed as error:
-            raise _unconfirmed(device.name, "removed", error, is_done=self.find(device.uuid) is None) from None
+            raise unconfirmed(device.name, "removed", error, is_done=self.find(device.uuid) is None) from None
 
 
 def _refuse_foreign(device: Device, uuid: str = "") -> None:
@@ -228,15 +239,3 @@ def _refuse_foreign(device: Device, uuid: str = "") -> None:
             hint="it is left alone; remove or rename it if it is not needed, or choose another name",
             device=device.name,
         )
-
-
-def _unconfirmed(name: str, what: str, error: CommandFailed, *, is_done: bool) -> CommandFailed:
-    """``error``, or what it means when time was up although the kernel had done its part."""
-    if "returncode" in error.details or not is_done:
-        return error
-    return CommandFailed(
-        f"device {name} is {what}, but udev did not confirm it in time: {error.msg}",
-        hint="see `dmsetup udevcookies` and systemd-udevd; running again goes on from there",
-        retryable=True,
-        device=name,
-    )

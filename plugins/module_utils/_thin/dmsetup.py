@@ -20,6 +20,9 @@ from .._host.command import Program, Runner
 _IOCTL_FAILED = re.compile(r"^device-mapper: .* ioctl on .*failed: (?P<reason>.+)$", re.MULTILINE)
 _ABSENT = re.compile(r"^Device (\S+ not found|does not exist)", re.MULTILINE)
 _NO_DRIVER = re.compile(r"/dev/mapper/control|Failure to communicate with kernel device-mapper driver", re.MULTILINE)
+NO_DRIVER_HINT = (
+    "load dm_mod, install the package with the kernel's modules, or run the role flyd.lite.prepare on this host"
+)
 _NODE_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
@@ -89,6 +92,18 @@ def wait_for_node(runner: Runner, name: str, path: str) -> None:
         )
 
 
+def unconfirmed(name: str, what: str, error: CommandFailed, *, is_done: bool) -> CommandFailed:
+    """``error``, or what it means when time was up although the kernel had done its part."""
+    if "returncode" in error.details or not is_done:
+        return error
+    return CommandFailed(
+        f"device {name} is {what}, but udev did not confirm it in time: {error.msg}",
+        hint="see `dmsetup udevcookies` and systemd-udevd; running again goes on from there",
+        retryable=True,
+        device=name,
+    )
+
+
 def _appears(path: str) -> bool:
     until = time.monotonic() + _NODE_SECONDS
     while not os.path.exists(path):
@@ -101,16 +116,20 @@ def _appears(path: str) -> bool:
 def _understood(error: CommandFailed, said: str) -> FlydError:
     match = _IOCTL_FAILED.search(said)
     if match and match["reason"] in _NUMBERS:
-        number = _NUMBERS[match["reason"]]
-        return _no_space(error) if number == errno.ENOSPC else IoctlFailed(error, number)
+        return kernel_refused(error, _NUMBERS[match["reason"]])
     if _ABSENT.search(said):
         return IoctlFailed(error, errno.ENXIO)
     if _NO_DRIVER.search(said):
         return Unsupported(
             f"this kernel has no device-mapper, or /dev/mapper/control cannot be opened: {error.msg}",
-            hint="load dm_mod, install the package with the kernel's modules, or run the role flyd.lite.prepare on this host",
+            hint=NO_DRIVER_HINT,
         )
     return error
+
+
+def kernel_refused(error: CommandFailed, number: int) -> FlydError:
+    """``error`` as what it is, now that the kernel's errno is known."""
+    return _no_space(error) if number == errno.ENOSPC else IoctlFailed(error, number)
 
 
 def _no_space(error: CommandFailed) -> NoSpace:

@@ -12,6 +12,7 @@ import pytest
 
 from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, NoSpace, Unsupported
 from module_utils._host.command import Runner
+from module_utils._thin import device
 from module_utils._thin.dm import DeviceMapper, IoctlFailed
 from tests.unit.fakes.host import FakeHost
 
@@ -278,3 +279,26 @@ def test_two_runs_make_two_devices_at_once(fake_host: FakeHost) -> None:
         maker.join()
     assert {device.name for device in fake_host.dm.devices()} == {"d0", "d1", "d2", "d3"}
     assert not any(stat.S_ISDIR(os.stat(device).st_mode) for device in fake_host.dm.devices())
+
+
+def test_of_other_devices_only_what_tells_them_apart_is_read(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host may have hundreds of devices, and each run looks for one of them many times."""
+    for number in range(5):
+        fake_host.dm.create(f"device{number}", f"FLYD-test-{number}", TABLE)
+    read: list[str] = []
+    attribute = device._attribute
+
+    def watched(directory: str, name: str) -> str:
+        read.append(name)
+        return attribute(directory, name)
+
+    monkeypatch.setattr(device, "_attribute", watched)
+    found = fake_host.dm.find("FLYD-test-3")
+    assert found is not None
+    assert found.name == "device3"
+    assert [name for name in read if name != "dm/uuid"] == ["dev", "dm/name", "dm/suspended", "ro", "size"]
+    read.clear()
+    assert fake_host.dm.by_name("nonesuch") is None
+    assert read == ["dm/name"] * 5

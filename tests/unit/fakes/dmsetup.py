@@ -125,21 +125,38 @@ VERBS: dict[str, Callable[[Kernel, Options], None]] = {
 IOCTLS = {"load": "reload"}
 
 
+def called(root: str, arguments: list[str]) -> None:
+    """Do what the arguments say, as the ioctl does; raises ``KernelError``."""
+    with Kernel.of(root) as kernel:
+        if not kernel.state["driver"]:
+            raise KernelError(errno.ENODEV)
+        if arguments[-1] not in kernel.devices and arguments[1] not in kernel.devices:
+            raise KernelError(errno.ENXIO)
+        is_stuck = obey(kernel, arguments)
+    if is_stuck:
+        time.sleep(3600)
+
+
 def run(root: str, _: str, arguments: list[str]) -> None:
     """Do what the arguments say, or exit with 1 and dmsetup's words on standard error."""
-    verb, options = arguments[0], Options(arguments[1:])
     with Kernel.of(root) as kernel:
         if not kernel.state["driver"]:
             raise SystemExit(NO_DRIVER)
-        fault = kernel.take_fault("dmsetup", arguments)
         try:
-            if fault and fault["errno"]:
-                raise KernelError(fault["errno"])
-            VERBS[verb](kernel, options)
+            is_stuck = obey(kernel, arguments)
         except KernelError as error:
-            raise SystemExit(refusal(kernel, verb, options, error)) from None
-    if fault:
+            raise SystemExit(refusal(kernel, arguments[0], Options(arguments[1:]), error)) from None
+    if is_stuck:
         time.sleep(3600)  # done, but the cookie never comes back
+
+
+def obey(kernel: Kernel, arguments: list[str]) -> bool:
+    """Do what the arguments say; whether whoever asked is to wait for ever."""
+    fault = kernel.take_fault("dmsetup", arguments)
+    if fault and fault["errno"]:
+        raise KernelError(fault["errno"])
+    VERBS[arguments[0]](kernel, Options(arguments[1:]))
+    return bool(fault)
 
 
 def refusal(kernel: Kernel, verb: str, options: Options, error: KernelError) -> str:

@@ -17,6 +17,8 @@ for a magic number. Where a tree must be written without mounting, put ``fake_ho
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -32,7 +34,8 @@ from module_utils._host.retry import Retry
 from module_utils._thin.dm import DeviceMapper
 from module_utils._thin.geometry import compute_geometry
 from module_utils._thin.pool import Backing, PoolSpec
-from tests.unit.fakes.kernel import Kernel, empty_state
+from tests.unit.fakes import dmsetup
+from tests.unit.fakes.kernel import Kernel, KernelError, empty_state
 
 State = dict[str, Any]
 REPOSITORY = Path(__file__).parents[3]
@@ -54,6 +57,28 @@ sys.path.insert(0, {repository!r})
 from tests.unit.fakes.{module} import run
 sys.exit(run({root!r}, {program!r}, sys.argv[1:]))
 """
+
+
+class FakeControl:
+    """The simulated kernel's control node."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def message(self, name: str, text: str) -> str:
+        return self._called(("message", name, "0", text))
+
+    def status(self, name: str) -> str:
+        return self._called(("status", "--noflush", name))
+
+    def _called(self, words: tuple[str, ...]) -> str:
+        printed = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed):
+                dmsetup.called(self._root, list(words))
+        except KernelError as error:
+            raise OSError(error.number, os.strerror(error.number)) from None
+        return printed.getvalue()
 
 
 class FakeHost:
@@ -87,7 +112,8 @@ class FakeHost:
     def device_mapper(self, runner: Runner) -> DeviceMapper:
         """Another DeviceMapper of this host, as another run would have; busy devices are tried three times."""
         busy = Retry(attempts=3, base_seconds=0.01, cap_seconds=0.02, deadline_seconds=5.0)
-        return DeviceMapper(runner, sysfs=self.sysfs, dev=str(self.root / "dev/mapper"), busy=busy)
+        dev = str(self.root / "dev/mapper")
+        return DeviceMapper(runner, sysfs=self.sysfs, dev=dev, busy=busy, control=FakeControl(str(self.root)))
 
     def pool_spec(self, name: str = "pool", uuid: str = POOL_UUID, data_bytes: int = 64 << 20) -> PoolSpec:
         """A small pool on two files."""

@@ -1,0 +1,120 @@
+"""Requests to device-mapper without a program: what the kernel is given and what is made of its answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from module_utils._errors import CommandFailed, NoSpace, Unsupported
+from module_utils._host.command import Runner
+from module_utils._thin import control
+from module_utils._thin.control import ControlNode, ask
+from module_utils._thin.dmsetup import IoctlFailed
+
+# linux/dm-ioctl.h: DM_TARGET_MSG and DM_TABLE_STATUS on every architecture but the few whose ioctl numbers are built otherwise
+TARGET_MESSAGE, TABLE_STATUS = 0xC138FD0E, 0xC138FD0C
+NO_FLUSH = 1 << 11
+WORDS = ("message", "pool", "0", "delete 7")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[int, bytes]]:
+    """What the kernel was called with; a status call is answered as the kernel does, behind a header of its own size."""
+    made: list[tuple[int, bytes]] = []
+    (tmp_path / "control").touch()
+
+    def ioctl(_fd: int, number: int, buffer: bytearray, _mutate: bool) -> int:
+        made.append((number, bytes(buffer)))
+        if number == TABLE_STATUS:
+            buffer[16:20] = struct.pack("=I", 312)
+            answer = (
+                struct.pack("=QQiI16s", 0, 4096, 0, 0, b"thin-pool") + b"7 12/1024 0/64 - rw no_discard_passdown -\0"
+            )
+            buffer[312 : 312 + len(answer)] = answer
+        return 0
+
+    monkeypatch.setattr(control, "_NODE", str(tmp_path / "control"))
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    return made
+
+
+def test_a_message_is_put_as_the_kernels_header_says(calls: list[tuple[int, bytes]]) -> None:
+    ControlNode().message("pool", "create_thin 12")
+    [(number, given)] = calls
+    version, size, start = struct.unpack_from("=3I I I", given)[:3], *struct.unpack_from("=II", given, 12)
+    assert (number, version, size, start) == (TARGET_MESSAGE, (4, 0, 0), len(given), 312)
+    assert given[48:176].rstrip(b"\0") == b"pool"
+    assert given[312:] == bytes(8) + b"create_thin 12\0", "the target at sector 0 gets the text"
+
+
+def test_a_status_reads_as_dmsetup_prints_it_and_commits_nothing(calls: list[tuple[int, bytes]]) -> None:
+    assert ControlNode().status("pool") == "0 4096 thin-pool 7 12/1024 0/64 - rw no_discard_passdown -"
+    [(number, given)] = calls
+    assert number == TABLE_STATUS
+    assert struct.unpack_from("=I", given, 28)[0] == NO_FLUSH
+
+
+def test_a_name_that_the_kernel_has_no_room_for_is_not_cut(calls: list[tuple[int, bytes]]) -> None:
+    with pytest.raises(AssertionError, match="at most 127"):
+        ControlNode().message("n" * 128, "delete 1")
+    assert calls == []
+
+
+def test_without_a_control_node_there_is_no_device_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_NODE", "/nonesuch/control")
+    with pytest.raises(Unsupported, match="/nonesuch/control cannot be opened: No such file") as caught:
+        ask(Runner(), WORDS, lambda: ControlNode().message("pool", "delete 7"))
+    assert "dm_mod" in caught.value.hint
+
+
+def test_what_is_asked_is_logged_as_dmsetup_would_be_called() -> None:
+    runner = Runner()
+    assert ask(runner, WORDS, lambda: "said") == "said"
+    assert runner.ran == ["dmsetup message pool 0 delete 7"]
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ENODATA, errno.EOPNOTSUPP])
+def test_a_refusal_has_the_kernels_errno(number: int) -> None:
+    def refuse() -> str:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(IoctlFailed, match=f"delete 7`: the kernel refuses: {os.strerror(number)}") as caught:
+        ask(Runner(), WORDS, refuse)
+    assert caught.value.number == number
+    assert caught.value.details["errno"] == errno.errorcode[number]
+
+
+def test_a_full_metadata_device_is_no_space() -> None:
+    def refuse() -> str:
+        raise OSError(errno.ENOSPC, "")
+
+    with pytest.raises(NoSpace, match="no room for its metadata"):
+        ask(Runner(), WORDS, refuse)
+
+
+def test_a_kernel_that_does_not_answer_costs_the_time_limit_and_no_more() -> None:
+    def hang() -> str:
+        time.sleep(3600)
+        return ""
+
+    with pytest.raises(
+        CommandFailed, match=r"`dmsetup message pool 0 delete 7` did not end within 0.2 s and was killed"
+    ) as caught:
+        ask(Runner(timeout_seconds=0.2), WORDS, hang)
+    assert caught.value.retryable
+    with pytest.raises(ChildProcessError):  # it was reaped
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_child_holds_nothing_that_somebody_waits_for(tmp_path: Path) -> None:
+    """Ansible waits for the end of a module's output; a child that hangs in the kernel for hours must not have it open."""
+    link = "/proc/self/fd"
+    seen = ask(Runner(), WORDS, lambda: " ".join(os.readlink(f"{link}/{fd}") for fd in range(3)))
+    assert seen == "/dev/null /dev/null /dev/null"
+    with (tmp_path / "open").open("w") as file:
+        assert ask(Runner(), WORDS, lambda: str(os.path.exists(f"{link}/{file.fileno()}"))) == "False"
