@@ -17,7 +17,7 @@ import struct
 from typing import Callable, Protocol
 
 from .._errors import CommandFailed, Unsupported
-from .._host.command import Runner
+from .._host.command import Program, Runner
 from .._names import printable
 from .dmsetup import NO_DRIVER_HINT, kernel_refused
 
@@ -62,10 +62,12 @@ class ControlNode:
 def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
     """What ``call`` of a control answers; ``words`` are dmsetup's for the same, with which it is logged and named in errors.
 
-    Raises ``IoctlFailed`` with the kernel's errno, ``NoSpace`` for ENOSPC, ``CommandFailed`` when time is up.
+    Raises ``IoctlFailed`` with the kernel's errno, ``NoSpace`` for ENOSPC, ``CommandFailed`` when time is up, ``Unsupported`` where dmsetup is
+    not installed.
     """
     from .._host.isolation import in_child  # late: a run with nothing to do asks nothing
 
+    runner.find(Program.DMSETUP)  # what comes next needs it, and without it nothing should begin
     line = " ".join(("dmsetup", *words))
     runner.ran.append(line)
 
