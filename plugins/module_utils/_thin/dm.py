@@ -56,7 +56,7 @@ class DeviceMapper:
 
     def by_name(self, name: str) -> Device | None:
         """The device with this name, whoever's it is."""
-        found = read_devices(self.sysfs, self.dev, name=name)
+        found = read_devices(self.sysfs, self.dev, name=name) if name else ()
         return found[0] if found else None
 
     def on_top_of(self, device: Device) -> tuple[Device, ...]:

@@ -302,3 +302,5 @@ def test_of_other_devices_only_what_tells_them_apart_is_read(
     read.clear()
     assert fake_host.dm.by_name("nonesuch") is None
     assert read == ["dm/name"] * 5
+    assert fake_host.dm.by_name("") is None
+    assert fake_host.dm.find("") is None
