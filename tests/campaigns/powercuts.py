@@ -50,7 +50,7 @@ for line in sqlite3.connect("file:{STATE_DIR}/flyd.db?mode=ro", uri=True).iterdu
         print(line)
 """
 _LEFT = Shell(
-    f"ls /dev/mapper | grep -v control; losetup --list --noheadings; python3 -c '{_ROWS}'; "
+    f"ls /dev/mapper 2>/dev/null | grep -v control; losetup --list --noheadings; python3 -c '{_ROWS}'; "
     f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'"
 )
 _WITH_REMOVAL = 1.4  # so much longer than two activations is what is cut off, which begins with a removal
