@@ -4,7 +4,8 @@
 
 In a machine of the lab, since it takes device-mapper. Both read one file from the page cache; both clocks end when the device of a
 writable snapshot is there, and by then either has brought its data to the pool. Ours is flyd_unpack and flyd_snapshot as two modules of
-one Python, its start included, without Ansible. Then the snapshot module's own work beside the two commands that nobody can do without.
+one Python, its start included, without Ansible. Then the snapshot module's own work beside the two commands that nobody can do without,
+and where our seconds went.
 
 Invariant: the two trees hold the same files, or there is no figure.
 """
@@ -12,6 +13,7 @@ Invariant: the two trees hold the same files, or there is no figure.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -21,7 +23,7 @@ from dataclasses import dataclass, field
 
 from bench import table
 from bench.measuring import BenchError
-from tests.campaigns.target import Step, Target
+from tests.campaigns.target import STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 
 _HOME = "/root/race"
@@ -54,6 +56,9 @@ for _ in $(seq 20); do
 done
 for file in data meta; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm -f $file; done
 rm -rf root devmapper run"""
+_PHASES = """import json, sqlite3, sys
+[(summary,)] = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True).execute("SELECT summary FROM images")
+print(json.dumps(json.loads(summary)["seconds"]))"""
 _FILES = "find . -name lost+found -prune -o -type f -printf '%P %s %m %U:%G\\n' | LC_ALL=C sort | sha256sum"
 
 
@@ -65,6 +70,26 @@ class Figures:
     theirs: list[float] = field(default_factory=list)
     our_snapshot: list[float] = field(default_factory=list)
     raw_snapshot: list[float] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
+
+
+def parts(total: float, unpack: float, snapshot: float, phases: dict[str, float]) -> dict[str, float]:
+    """Where ``total`` seconds went: of them the two modules' own, and flyd_unpack's by the phases that its store has. They add up."""
+    of_unpack = {
+        "read and merge the layers, plan the tree": phases["index"] + phases["decompress"] + phases["plan"],
+        "make and map the volume": phases["volume"],
+        "mkfs.ext4": phases["format"],
+        "write the tree": phases["write"],
+        "wait for the archive's digest, sync beside it": phases["wait_for_digests"],
+        "sync the rest, unmount, flush": phases["fill"] - phases["write"] - phases["wait_for_digests"],
+        "e2fsck, flush, unmap": phases["seal"],
+    }
+    return {
+        "start Python, import the two modules": total - unpack - snapshot,
+        **of_unpack,
+        "late imports, settling, lock and store of flyd_unpack": unpack - sum(of_unpack.values()),
+        "flyd_snapshot": snapshot,
+    }
 
 
 class Arena:
@@ -101,17 +126,19 @@ class Arena:
         )[1]
         self._archive = str(fetched["path"])
 
-    def ours(self) -> tuple[float, str]:
-        """Seconds from the archive to the device, and what its tree holds; leaves the machine as it was."""
+    def ours(self) -> tuple[dict[str, float], str]:
+        """Seconds from the archive to the device by parts, and what its tree holds; leaves the machine as it was."""
         steps = [Step("flyd_unpack", {"key": self._key}), Step("flyd_snapshot", {"key": self._key})]
         self._warm()
         begun = self._now()
         results = self._drive(*steps)
         took = self._now() - begun
         held = self._files_on(results[1]["device"])
+        unpack, snapshot = (float(str(result["took"])) for result in results)
+        phases = json.loads(self._target.ssh(f"python3 -c {shlex.quote(_PHASES)} {STATE_DIR}/flyd.db"))
         absent = {"key": self._key, "state": "absent"}
         self._drive(Step("flyd_snapshot", absent), Step("flyd_unpack", absent))
-        return took, held
+        return parts(took, unpack, snapshot, phases), held
 
     def theirs(self) -> tuple[float, str, float]:
         """The same of containerd, and seconds of the two commands that a snapshot takes, by hand in its pool."""
@@ -180,9 +207,10 @@ def report(figures: Figures) -> str:
         ["dmsetup create_snap and create", table.spread(figures.raw_snapshot), ""],
         ["flyd_snapshot's own work", table.spread(figures.our_snapshot), ""],
     ]
+    of_parts = [[name, table.spread([one[name] for one in figures.parts])] for name in figures.parts[0]]
     rows[0][2] = table.spread(table.ratios(figures.ours, figures.theirs))
     rows[2][2] = table.spread(table.ratios(figures.our_snapshot, figures.raw_snapshot))
-    return table.markdown(head, rows)
+    return f"{table.markdown(head, rows)}\n\n{table.markdown(['ours, by parts', 'seconds'], of_parts)}"
 
 
 def main() -> int:
@@ -198,8 +226,9 @@ def main() -> int:
         arena.prepare(given.image)
         load = os.getloadavg()[0]
         for _ in range(given.rounds):
-            took, our_files = arena.ours()
-            figures.ours.append(took)
+            by_parts, our_files = arena.ours()
+            figures.parts.append(by_parts)
+            figures.ours.append(sum(by_parts.values()))
             took, their_files, raw = arena.theirs()
             figures.theirs.append(took)
             figures.raw_snapshot.append(raw)

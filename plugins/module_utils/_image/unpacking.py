@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .._errors import BadInput, Unsupported, doing
@@ -60,10 +60,13 @@ class Unpacking(NamedTuple):
     verifications: Sequence[Verification]
     source_fds: frozenset[int]
 
-    def write_into(self, root_fd: int) -> Summary:
+    def write_into(
+        self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> Summary:
         """Write the tree into the empty directory ``root_fd`` (opened for reading) and wait for all digests.
 
         The writing is done by a child whose root is that directory. May be called in a fork of the process that opened the image.
+        ``meanwhile`` is entered when all is written and left when the digests are known.
         Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full, ``BadInput`` when the directory is not
         empty. Whatever is in it after an error is to be thrown away.
         """
@@ -77,7 +80,7 @@ class Unpacking(NamedTuple):
                 what="writing the tree",
                 kept_fds=self.source_fds | {root_fd},
             )
-        with self.phases.phase("wait_for_digests"):
+        with self.phases.phase("wait_for_digests"), meanwhile():
             for verification in self.verifications:
                 verification.join()
         return self._summary({**self.phases.seconds, **{f"write_{name}": took for name, took in seconds.items()}})

@@ -21,7 +21,7 @@ from .._host.filter import zstd_program
 from .._image.unpacking import DeviceNodes, Options, Unpacking, open_family, open_image
 from .._names import ObjectKey
 from .._thin.device import SECTOR_BYTES
-from .._thin.filesystem import check, make_ext4, populate, volume_bytes_for, written_bytes_for
+from .._thin.filesystem import check, make_ext4, populate, syncing, volume_bytes_for, written_bytes_for
 from .._thin.pool import blaming_pool
 from .._thin.volume import flush
 from .host import Host
@@ -51,7 +51,8 @@ def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Vo
         require_room(host, pool, written_bytes_for(plan.volume_blocks, plan.inodes, size_bytes))
         operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
         try:
-            base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
+            with unpacking.phases.phase("volume"):
+                base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
             with blaming_pool(host.dm, pool.name):
                 summary = _fill(host, pool, base, unpacking)
         except BaseException as error:
@@ -69,22 +70,27 @@ def _volume_bytes(pool: PoolRecord, unpacking: Unpacking, asked_bytes: int) -> i
 
 
 def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> Facts:
-    device = map_thin(host, pool, base)
+    phase = unpacking.phases.phase
+    with phase("volume"):
+        device = map_thin(host, pool, base)
     crash_point("unpack:mapped")
-    with doing(f"making the file system on {device.name}"):
+    with phase("format"), doing(f"making the file system on {device.name}"):
         make_ext4(host.runner, device.path, inodes=unpacking.plan.inodes)
     crash_point("unpack:formatted")
-    with doing(f"writing the tree to {device.name}"):
+    with phase("fill"), doing(f"writing the tree to {device.name}"):
         summary: Facts = populate(
-            device.path, host.directory("mnt"), lambda root_fd: unpacking.write_into(root_fd).to_json()
+            device.path,
+            host.directory("mnt"),
+            lambda root_fd: unpacking.write_into(root_fd, lambda: syncing(root_fd)).to_json(),
         )
     crash_point("unpack:written")
-    with doing(f"sealing {device.name}"):
+    with phase("seal"), doing(f"sealing {device.name}"):
         check(host.runner, device.path)
         flush(device.path)
         unmap(host, base)
     crash_point("unpack:sealed")
-    return summary
+    # The writing was done by a child, which knows nothing of what its parent measured since.
+    return {**summary, "seconds": {**summary["seconds"], **unpacking.phases.seconds}}
 
 
 def _record(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 from .._errors import CommandFailed
 from .._host.command import Program, Runner
@@ -156,6 +157,30 @@ def _work_and_sync(mount_point: str, work: Callable[[int], Json]) -> Json:
         return result
     finally:
         os.close(root_fd)
+
+
+@contextlib.contextmanager
+def syncing(root_fd: int) -> Iterator[None]:
+    """Bring what was written so far to disk beside what is done inside; raises what syncfs said if that ended well.
+
+    It must not be swallowed: the kernel tells of a write that failed once, and the sync of ``populate`` would know nothing of it.
+    """
+    failed: list[Exception] = []
+
+    def sync() -> None:
+        try:
+            sync_filesystem(root_fd)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised in the other thread
+            failed.append(error)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def check(runner: Runner, device: str) -> None:

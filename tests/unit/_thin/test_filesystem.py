@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, CommandFailed, NoSpace, Unsupported
+from module_utils._errors import BadInput, CommandFailed, NoSpace, Unsupported, Untrusted
 from module_utils._host.command import Runner
+from module_utils._thin import filesystem
 from module_utils._thin.filesystem import (
     MIB,
     check,
@@ -21,6 +22,7 @@ from module_utils._thin.filesystem import (
     inodes_with_room,
     make_ext4,
     populate,
+    syncing,
     volume_bytes_for,
     written_bytes_for,
 )
@@ -198,6 +200,30 @@ def test_real_what_was_lost_after_it_was_written_is_an_error(small_disk: Disk) -
 
     with pytest.raises(Unsupported, match="syncfs: Input/output error"):
         populate(small_disk.path, small_disk.mount_point, work)
+
+
+@needs_loops
+def test_real_what_an_early_sync_is_told_is_not_forgotten(small_disk: Disk) -> None:
+    """The kernel tells of it once: the last sync would find nothing wrong."""
+    make_ext4(Runner(), small_disk.attach(100 * MIB), inodes=10)
+
+    def work(root_fd: int) -> str:
+        fd = os.open("large", os.O_CREAT | os.O_WRONLY, dir_fd=root_fd)
+        os.write(fd, os.urandom(20 * MIB))
+        with syncing(root_fd):
+            return "written"
+
+    with pytest.raises(Unsupported, match="syncfs: Input/output error"):
+        populate(small_disk.path, small_disk.mount_point, work)
+
+
+def test_what_failed_beside_an_early_sync_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> None:
+        raise Unsupported("syncfs: Input/output error", hint="see dmesg")
+
+    monkeypatch.setattr(filesystem, "sync_filesystem", fail)
+    with pytest.raises(Untrusted, match="a wrong digest"), syncing(-1):
+        raise Untrusted("a wrong digest", hint="fetch it again")
 
 
 @needs_loops
