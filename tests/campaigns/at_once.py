@@ -31,7 +31,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns import arguments
-from tests.campaigns.powercuts import Campaign
+from tests.campaigns.campaign import Campaign
 from tests.campaigns.sample_images import BUCKETS, archive
 from tests.campaigns.target import STATE_DIR, AtOnce, Shell, Step, Target
 from tests.e2e.machine import lab
@@ -47,7 +47,7 @@ class Rounds:
     """A machine, and which generation of each key it should have."""
 
     def __init__(self, vm: str, seed: int) -> None:
-        self._campaign = Campaign(vm, seed)
+        self._campaign = Campaign(vm)
         self._dice = random.Random(seed)
         self._wanted: dict[str, int] = {}
 

@@ -32,7 +32,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns import arguments
-from tests.campaigns.powercuts import Campaign
+from tests.campaigns.campaign import Campaign
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import Shell, Step, Target
 from tests.e2e.machine import ROOT, lab
@@ -168,8 +168,8 @@ def step_of(label: str) -> str:
 class Crashes:
     """The machine, and how it is brought to the state before each step."""
 
-    def __init__(self, vm: str, seed: int) -> None:
-        self.campaign = Campaign(vm, seed)
+    def __init__(self, vm: str) -> None:
+        self.campaign = Campaign(vm)
         self.target: Target = self.campaign.target
         self.session = self.campaign.session
         self._there: tuple[str, ...] | None = None  # what there is of a life, where that is known
@@ -180,7 +180,8 @@ class Crashes:
 
     def reboot(self) -> None:
         """What is on disk is there again; devices and loops are not."""
-        self.campaign.reboot()
+        self.campaign.cut()
+        self.campaign.boot()
 
     def activation(self, generation: int) -> list[Step]:
         """From nothing to a snapshot of that generation."""
@@ -365,7 +366,7 @@ def run(
     vm: str, seed: int, *, points: int, calls: int, only: str = "", minutes: float = 1e6, skip: int = 0
 ) -> list[Case]:
     """So many cases on a machine of that name, or fewer when the time is over."""
-    crashes = Crashes(vm, seed)
+    crashes = Crashes(vm)
     try:
         crashes.prepare()
         faults = chosen(crashes, points, calls, seed, of_steps=len(STEPS))

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes that were never flushed: the disk below the state directory, as it was at each flush of an activation.
 
-    flushes.py [--cuts N] [--seed S] [--vm NAME] [--without WHAT]
+    flushes.py [--cuts N] [--seed S] [--vm NAME] [--minutes M] [--without WHAT]
 
 The state directory of a machine lies on dm-log-writes while a pool is made and an image is fetched, unpacked and activated. The log then
 gives the disk at a flush with nothing that had not reached it by then. At the end of each module (what it has said is done must be there)
@@ -21,7 +21,6 @@ Prints the seed, a line for each cut, and what it came to.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -32,10 +31,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns.powercuts import Campaign
+from tests.campaigns import arguments
+from tests.campaigns.campaign import Campaign
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import HOME, STATE_DIR, Shell, Step, Target
-from tests.e2e.machine import lab
 
 _DISK_BYTES = 640 << 20
 # Nothing is written back by the clock: what nobody flushes stays in memory.
@@ -77,8 +76,8 @@ def take_out(target: Target, what: str) -> None:
 class Flushes:
     """A machine, and the log of an activation on it."""
 
-    def __init__(self, vm: str, seed: int) -> None:
-        self._campaign = Campaign(vm, seed)
+    def __init__(self, vm: str) -> None:
+        self._campaign = Campaign(vm)
         self.session = self._campaign.session
         self.target: Target = self._campaign.target
         self._replayed = 0
@@ -131,20 +130,25 @@ class Flushes:
 
     def close(self) -> None:
         """The machine is gone."""
-        self.session.close()
-        lab("down", self.target.name)
+        self._campaign.close()
 
 
-def run(cuts: int, seed: int, vm: str, without: str = "") -> dict[str, Any]:
-    """At so many flushes on that machine; prints a line for each. How many flushes there were, and what was wrong by number."""
-    flushes = Flushes(vm, seed)
+def run(cuts: int, seed: int, vm: str, without: str = "", minutes: float = 1e6) -> dict[str, Any]:
+    """At so many flushes on that machine, or fewer when the time is over; prints a line for each.
+
+    How many flushes there were, and what was wrong by number.
+    """
+    flushes = Flushes(vm)
     wrong: dict[int, list[str]] = {}
     try:
         ends, found = flushes.record(without)
         print(f"{len(found)} flushes, modules ended at {ends}", flush=True)
         chosen = sorted({*ends, *random.Random(seed).sample(found, min(cuts or len(found), len(found)))})
+        until = time.monotonic() + minutes * 60
         for count, number in enumerate(chosen, 1):
             begun = time.monotonic()
+            if begun > until:
+                break
             wrong[number] = flushes.cut_at(number)
             seconds = time.monotonic() - begun
             print(
@@ -158,14 +162,12 @@ def run(cuts: int, seed: int, vm: str, without: str = "") -> dict[str, Any]:
 
 def main() -> int:
     """Run the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = arguments.parser(__doc__, vm="flushes1")
     parser.add_argument("--cuts", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--vm", default="flushes1")
     parser.add_argument("--without", default="", choices=[*_TAKEN_OUT])
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    wrong = run(given.cuts, given.seed, given.vm, given.without)["wrong"]
+    wrong = run(given.cuts, given.seed, given.vm, given.without, given.minutes)["wrong"]
     bad = sum(bool(one) for one in wrong.values())
     print(f"{len(wrong)} cuts, {bad} of them with something wrong")
     return 1 if bad else 0

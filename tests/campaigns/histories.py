@@ -28,9 +28,9 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns import arguments
+from tests.campaigns.campaign import Campaign
 from tests.campaigns.crashes import labels
 from tests.campaigns.model import REFUSED, Model
-from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import KEY, OTHER_KEY
 from tests.campaigns.target import RESTORE, Shell, Step, Target
 from tests.e2e.machine import lab
@@ -143,7 +143,7 @@ class Histories:
     """A machine on which histories are run, one after the other."""
 
     def __init__(self, vm: str, seed: int) -> None:
-        self._campaign = Campaign(vm, seed)
+        self._campaign = Campaign(vm)
         self._dice = random.Random(seed)
 
     def prepare(self) -> None:

@@ -26,8 +26,8 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns import arguments
+from tests.campaigns.campaign import Campaign
 from tests.campaigns.histories import DOWN
-from tests.campaigns.powercuts import Campaign
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step
 from tests.e2e.machine import lab
@@ -142,7 +142,7 @@ class Layouts:
     """A machine on which one layout comes after the other."""
 
     def __init__(self, vm: str, seed: int) -> None:
-        self._campaign = Campaign(vm, seed)
+        self._campaign = Campaign(vm)
         self._dice = random.Random(seed)
 
     def prepare(self) -> None:

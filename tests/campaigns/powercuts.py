@@ -7,9 +7,9 @@
     powercuts.py [--cuts N] [--seed S] [--vm NAME] [--table FILE]
 
 A machine of the lab removes an image with its pool, activates it anew, and activates its next generation; at a random instant its QEMU is
-killed. The machine boots from the same disk, and what it was doing is run again without any other help: it must succeed, run once more
+killed. The machine goes on with the same disk, and what it was doing is run again without any other help: it must succeed, run once more
 without changing anything, and the invariants (tools/invariants.py) must hold. Behind a removal, nothing at all may be left. So it goes
-round and round on one machine; only one that failed is made pristine.
+round and round on one machine; only one that failed gets an empty disk, and its own is kept.
 
 Where a removal was cut off, and else by a throw of the dice, what flyd-restore.service does at a start is done first.
 
@@ -20,13 +20,15 @@ somebody would have had to help.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,11 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns import arguments
-from tests.campaigns.sample_images import BUCKETS, KEY, publish
-from tests.campaigns.session import Session
-from tests.campaigns.target import HOME, RESTORE, STATE_DIR, Shell, Step, Target
+from tests.campaigns.campaign import Campaign
+from tests.campaigns.sample_images import BUCKETS, KEY
+from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step, Target
 from tests.e2e.machine import lab
 
-_INIT = f"{HOME}/campaigns/quick_init.sh"
 _BASES = "/root/bases.json"
 _FINGERPRINT = Shell(f"sha256sum {STATE_DIR}/flyd.db {STATE_DIR}/log/flyd.jsonl; dmsetup status; dmsetup table")
 _ROWS = f"""
@@ -53,7 +54,14 @@ _LEFT = Shell(
     f"ls /dev/mapper 2>/dev/null | grep -v control; losetup --list --noheadings; python3 -c '{_ROWS}'; "
     f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'"
 )
-_WITH_REMOVAL = 1.4  # so much longer than two activations is what is cut off, which begins with a removal
+_WITH_REMOVAL = 1.4  # so much longer than two activations is what is cut off, at most, as it begins with a removal
+_BOOTS = 0.1
+_NEW_DISK = "mkfs.ext4 -q /dev/vdb && "
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_MOUNT = (
+    f"cat /proc/sys/kernel/random/uuid > /run/boot_id && mount --bind /run/boot_id {_BOOT_ID} && "
+    f"mkdir -p {STATE_DIR} && mount /dev/vdb {STATE_DIR} && chmod 0700 {STATE_DIR}"
+)
 AT_REST = "nothing, all was done"
 
 
@@ -68,146 +76,137 @@ class Round:
     leaks: list[str] = field(default_factory=list)
 
 
-class Campaign:
-    """A machine that is cut off again and again."""
+class PowerCuts:
+    """The machine of a campaign, which is cut off again and again.
 
-    def __init__(self, vm: str, seed: int) -> None:
-        self.target = Target(vm)
-        self.session = Session(self.target)
+    The state directory lies on a disk of its own. What goes on from a cut is that disk and, mostly, the memory of the same machine from
+    before it ever saw the disk, with another boot id: a tenth of the seconds that a boot takes. Every tenth time, by the dice, it is a boot.
+    """
+
+    def __init__(self, campaign: Campaign, seed: int) -> None:
+        self._campaign = campaign
+        self._target = campaign.target
+        self._session = campaign.session
+        self._saved = f"cuts-{campaign.target.name}"
         self._dice = random.Random(seed)
         self._trees: list[str] = []
         self._seconds = 0.0
-        self._s3: dict[str, str] = {}
-
-    def seed(self, seed: int) -> int:
-        """Throw the dice of that seed from here on."""
-        self._dice = random.Random(seed)
-        return seed
-
-    def start(self) -> None:
-        """A pristine machine with the modules and both generations within reach."""
-        name = self.target.name
-        lab("s3", "up")
-        lab("up", "1", "--name", name.rstrip("0123456789"))
-        self._s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
-        with tempfile.TemporaryDirectory() as directory:
-            publish(Path(directory))
-        self.reset()
-
-    def reset(self) -> None:
-        """Make the machine pristine, but for the modules."""
-        self.session.close()
-        lab("reset", self.target.name)
-        self.target.install()
-
-    def reboot(self) -> None:
-        """Cut the power, and boot from the same disk; nothing of ours is brought back by that."""
-        self.session.close()
-        lab("cut", self.target.name, "--no-boot")
-        self.boot()
-
-    def boot(self) -> None:
-        """Boot a machine that is off, without systemd."""
-        lab("boot", self.target.name, "--init", _INIT)
 
     def prepare(self) -> None:
-        """A machine that knows what the trees are and how long a run takes undisturbed."""
-        self.start()
-        self.learn()
-
-    def learn(self) -> None:
-        """Run it undisturbed, on a machine that has nothing."""
-        self.session.drive([])  # so that the start of Python is not counted
+        """From a machine with nothing but the modules to one that knows what the trees are and how long a run takes undisturbed."""
+        self._session.close()
+        self._target.serve()
+        lab("save", self._target.name, self._saved)
+        self._attach(new=True)
+        self._session.drive([])  # so that the start of Python is not counted
         for generation in range(len(BUCKETS)):
             begun = time.monotonic()
-            self.session.succeed(self.activation(generation))
+            self._session.succeed(self._campaign.activation(generation))
             self._seconds += (time.monotonic() - begun) * _WITH_REMOVAL
-            self._trees.append(self.target.invariants("--trees")["trees"][KEY])
-        self.target.ssh("sync")
+            self._trees.append(self._target.invariants("--trees")["trees"][KEY])
+        self._target.ssh("sync")
 
-    def activation(self, generation: int) -> list[Step]:
-        """From nothing to a snapshot of that generation."""
-        access = {
-            "endpoint_url": self._s3["FLYD_S3_ENDPOINT_FROM_VM"],
-            "access_key": self._s3["AWS_ACCESS_KEY_ID"],
-            "secret_key": self._s3["AWS_SECRET_ACCESS_KEY"],
-        }
-        return [
-            Step("flyd_pool", {"data_size": "256M"}),
-            Step("flyd_fetch", {"key": KEY, "bucket": BUCKETS[generation], **access}),
-            Step("flyd_unpack", {"key": KEY}),
-            Step("flyd_snapshot", {"key": KEY}),
-        ]
+    def forget(self) -> None:
+        """Remove what was saved."""
+        Path(lab("saved", self._saved).strip()).unlink()
 
-    def removal(self) -> list[Step]:
-        """The way back, to the last file."""
-        absent = {"state": "absent"}
-        return [
-            Step("flyd_snapshot", {"key": KEY, **absent}),
-            Step("flyd_unpack", {"key": KEY, **absent}),
-            Step("flyd_fetch", {"key": KEY, **absent}),
-            Step("flyd_pool", absent),
-        ]
+    def phases(self) -> list[str]:
+        """What there is to cut off, in its order."""
+        return [phase for phase, _step in self._everything()]
 
-    def everything(self) -> list[tuple[str, Step]]:
-        """What is cut off, each step with the name of its phase."""
-        first, second = self.activation(0), self.activation(1)[1:]
+    def _everything(self) -> list[tuple[str, Step]]:
+        first, second = self._campaign.activation(0), self._campaign.activation(1)[1:]
         return [
-            *((f"{step.module}, absent", step) for step in self.removal()),
+            *((f"{step.module}, absent", step) for step in self._campaign.removal()),
             *((step.module, step) for step in first),
             *((f"{step.module}, next generation", step) for step in second),
         ]
 
+    def _attach(self, *, new: bool = False) -> None:
+        """Have the state directory on the second disk, in a machine that seems just booted."""
+        lab("attach", self._target.name, *(["--new"] if new else []))
+        self._target.ssh(f"{_NEW_DISK if new else ''}{_MOUNT}")
+
+    def _go_on(self) -> None:
+        """The machine again after a cut."""
+        if self._dice.random() < _BOOTS:
+            self._campaign.boot()
+        else:
+            lab("reset", self._target.name, "--from", self._saved)
+        self._attach()
+
     def round(self) -> Round:
-        """Cut at a random instant, boot, and see."""
+        """Cut at a random instant, go on, and see."""
         done = Round(self._dice.uniform(0, self._seconds))
         by_unit = self._dice.random() < 0.5
         finished = self._cut(done.at_seconds)
-        phases = [phase for phase, _step in self.everything()]
+        phases = self.phases()
         done.phase = phases[finished] if finished < len(phases) else AT_REST
         try:
-            self.boot()
+            self._go_on()
             if "absent" in done.phase:
                 self._remove_again(done)
             elif by_unit:
-                done.settled += _settled(self.session.succeed([Shell(RESTORE)]))
+                done.settled += _settled(self._session.succeed([Shell(RESTORE)]))
             self._run_again(done, generation=0 if finished < len(phases) - 3 else 1)
         except AssertionError as error:
             done.failures.append(str(error)[:2000])
         if done.failures or done.leaks:
-            self.reset()
-            self.session.succeed(self.activation(1))
+            self._begin_anew(done)
         return done
+
+    def _begin_anew(self, done: Round) -> None:
+        """An empty disk, and what was found on the other, and on the console, is kept."""
+        self._session.close()
+        kept = Path(tempfile.mkdtemp(prefix="flyd-powercut-"))
+        with contextlib.suppress(AssertionError):  # it may not have come up again
+            self._campaign.cut()
+        for path in Path(lab("files", self._target.name).strip()).glob("*.*"):
+            if path.suffix in (".log", ".qcow2"):
+                shutil.copy(path, kept)
+        kept.joinpath("round.txt").write_text(f"{done}\n")
+        print(f"the machine's disks and console are kept in {kept}", flush=True)
+        lab("reset", self._target.name, "--from", self._saved)
+        self._attach(new=True)
+        self._session.succeed(self._campaign.activation(1))
 
     def _cut(self, at_seconds: float) -> int:
         """Kill the machine that many seconds into its run; says how many steps had ended."""
+        begun = time.monotonic()
 
         def cut() -> None:
-            time.sleep(at_seconds)
-            lab("cut", self.target.name, "--no-boot")
+            time.sleep(max(0.0, begun + at_seconds - time.monotonic()))
+            lab("cut", self._target.name, "--no-boot")
 
         finished = 0
+        steps = [step for _phase, step in self._everything()]
+        self._session.drive([])
         with ThreadPoolExecutor(1) as beside:
-            cuts: list[Any] = []
-            steps = [step for _phase, step in self.everything()]
-            for result in self.session.stream(steps, when_begun=lambda: cuts.append(beside.submit(cut))):
+            cuts: list[Future[None]] = []
+            begun = time.monotonic()
+            for result in self._session.stream(steps, when_begun=lambda: cuts.append(beside.submit(cut))):
                 assert result["driven"] == 0, f"before the cut: {result}"
                 finished += 1
+            took = time.monotonic() - begun
             cuts[0].result()
-        self.session.close()
+        self._session.close()
+        if finished == len(steps) and took < self._seconds:
+            self._seconds = took  # later than that there is nothing to cut off
         return finished
 
     def _remove_again(self, done: Round) -> None:
         """The unit does what it can, as a pool that was half removed is not brought back; then the removal goes on."""
-        results = self.session.succeed([Shell(f"{RESTORE} || true"), *self.removal(), Shell(f"({_LEFT.command}) 2>&1")])
+        results = self._session.succeed(
+            [Shell(f"{RESTORE} || true"), *self._campaign.removal(), Shell(f"({_LEFT.command}) 2>&1")]
+        )
         done.settled += _settled(results)
         if left := results[-1]["stdout"].strip():
             done.leaks.append(f"after the removal there is left: {left}")
 
     def _run_again(self, done: Round, *, generation: int) -> None:
-        steps = self.activation(generation)
+        steps = self._campaign.activation(generation)
         checker = Target.checker("--bases", _BASES, "--tree", f"{KEY}={self._trees[generation]}")
-        results = self.session.succeed(
+        results = self._session.succeed(
             [*steps, _FINGERPRINT, *steps, _FINGERPRINT, Shell(f"{checker} || true")],
         )
         first, before, second, after = results[:4], results[4], results[5:9], results[9]
@@ -240,13 +239,13 @@ def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def rounds_on(campaign: Campaign, cuts: int, minutes: float) -> list[Round]:
+def rounds_on(machine: PowerCuts, cuts: int, minutes: float) -> list[Round]:
     """That many rounds, or fewer when the time is over; prints a line for each."""
     rounds: list[Round] = []
     until = time.monotonic() + minutes * 60
     while len(rounds) < cuts and time.monotonic() < until:
         begun = time.monotonic()
-        rounds.append(one := campaign.round())
+        rounds.append(one := machine.round())
         verdict = "; ".join(one.failures + one.leaks) or "ok"
         seconds = time.monotonic() - begun
         print(
@@ -258,14 +257,23 @@ def rounds_on(campaign: Campaign, cuts: int, minutes: float) -> list[Round]:
 
 def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round], str]:
     """That many rounds on a machine of that name, or fewer when the time is over: the rounds, and their table."""
-    campaign = Campaign(vm, seed)
+    campaign = Campaign(vm)
     try:
-        campaign.prepare()
-        rounds = rounds_on(campaign, cuts, minutes)
+        campaign.start()
+        return rounds_of(campaign, cuts, seed, minutes)
     finally:
-        campaign.session.close()
-        lab("down", vm)
-    return rounds, table(rounds, [phase for phase, _step in campaign.everything()])
+        campaign.close()
+
+
+def rounds_of(campaign: Campaign, cuts: int, seed: int, minutes: float) -> tuple[list[Round], str]:
+    """The same on a machine that has nothing but the modules, and is not as it was afterwards."""
+    machine = PowerCuts(campaign, seed)
+    machine.prepare()
+    try:
+        rounds = rounds_on(machine, cuts, minutes)
+    finally:
+        machine.forget()
+    return rounds, table(rounds, machine.phases())
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from tests.campaigns.target import AtOnce, Shell, Step, Target
 from tests.e2e.machine import LAB
 
 _LONGEST_SECONDS = 900.0
+_LONGEST_ERROR = 2000
 Action = Step | Shell | AtOnce
 
 
@@ -28,6 +29,7 @@ class Session:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._process: subprocess.Popen[bytes] | None = None
+        self._errors = ""
 
     def drive(self, steps: Sequence[Action], *, go_on: bool = False) -> list[dict[str, Any]]:
         """What the steps came to, as far as they ran."""
@@ -51,25 +53,26 @@ class Session:
         results = self.drive(steps) if steps else []
         last: dict[str, Any] = results[-1] if results else {}
         done = len(results) == len(steps) and last.get("driven", 0) == 0
-        assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last}"
+        assert done, f"{steps[max(len(results) - 1, 0)]} was the last: {last} {self._errors}"
         return results
 
     def close(self) -> None:
         """End it; the next request opens another."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+            said = self._process.communicate()[1]
+            self._errors = said.decode("utf-8", "replace")[-_LONGEST_ERROR:]
             self._process = None
 
     def _opened(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            argv = [*LAB, "ssh", self.target.name, "--", f"{Target.command()} --serve"]
+            argv = [*LAB, "ssh", self.target.name, "--", Target.session_command()]
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             for _nothing in self._answer(self._process):
                 pass
-        assert self._process is not None, f"{self.target.name} runs no modules"
+        assert self._process is not None, f"{self.target.name} runs no modules: {self._errors}"
         return self._process
 
     def _answer(self, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,9 @@ _COLLECTION = "ansible_collections/flyd/lite/plugins"
 RESTORE = f"PYTHONPATH={HOME}/site/{_COLLECTION}:{HOME}/site python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
 """What the unit flyd-restore.service does when a machine has started."""
 _STEP_SECONDS = 900
+_SERVER_PORT = 7070
+_SERVER = f"/dev/tcp/127.0.0.1/{_SERVER_PORT}"  # bash's own name for a connection
+_CONNECT = f"(: <>{_SERVER}) 2>/dev/null"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,19 @@ class Target:
             self.command(go_on=go_on), stdin=json.dumps([step.to_json() for step in steps]).encode(), check=False
         )
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def serve(self) -> None:
+        """Have tools/drive.py in the machine, with everything imported, answer whoever connects: what sessions find there."""
+        self.ssh(
+            f"setsid {self.command()} --listen {_SERVER_PORT} < /dev/null > /root/serve.log 2>&1 & "
+            f"for i in $(seq 600); do {_CONNECT} && exit 0; sleep 0.1; done; cat /root/serve.log >&2; exit 1"
+        )
+
+    @classmethod
+    def session_command(cls) -> str:
+        """The shell command of a session: through to the server, where there is one, else a start of tools/drive.py."""
+        through = f"exec 3<>{_SERVER}; cat <&3 & exec cat >&3"
+        return f"if {_CONNECT}; then {through}; else exec {cls.command()} --serve; fi"
 
     @staticmethod
     def command(*, go_on: bool = False) -> str:

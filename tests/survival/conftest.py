@@ -18,7 +18,7 @@ PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
 def crashes() -> Iterator[Crashes]:
     """The machine; it is removed at the end."""
     name = f"{PREFIX}1"
-    made = Crashes(name, 0)
+    made = Crashes(name)
     try:
         made.prepare()
         take_out(made.target, os.environ.get("FLYD_WITHOUT", ""))  # to see that the tests notice

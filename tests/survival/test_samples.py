@@ -28,13 +28,10 @@ def test_modules_that_are_killed_or_whose_calls_fail_need_no_help(crashes: Crash
 
 def test_a_machine_whose_power_is_cut_needs_no_help(crashes: Crashes) -> None:
     """Ten cuts, or as many as there is time for on a machine that is emulated."""
-    campaign = crashes.campaign
-    seed = campaign.seed(random.randrange(1 << 32))
+    seed = random.randrange(1 << 32)
     print(f"seed {seed}: tests/campaigns/powercuts.py --cuts {CUTS} --seed {seed}")
-    steps = crashes.steps()
-    crashes.succeed([steps["tear down"], steps["remove archive"]])
-    campaign.learn()
-    rounds = powercuts.rounds_on(campaign, CUTS, CUT_MINUTES)
-    print(powercuts.table(rounds, [phase for phase, _step in campaign.everything()]))
+    crashes.campaign.reset()
+    rounds, table = powercuts.rounds_of(crashes.campaign, CUTS, seed, CUT_MINUTES)
+    print(table)
     assert rounds
     assert [one for one in rounds if one.failures or one.leaks] == []

@@ -7,6 +7,7 @@
     drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL, "inject": […]},
                             of {"shell": COMMAND}, and of {"at_once": [STEPS, …]}, lists that run side by side
     drive.py --serve        each line of standard input is an object {"steps": STEPS, "all": false}; an empty object ends its answer
+    drive.py --listen PORT  the same for whoever connects to that port of the loopback, each in a fork, with everything imported once
 
 Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
 that ended it, and ``took``, its seconds without the start of Python. The first step that fails is the last one, unless ``--all`` is
@@ -29,6 +30,7 @@ import json
 import os
 import pkgutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -177,6 +179,31 @@ def run_all(steps: list[dict[str, Any]], *, go_on: bool) -> bool:
     return ok
 
 
+def listen(port: int) -> int:
+    """Serve whoever connects, in forks that have imported everything."""
+    _import_all()
+    with socket.create_server(("127.0.0.1", port)) as server:
+        while True:
+            connection, _address = server.accept()
+            with connection:
+                if os.fork() == 0:
+                    os.dup2(connection.fileno(), 0)
+                    os.dup2(connection.fileno(), 1)
+                    server.close()
+                    connection.close()
+                    return serve()
+            while _is_gone():
+                pass
+
+
+def _is_gone() -> bool:
+    """Whether a fork has ended that was not known to have."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
 def serve() -> int:
     """Answer requests until the input ends."""
     _import_all()
@@ -193,9 +220,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--all", action="store_true", help="go on behind a step that failed")
     parser.add_argument("--serve", action="store_true", help="read requests until the input ends")
+    parser.add_argument("--listen", type=int, default=0, metavar="PORT", help="serve whoever connects to that port")
     parser.add_argument("--path", action="append", default=[], help="a directory to import from")
     given = parser.parse_args()
     sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
+    if given.listen:
+        return listen(given.listen)
     if given.serve:
         return serve()
     steps: list[dict[str, Any]] = json.load(sys.stdin)

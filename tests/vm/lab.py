@@ -63,6 +63,14 @@ def boot(cache: Cache, options: argparse.Namespace) -> None:
     _timed(lambda: Vm(cache, options.name).boot(init=init), f"{options.name}: booted")
 
 
+def attach(cache: Cache, options: argparse.Namespace) -> None:
+    Vm(cache, options.name).attach(new=options.new)
+
+
+def files(cache: Cache, options: argparse.Namespace) -> None:
+    print(Vm(cache, options.name).directory)
+
+
 def down(cache: Cache, options: argparse.Namespace) -> None:
     for vm in [Vm(cache, name) for name in options.names] or known_vms(cache):
         vm.remove()
@@ -172,6 +180,10 @@ def _parser() -> argparse.ArgumentParser:
         starting.add_argument(
             "--init", default="", metavar="PATH", help="the guest's first process, instead of systemd"
         )
+    attaching = verb("attach", attach, "plug a second disk, which outlives cuts and resets, into a running machine")
+    attaching.add_argument("name")
+    attaching.add_argument("--new", action="store_true", help="an empty one")
+    verb("files", files, "print the directory of a machine's disks and console").add_argument("name")
     ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
     ending.add_argument("names", nargs="*")
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")

@@ -77,6 +77,10 @@ class Machine:
         return self.directory / "disk.qcow2"
 
     @property
+    def second_disk(self) -> Path:
+        return self.directory / "second.qcow2"
+
+    @property
     def console(self) -> Path:
         return self.directory / "console.log"
 
@@ -131,6 +135,15 @@ class Machine:
         said = Monitor(self.monitor).human(f"savevm {snapshot}")
         if said:
             raise LabError(f"QEMU cannot save {self.name}: {said}")
+
+    def attach(self) -> None:
+        """Plug the second disk in; it is no part of what is saved."""
+        monitor = Monitor(self.monitor)
+        drive = f"if=none,id=second,format=qcow2,cache=writeback,discard=unmap,file={_quoted(self.second_disk)}"
+        for command in (f"drive_add 0 {drive}", "device_add virtio-blk-pci,drive=second"):
+            said = monitor.human(command)
+            if said not in ("", "OK"):
+                raise LabError(f"QEMU does not plug a second disk into {self.name}: {said}")
 
     def forget(self, snapshot: str) -> None:
         """Remove what was saved under that name from the disk's file."""

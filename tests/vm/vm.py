@@ -24,7 +24,7 @@ from base_image import BaseImage, base_image
 from cache import Cache, discard, made_whole
 from golden import COLD_BOOT_TIMEOUT_SECONDS, SNAPSHOT, golden_disk
 from processes import Daemon
-from programs import LabError
+from programs import LabError, run
 from qemu import Machine, host_accelerator
 from saved import save_state, saved_disk
 from ssh import ADDRESS, Endpoint, private_key
@@ -34,6 +34,7 @@ _PORTS = range(22001, 23000)
 """Below the ephemeral range, so that no outgoing connection takes a port while its machine is off."""
 
 _RESTORE_TIMEOUT_SECONDS = 120.0
+_SECOND_DISK_SIZE = "4G"
 
 # sun_path holds 107 bytes, and ssh appends 17 to the name while it makes its socket.
 _SOCKET_PATH_BYTES = 107 - 17
@@ -130,6 +131,22 @@ class Vm:
                 raise LabError(f"VM {self.name} has no disk to boot from: bring it up first (lab.py up)")
             machine.start(init=init)
             self._await("true", COLD_BOOT_TIMEOUT_SECONDS)
+
+    def attach(self, *, new: bool = False) -> None:
+        """Plug a second disk into the running machine, /dev/vdb there, made when missing or when it is to be ``new``.
+
+        It is no part of the machine's saved states, so that it keeps what is on it when the machine is cut off, reset or booted, and
+        has to be plugged in again then.
+        """
+        with self.cache.lock(f"vm-{self.name}"):
+            if not self.is_running():
+                raise LabError(f"VM {self.name} is not running")
+            disk = self.machine.second_disk
+            if new or not disk.exists():
+                with made_whole(disk) as part:
+                    run(["qemu-img", "create", "-q", "-f", "qcow2", part, _SECOND_DISK_SIZE], timeout_seconds=30)
+            self.machine.attach()
+            self.endpoint.run("until test -b /dev/vdb; do sleep 0.1; done")
 
     def remove(self) -> None:
         """End the machine and remove its files."""
