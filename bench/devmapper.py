@@ -238,6 +238,8 @@ def main() -> int:
     except (BenchError, AssertionError) as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        lab("down", given.vm)
     print(f"{given.image}, {given.rounds} rounds in an emulated machine, load before {load:.1f}\n\n{report(figures)}")
     return 0
 

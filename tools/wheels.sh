@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 python=$1/bin/python
 directory=$2
 
+mkdir -p "$(dirname "$directory")"
+exec 8>"$directory.lock"
+flock 8
 wanted=$(cat requirements.txt requirements-optional.txt)
 [[ -e $directory/requirements.txt && $wanted == "$(<"$directory/requirements.txt")" ]] && exit
 rm -rf "$directory"

@@ -98,6 +98,16 @@ class CommandFailed(FlydError):
 
     kind = ErrorKind.COMMAND_FAILED
 
+    @classmethod
+    def late(cls, what: str, limit_seconds: float, ending: str, **details: Detail) -> CommandFailed:
+        """``what`` (a program, or what a child does) was not done in time; ``ending`` says what became of it."""
+        return cls(
+            f"{what} did not end within {limit_seconds:g} s {ending}",
+            hint="the device below may hang: look at `dmesg` and `dmsetup info -c`; a larger command_timeout helps only when it is slow",
+            retryable=True,
+            **details,
+        )
+
 
 class CorruptStore(FlydError):
     """The database, the pool and the host contradict each other in a way that must not be mended by guessing."""

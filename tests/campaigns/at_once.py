@@ -93,8 +93,7 @@ class Rounds:
 
     def close(self) -> None:
         """The machine is gone."""
-        self._campaign.session.close()
-        lab("down", self._campaign.target.name)
+        self._campaign.close()
 
     def _activation(self, key: str, generation: int) -> tuple[Step, ...]:
         _pool, fetch, _unpack, _snapshot = self._campaign.activation(generation)

@@ -4,7 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Modules killed at every labelled crash point, and at random system calls, on a machine with a real device mapper.
 
-    crashes.py [--points N] [--calls N] [--seed S] [--vm NAME]       N cases of each kind, chosen by the seed; 0 for none, -1 for all
+    crashes.py [--points N] [--calls N] [--of-steps N] [--only PATTERN] [--skip N] [--seed S] [--vm NAME] [--minutes M]
+
+N cases of each kind, chosen by the seed: 0 for none, -1 for all; calls of N steps.
 
 A case brings the machine to the state before a step, runs the step with the fault (the process ends at the label; or strace ends it at
 the Nth fsync, rename, ioctl …, or lets that call fail with EIO or ENOSPC), and then runs the step again without any other help: it must
@@ -35,7 +37,7 @@ from tests.campaigns import arguments
 from tests.campaigns.campaign import Campaign
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import Shell, Step, Target
-from tests.e2e.machine import ROOT, lab
+from tests.e2e.machine import ROOT
 
 CALLS = [
     "fsync",
@@ -363,17 +365,16 @@ def cases_on(crashes: Crashes, faults: Sequence[Fault], minutes: float) -> list[
 
 
 def run(
-    vm: str, seed: int, *, points: int, calls: int, only: str = "", minutes: float = 1e6, skip: int = 0
+    vm: str, seed: int, *, points: int, calls: int, of_steps: int, only: str = "", minutes: float = 1e6, skip: int = 0
 ) -> list[Case]:
-    """So many cases on a machine of that name, or fewer when the time is over."""
+    """So many cases on a machine of that name, or fewer when the time is over; calls of so many steps."""
     crashes = Crashes(vm)
     try:
         crashes.prepare()
-        faults = chosen(crashes, points, calls, seed, of_steps=len(STEPS))
+        faults = chosen(crashes, points, calls, seed, of_steps=of_steps)
         return cases_on(crashes, [one for one in faults if re.search(only, str(one))][skip:], minutes)
     finally:
-        crashes.session.close()
-        lab("down", vm)
+        crashes.campaign.close()
 
 
 def main() -> int:
@@ -381,6 +382,7 @@ def main() -> int:
     parser = arguments.parser(__doc__, vm="crashes1")
     parser.add_argument("--points", type=int, default=-1)
     parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--of-steps", type=int, default=len(STEPS), help="calls of so many steps, chosen by the seed")
     parser.add_argument("--only", default="", help="a pattern for the faults that are run")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many of the first")
     given = parser.parse_args()
@@ -390,6 +392,7 @@ def main() -> int:
         given.seed,
         points=given.points,
         calls=given.calls,
+        of_steps=given.of_steps,
         only=given.only,
         minutes=given.minutes,
         skip=given.skip,

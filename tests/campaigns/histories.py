@@ -33,7 +33,6 @@ from tests.campaigns.crashes import labels
 from tests.campaigns.model import REFUSED, Model
 from tests.campaigns.sample_images import KEY, OTHER_KEY
 from tests.campaigns.target import RESTORE, Shell, Step, Target
-from tests.e2e.machine import lab
 
 KEYS = (KEY, OTHER_KEY)
 NAMES = ("default", "second")
@@ -175,8 +174,7 @@ class Histories:
 
     def close(self) -> None:
         """The machine is gone."""
-        self._campaign.session.close()
-        lab("down", self._campaign.target.name)
+        self._campaign.close()
 
 
 def _short(result: dict[str, Any]) -> str:

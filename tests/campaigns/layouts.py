@@ -30,7 +30,6 @@ from tests.campaigns.campaign import Campaign
 from tests.campaigns.histories import DOWN
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step
-from tests.e2e.machine import lab
 
 STAGES = ("virgin", "pooled", "fetched", "unpacked", "activated")
 _ULID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -211,8 +210,7 @@ class Layouts:
 
     def close(self) -> None:
         """The machine is gone."""
-        self._campaign.session.close()
-        lab("down", self._campaign.target.name)
+        self._campaign.close()
 
 
 def run(count: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[int, list[str]]:

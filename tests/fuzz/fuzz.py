@@ -33,7 +33,7 @@ def _worker(number: int, seconds: int) -> None:
     tree.MAX_ALL_STEPS = 1_000_000
     counts: collections.Counter[str] = collections.Counter()
     try:
-        import atheris  # type: ignore[import-untyped]
+        import atheris  # type: ignore[import-untyped]  # it has no types
     except ImportError:
         _at_random(number, seconds, counts)
         return

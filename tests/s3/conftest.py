@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -151,12 +151,12 @@ class Host:
         )
 
     def fetch(
-        self, stored: Stored, *, checksum: str = "", policy: str = "first_use", attempts: int = 4, **how: object
+        self, stored: Stored, *, checksum: str = "", policy: str = "first_use", attempts: int = 4, **how: Any
     ) -> Fetched:
         """Fetch and publish, as the module does."""
         wanted = Wanted(stored.key, checksum, ChecksumPolicy(policy), 1 << 30)
         retry = self.retry(attempts)
-        arrived = fetch(self.bucket, wanted, lambda _: str(self.part), retry=retry, options=replace(QUICK, **how))  # type: ignore[arg-type]
+        arrived = fetch(self.bucket, wanted, lambda _: str(self.part), retry=retry, options=replace(QUICK, **how))
         publish(str(self.part), str(self.final))
         return arrived.objects[0]
 
@@ -192,8 +192,8 @@ def website(tmp_path: Path) -> Iterator[str]:
     """A web server for ``tmp_path``."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(tmp_path))  # type: ignore[arg-type]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path))
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

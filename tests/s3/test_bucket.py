@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,13 +32,13 @@ def read_all(bucket: Bucket, info: ObjectInfo, first: int = 0, last: int | None 
 
 def upload_in_parts(admin: S3Client, key: str, *parts: bytes) -> None:
     upload = admin.create_multipart_upload(Bucket=BUCKET, Key=key, ChecksumAlgorithm="SHA256")["UploadId"]
-    done = []
+    done: list[Any] = []
     for number, part in enumerate(parts, 1):
         answer = admin.upload_part(
             Bucket=BUCKET, Key=key, UploadId=upload, PartNumber=number, Body=part, ChecksumAlgorithm="SHA256"
         )
         done.append({"ETag": answer["ETag"], "PartNumber": number, "ChecksumSHA256": answer["ChecksumSHA256"]})
-    admin.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": done})  # type: ignore[typeddict-item]
+    admin.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": done})
 
 
 def test_head_is_one_request_and_tells_size_and_etag(bucket: Bucket, proxy: FaultProxy, store: Store) -> None:
@@ -137,11 +137,11 @@ WRONG_OPTIONS: list[tuple[str, dict[str, object], ErrorKind, str]] = [
     ("wrong", "kind", "code"), [row[1:] for row in WRONG_OPTIONS], ids=[row[0] for row in WRONG_OPTIONS]
 )
 def test_what_is_wrong_with_the_options_is_told(
-    options: S3Options, s3_port: int, wrong: dict[str, object], kind: ErrorKind, code: str
+    options: S3Options, s3_port: int, wrong: dict[str, Any], kind: ErrorKind, code: str
 ) -> None:
     if wrong.get("endpoint_url") == "https":
         wrong = {"endpoint_url": f"https://127.0.0.1:{s3_port}"}
-    error = refused_by(replace(options, **wrong))  # type: ignore[arg-type]
+    error = refused_by(replace(options, **wrong))
     assert (error.kind, error.retryable) == (kind, kind is ErrorKind.TRANSIENT)
     assert error.details.get("code", "") == code
     assert error.hint

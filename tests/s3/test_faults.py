@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,9 +53,9 @@ def assert_next_run_is_right(host: Host, proxy: FaultProxy, stored: Stored) -> N
     assert host.files() == ["archive"]
 
 
-def refusal(host: Host, stored: Stored, **how: object) -> FlydError:
+def refusal(host: Host, stored: Stored, **how: Any) -> FlydError:
     with pytest.raises(FlydError) as caught:
-        host.fetch(stored, **how)  # type: ignore[arg-type]
+        host.fetch(stored, **how)
     assert not host.final.exists()
     return caught.value
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.campaigns.crashes import Crashes
 from tests.campaigns.flushes import take_out
-from tests.e2e.machine import lab
+from tests.survival.beside import Beside
 
 PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
 
@@ -24,5 +24,35 @@ def crashes() -> Iterator[Crashes]:
         take_out(made.target, os.environ.get("FLYD_WITHOUT", ""))  # to see that the tests notice
         yield made
     finally:
-        made.session.close()
-        lab("down", name)
+        made.campaign.close()
+
+
+BESIDE = pytest.StashKey[Beside]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker by which a test asks for a campaign."""
+    config.addinivalue_line(
+        "markers", "beside(run): a campaign that runs from the start of the session, beside other tests"
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the campaigns of the tests that will run."""
+    session.config.stash[BESIDE] = beside = Beside()
+    if not session.config.option.collectonly:
+        for item in session.items:
+            for mark in item.iter_markers("beside"):
+                beside.begin(mark.args[0])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End what still runs, when the session was interrupted."""
+    if BESIDE in session.config.stash:
+        session.config.stash[BESIDE].end()
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest) -> Beside:
+    """The campaigns that were begun."""
+    return request.config.stash[BESIDE]

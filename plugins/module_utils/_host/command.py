@@ -153,12 +153,8 @@ def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
         out, err = child.communicate(stdin.encode() if stdin else None, timeout=limit)
     except subprocess.TimeoutExpired:
         _kill_session(child)
-        raise CommandFailed(
-            f"`{printable(' '.join(argv))}` did not end within {limit:g} s and was killed",
-            hint="the device below may hang: look at `dmesg` and `dmsetup info -c`; a larger command_timeout helps only when it is slow",
-            retryable=True,
-            program=os.path.basename(argv[0]),
-        ) from None
+        what = f"`{printable(' '.join(argv))}`"
+        raise CommandFailed.late(what, limit, "and was killed", program=os.path.basename(argv[0])) from None
     except BaseException:
         _kill_session(child)
         raise

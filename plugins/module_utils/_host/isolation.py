@@ -103,8 +103,8 @@ def in_child(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-    if is_late:
-        raise _killed(pid, what, timeout_seconds)
+    if timeout_seconds is not None and is_late:
+        raise CommandFailed.late(what, timeout_seconds, _killed(pid))
     status = os.waitpid(pid, 0)[1]
     if not answer:
         raise CommandFailed(
@@ -133,20 +133,15 @@ def _start(work: Callable[[], Json], what: str, kept_fds: Collection[int] | None
     return pid, read_end
 
 
-def _killed(pid: int, what: str, limit: float | None) -> CommandFailed:
-    """Kill a child that is late, and wait for its end no longer than makes sense: what hangs in the kernel does not die."""
+def _killed(pid: int) -> str:
+    """What became of a late child that was killed; its end is waited for no longer than makes sense: what hangs in the kernel does not die."""
     os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + _REAP_SECONDS
-    is_dead = False
-    while not is_dead and time.monotonic() < until:
+    while time.monotonic() < until:
         time.sleep(_REAP_POLL_SECONDS)
-        is_dead = os.waitpid(pid, os.WNOHANG)[0] == pid
-    ending = "and was killed" if is_dead else f"and its process {pid} cannot be killed: it hangs in the kernel"
-    return CommandFailed(
-        f"{what} did not end within {limit} s {ending}",
-        hint="the device below may hang: look at `dmesg` and `dmsetup info -c`; a larger command_timeout helps only when it is slow",
-        retryable=True,
-    )
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return "and was killed"
+    return f"and its process {pid} cannot be killed: it hangs in the kernel"
 
 
 def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,18 +117,18 @@ def test_a_hundred_thousand_directories_deep_is_refused(playground: Playground, 
     assert refused_in(playground, form, deep, tar.file(b"f")).details["limit"] == "path_bytes"
 
 
-def packed_zeros(pack: Callable[[io.BytesIO], object], size: int) -> bytes:
+def packed_zeros(pack: Callable[[io.BytesIO], Any], size: int) -> bytes:
     """``size`` zeros, packed piece by piece."""
     out = io.BytesIO()
     file = pack(out)
     chunk = bytes(1 << 20)
     for _ in range(size >> 20):
-        file.write(chunk)  # type: ignore[attr-defined]
-    file.close()  # type: ignore[attr-defined]
+        file.write(chunk)
+    file.close()
     return out.getvalue()
 
 
-PACKERS: dict[str, Callable[[io.BytesIO], object]] = {
+PACKERS: dict[str, Callable[[io.BytesIO], Any]] = {
     "gzip": lambda out: gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1),
     "xz": lambda out: lzma.LZMAFile(out, "wb", preset=0),  # noqa: SIM115 - packed_zeros closes it
     "bzip2": lambda out: bz2.BZ2File(out, "wb"),

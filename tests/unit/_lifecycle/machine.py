@@ -220,6 +220,10 @@ class Machine:
         with self.host(dry_run=True) as host:
             return host.store.image(str(key))
 
+    def states(self) -> list[State]:
+        """Of every current image."""
+        return [image.state for image in self.records(Image)]
+
     def generations(self) -> list[Image]:
         """The current images, and those that were retired."""
         return [*self.records(Image), *self.records(RetiredImage)]

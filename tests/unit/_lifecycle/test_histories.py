@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -90,9 +91,9 @@ class History:
         key, content, name, force = dice.choice(KEYS), dice.randrange(2), dice.choice(NAMES), dice.random() < 0.5
         text = str(key)
 
-        def fetch(**mode: bool) -> Outcome:
+        def fetch(**mode: Any) -> Outcome:
             machine.s3.put(text, (ARCHIVE, OTHER_ARCHIVE)[content])
-            return machine.fetch(key=key, **mode)  # type: ignore[arg-type]
+            return machine.fetch(key=key, **mode)
 
         steps: dict[str, tuple[Callable[..., Outcome], Callable[[], str]]] = {
             "pool": (machine.pool, model.make_pool),

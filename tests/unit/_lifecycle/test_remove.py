@@ -149,8 +149,9 @@ def test_what_looks_like_ours_is_not_touched(activated: Machine) -> None:
 def test_a_pool_under_a_device_of_others_is_left_as_it_is(activated: Machine, *, force: bool, dry_run: bool) -> None:
     with activated.host() as host:
         host.dm.message("pool", "create_thin 77")
-        number = host.dm.by_name("pool").number  # type: ignore[union-attr]
-    activated.fake.make_foreign("theirs", table=f"0 2048 thin {number} 77")
+        device = host.dm.by_name("pool")
+        assert device is not None
+    activated.fake.make_foreign("theirs", table=f"0 2048 thin {device.number} 77")
     if not force:
         activated.remove_all()
     before, volumes = without_files(activated), activated.records(Volume)

@@ -58,7 +58,9 @@ def test_a_damaged_pool_is_mended_and_its_old_metadata_kept(activated: Machine, 
     outcome = activated.repair()
     assert outcome.changed
     assert outcome.facts["lost"] == []
-    assert outcome.facts["bases"] == [activated.image().pool_device]  # type: ignore[union-attr]
+    image = activated.image()
+    assert image is not None
+    assert outcome.facts["bases"] == [image.pool_device]
     assert [path.read_bytes() for path in copies(activated)] == [old]
     assert outcome.facts["metadata_copy"] == str(copies(activated)[0])
     assert activated.left_over() == []
@@ -89,7 +91,7 @@ def test_a_volume_that_could_not_be_saved_is_told_and_made_again(activated: Mach
     assert activated.left_over() == []
     assert activated.unpack().changed
     assert activated.snapshot().changed
-    assert activated.image().state is State.ACTIVATED  # type: ignore[union-attr]
+    assert activated.states() == [State.ACTIVATED]
     assert not activated.snapshot().changed
 
 
@@ -99,7 +101,7 @@ def test_a_base_whose_file_system_is_damaged_is_removed_and_its_snapshot_kept(ac
     outcome = activated.repair()
     assert ["file system is damaged" in line for line in outcome.facts["lost"]] == [True]
     assert [one.kind for one in activated.records(Volume)] == ["snap"]
-    assert activated.image().state is State.FETCHED  # type: ignore[union-attr]
+    assert activated.states() == [State.FETCHED]
     assert activated.left_over() == []
 
 

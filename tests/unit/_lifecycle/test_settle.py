@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from module_utils._host.process import own_identity
@@ -61,9 +63,9 @@ def test_on_a_host_at_rest_nothing_is_settled_and_nothing_written(pooled: Machin
     ],
     ids=["of another boot", "whose pid was given again", "without a process"],
 )
-def test_the_intent_of_a_process_that_is_gone_is_settled(pooled: Machine, gone: dict[str, object]) -> None:
+def test_the_intent_of_a_process_that_is_gone_is_settled(pooled: Machine, gone: dict[str, Any]) -> None:
     operation = intent()._replace(boot_id=ME.boot_id, pid=ME.pid, started=ME.started)
-    leave(pooled, operation._replace(**gone))  # type: ignore[arg-type]
+    leave(pooled, operation._replace(**gone))
     assert settled(pooled) == [f"undid the unpack of {KEY}"]
     assert pooled.left_over() == []
     assert settled(pooled) == []

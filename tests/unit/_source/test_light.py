@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -82,8 +83,8 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def asked(server: Server, **options: object) -> ObjectInfo | None:
-    return light_head(S3Options("bucket", server.url, **{"anonymous": True, **options}), KEY)  # type: ignore[arg-type]
+def asked(server: Server, **options: Any) -> ObjectInfo | None:
+    return light_head(S3Options("bucket", server.url, **{"anonymous": True, **options}), KEY)
 
 
 def test_what_is_announced_is_told(server: Server) -> None:

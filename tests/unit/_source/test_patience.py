@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from module_utils._host.retry import Retry
 from module_utils._source.patience import Pace, Patience, Stopped
 
 
-def quick(waits: list[float], **how: float) -> Retry:
-    return Retry(sleep=waits.append, **{"base_seconds": 0.1, "cap_seconds": 1.0, "deadline_seconds": 10.0, **how})  # type: ignore[arg-type]
+def quick(waits: list[float], **how: Any) -> Retry:
+    return Retry(sleep=waits.append, **{"base_seconds": 0.1, "cap_seconds": 1.0, "deadline_seconds": 10.0, **how})
 
 
 def test_a_fault_that_passes_is_waited_for_and_counted() -> None:

@@ -264,7 +264,7 @@ def test_real_damage_is_found_by_the_check(disk: Disk) -> None:
     make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
     populate(disk.path, disk.mount_point, lambda fd: os.mkdir("directory", dir_fd=fd))
     with open(disk.path, "r+b") as file:
-        file.seek(int(re.search(r"Inode table at (\d+)", _dump(disk.path))[1]) * 4096)  # type: ignore[index]
+        file.seek(int(re.findall(r"Inode table at (\d+)", _dump(disk.path))[0]) * 4096)
         file.write(b"\xff" * 4096)
     with pytest.raises(CommandFailed, match="is not clean"):
         check(Runner(), disk.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from module_utils._errors import CorruptStore, FlydError, NoSpace
@@ -37,10 +39,10 @@ def test_a_healthy_pool_passes() -> None:
     ],
 )
 def test_a_pool_in_trouble_is_refused_with_the_way_out(
-    facts: dict[str, object], error: type[FlydError], said: str
+    facts: dict[str, Any], error: type[FlydError], said: str
 ) -> None:
     with pytest.raises(error, match=said) as caught:
-        require_healthy(HEALTHY._replace(**facts), 10)  # type: ignore[arg-type]
+        require_healthy(HEALTHY._replace(**facts), 10)
     assert ("state: repaired" if error is CorruptStore else "remove images") in caught.value.hint
 
 
