@@ -30,6 +30,16 @@ prepare_and_save() {
     # Compiled now, once, and not by the first module of every machine.
     lab ssh "${prefix}1" -- /opt/flyd/venv/bin/python -c "'import boto3, ulid, botocore.session; boto3.client(\"s3\", region_name=\"x\")'"
     lab save "${prefix}1" "$state"
+    forget_older
+}
+
+# Half a gigabyte each; the newest are kept, for other checkouts of this code.
+forget_older() {
+    (
+        cd "$(dirname "$(lab saved "$state")")"
+        find . -maxdepth 1 -name "state-prepared-*.qcow2" -printf "%T@ %f\n" | sort --reverse --numeric-sort | tail --lines=+4 |
+            cut --delimiter=" " --fields=2 | xargs --no-run-if-empty rm --
+    )
 }
 
 mkdir -p build
