@@ -1,21 +1,31 @@
+#!/usr/bin/env python3
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Campaigns that run one after the other beside the tests, from the start of the session: they take minutes, and must only come to a good end.
 
-Invariant: what was begun has ended when the session has.
+    beside.py COMMANDS      a JSON list of [NAME, [WORD, …]], each run with its output in the file NAME.said and its exit code in NAME.code
+
+Invariant: what was begun has ended when the session has. No thread and no child of the tests' own process has to do with it, as tests count
+those.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from tests.e2e.machine import ROOT, lab
-
-_LONGEST_SECONDS = 2400.0
+ROOT = Path(__file__).parents[2]
+_POLL_SECONDS = 0.5
+_STARTER = 'setsid "$@" > /dev/null 2>&1 < /dev/null & echo $!'
 
 
 @dataclass(frozen=True)
@@ -31,39 +41,59 @@ class Run:
         return [sys.executable, str(ROOT / "tests/campaigns" / self.program), "--vm", self.vm, *self.arguments]
 
 
-@dataclass
 class Beside:
-    """The runs of a session."""
+    """The runs of a session, of which all have another program."""
 
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    _begun: dict[Run, Future[tuple[int, str]]] = field(default_factory=dict)
-    _running: subprocess.Popen[str] | None = None
-
-    def begin(self, run: Run) -> None:
-        """Have it run behind those that were begun before."""
-        self._begun[run] = self._pool.submit(self._run, run)
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._directory = Path(tempfile.mkdtemp(prefix="flyd-beside-"))
+        self._pid = 0
+        if runs:
+            commands = json.dumps([[str(self._directory / run.program), run.argv()] for run in runs])
+            # The shell ends, so that it is nobody's child.
+            argv = ["sh", "-c", _STARTER, "sh", sys.executable, __file__, commands]
+            self._pid = int(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
 
     def outcome(self, run: Run) -> tuple[int, str]:
         """The exit code and the output, waited for."""
-        return self._begun[run].result()
+        code = self._directory / f"{run.program}.code"
+        while not code.exists():
+            assert self._is_running(), f"{run.program} was ended: {self._said(run)}"
+            time.sleep(_POLL_SECONDS)
+        return int(code.read_text()), self._said(run)
 
-    def end(self) -> None:
-        """Nothing goes on behind the session."""
-        for future in self._begun.values():
-            future.cancel()
-        if self._running is not None:
-            self._running.kill()
-        self._pool.shutdown()
-        for run, future in self._begun.items():
-            if future.cancelled() or future.result()[0] < 0:
-                lab("down", run.vm)
-
-    def _run(self, run: Run) -> tuple[int, str]:
-        with subprocess.Popen(run.argv(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as self._running:
+    def end(self) -> list[str]:
+        """Nothing goes on behind the session; returns the machines that may be left."""
+        left = [run.vm for run in self._runs if not (self._directory / f"{run.program}.code").exists()]
+        if self._is_running():
             try:
-                said = self._running.communicate(timeout=_LONGEST_SECONDS)[0]
-            except subprocess.TimeoutExpired:
-                self._running.kill()
-                said = self._running.communicate()[0]
-        code, self._running = self._running.returncode, None
-        return code, said
+                os.killpg(self._pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has only just been started, and has no group of its own yet
+                os.kill(self._pid, signal.SIGKILL)
+        return left
+
+    def _is_running(self) -> bool:
+        """Whether the process of that number is still ours."""
+        try:
+            return os.fsencode(__file__) in Path(f"/proc/{self._pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    def _said(self, run: Run) -> str:
+        path = self._directory / f"{run.program}.said"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def main() -> int:
+    """Run the commands; returns the exit code."""
+    for name, argv in json.loads(sys.argv[1]):
+        with Path(f"{name}.said").open("wb") as said:
+            done = subprocess.run(argv, stdout=said, stderr=subprocess.STDOUT, check=False)
+        part = Path(f"{name}.part")
+        part.write_text(str(done.returncode))
+        part.rename(f"{name}.code")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

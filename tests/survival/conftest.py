@@ -9,6 +9,7 @@ import pytest
 
 from tests.campaigns.crashes import Crashes
 from tests.campaigns.flushes import take_out
+from tests.e2e.machine import lab
 from tests.survival.beside import Beside
 
 PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
@@ -39,17 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin the campaigns of the tests that will run."""
-    session.config.stash[BESIDE] = beside = Beside()
-    if not session.config.option.collectonly:
-        for item in session.items:
-            for mark in item.iter_markers("beside"):
-                beside.begin(mark.args[0])
+    items = [] if session.config.option.collectonly else session.items
+    session.config.stash[BESIDE] = Beside([mark.args[0] for item in items for mark in item.iter_markers("beside")])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what still runs, when the session was interrupted."""
     if BESIDE in session.config.stash:
-        session.config.stash[BESIDE].end()
+        for name in session.config.stash[BESIDE].end():
+            lab("down", name)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "sample")
 SEED = str(random.randrange(1 << 32))
-CUTS, POINTS, CALLS = 10, 3, 6
+CUTS, POINTS, CALLS = 10, 2, 4
 POWER_CUTS = Run("powercuts.py", f"{PREFIX}1", ("--cuts", str(CUTS), "--seed", SEED))
 CRASHES = Run(
     "crashes.py",
