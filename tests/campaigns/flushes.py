@@ -12,9 +12,9 @@ and at N flushes, chosen by the seed (0: at all of them), that disk is mounted a
 must succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold, of which the base's tree is one:
 no state is ahead of its data.
 
-``--without`` takes flushes out of the code in the machine (``syncfs``, ``seal`` for the flush of the volume, or ``all`` of it), to see that
-this notices. One alone it does not notice: unmounting writes what syncfs did not, and a pool flushes by itself every second. That syncfs
-is there for errors of what is written is shown by tests/survival.
+``--without`` takes flushes out of the code in the machine, to see that this notices: ``archive``, of what was downloaded, it does. Those of
+a base (``syncfs``, ``seal`` for the flush of the volume, ``all`` for both and the check of the file system) it does not: unmounting writes
+and flushes what they did not. That syncfs is there for errors of what is written is shown by tests/survival.
 
 Prints the seed, a line for each cut, and what it came to.
 """
@@ -63,14 +63,17 @@ _SYNCFS = ("_host/isolation.py", "sync_filesystem")
 _SEAL = ("_thin/volume.py", "flush")
 # While the file system is checked, a second passes, in which the pool flushes its data by itself.
 _CHECK = ("_thin/filesystem.py", "check")
-_TAKEN_OUT = {"": (), "syncfs": (_SYNCFS,), "seal": (_SEAL,), "all": (_SYNCFS, _SEAL, _CHECK)}
+_ARCHIVE = ("_source/partfile.py", "PartFile.sync")
+_TAKEN_OUT = {"": (), "archive": (_ARCHIVE,), "syncfs": (_SYNCFS,), "seal": (_SEAL,), "all": (_SYNCFS, _SEAL, _CHECK)}
 
 
 def take_out(target: Target, what: str) -> None:
     """Let functions of the code in the machine do nothing."""
     for path, function in _TAKEN_OUT[what]:
         found = f"{HOME}/site/ansible_collections/flyd/lite/plugins/module_utils/{path}"
-        target.ssh(f"grep -q '^def {function}(' {found} && echo '{function} = lambda *_what: None' >> {found}")
+        target.ssh(
+            f"grep -q 'def {function.rpartition('.')[2]}(' {found} && echo '{function} = lambda *_what: None' >> {found}"
+        )
 
 
 class Flushes:
