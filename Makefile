@@ -61,7 +61,7 @@ powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of act
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
-flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=all takes the flushes out
+flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=archive takes one out, which is noticed
 	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
 histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
