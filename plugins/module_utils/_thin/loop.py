@@ -18,13 +18,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .._errors import BadInput, Busy, CorruptStore, FlydError
+from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
 from .._host.command import Program, Runner
 from .._host.files import file_errors
 from .._names import printable
 from .holders import who_holds
 
 _COLUMNS = "NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE,OFFSET,SIZELIMIT,RO"
+_TOLD = ("back-ino", "back-maj:min", "offset", "sizelimit")
 _DETACH_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
@@ -47,8 +48,9 @@ def find(runner: Runner, path: str, *, sysfs: str = "/sys") -> LoopDevice | None
 
 def find_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> dict[str, LoopDevice]:
     """The loop devices over those of ``paths`` that have one; one program is started for all, and none on a host without loops."""
-    rows = _rows(runner) if _attached(sysfs) else []
-    found = {path: _over(path, rows) for path in paths}
+    wanted = list(paths)
+    rows = _rows(runner, wanted, sysfs) if _attached(sysfs) else []
+    found = {path: _over(path, rows) for path in wanted}
     return {path: loop for path, loop in found.items() if loop is not None}
 
 
@@ -166,11 +168,23 @@ def _over(path: str, rows: list[dict[str, object]]) -> LoopDevice | None:
     return LoopDevice(str(rows[0]["name"]), wanted.st_dev, wanted.st_ino) if rows else None
 
 
-def _rows(runner: Runner) -> list[dict[str, object]]:
-    """What losetup lists. ``--json`` prints nothing at all when there is no loop device."""
+def _rows(runner: Runner, paths: Sequence[str], sysfs: str) -> list[dict[str, object]]:
+    """What losetup lists. ``--json`` prints nothing at all when there is no loop device.
+
+    A device of which it does not tell enough was detached while it looked, or is over somebody's file and left out; or it may be over
+    one of ``paths``, and then nothing can be done before that is known: a second device must not be made (``CommandFailed``).
+    """
     text = runner.run(Program.LOSETUP, "--list", "--json", "--output", _COLUMNS).stdout
     rows: list[dict[str, object]] = json.loads(text)["loopdevices"] if text.strip() else []
-    return rows
+    untold = [row for row in rows if any(row[column] is None for column in _TOLD)]
+    for row in untold:
+        if row["back-file"] in (None, *paths) and os.path.basename(str(row["name"])) in _attached(sysfs):
+            raise CommandFailed(
+                f"losetup does not tell which file is behind {row['name']}",
+                hint="run again; if it stays so, see what `losetup --list` and `dmesg` say of that device",
+                retryable=True,
+            )
+    return [row for row in rows if row not in untold]
 
 
 def _backing(row: dict[str, object]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore
-from module_utils._host.command import Runner
+from module_utils._host.command import Completed, Runner
 from module_utils._thin import loop
 from tests.unit.fakes.host import FakeHost
 from tests.unit.fakes.kernel import Kernel
@@ -68,6 +69,45 @@ def test_the_file_is_known_by_its_inode_not_by_its_name(fake_host: FakeHost, fil
     made = loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     os.link(file, file + ".link")
     assert loop.attach(fake_host.runner, file + ".link", sysfs=fake_host.sysfs).path == made.path
+
+
+def untold(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, back_file: str | None, **told: int) -> None:
+    """Let losetup list the first loop device with nothing but the name of its file, as when it cannot open the device."""
+    row = dict.fromkeys(("back-ino", "back-maj:min", "back-file", "offset", "sizelimit"))
+    listed = json.dumps(
+        {"loopdevices": [{"name": f"{fake_host.root}/dev/loop0", **row, "back-file": back_file, **told}]}
+    )
+    monkeypatch.setattr(fake_host.runner, "run", lambda *argv: Completed(argv, 0, listed, "", 0.0))
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_device_that_may_be_over_our_file_is_not_passed_over(
+    fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch, *, is_named: bool
+) -> None:
+    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    untold(fake_host, monkeypatch, file if is_named else None, offset=0, sizelimit=0)
+    with pytest.raises(CommandFailed, match=r"does not tell which file is behind .*/dev/loop0") as caught:
+        loop.find(fake_host.runner, file, sysfs=fake_host.sysfs)
+    assert caught.value.retryable
+
+
+def test_a_device_of_others_of_which_nothing_is_told_is_passed_over(
+    fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    untold(fake_host, monkeypatch, "/somebody/else")
+    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
+
+
+def test_a_device_that_was_detached_while_losetup_looked_is_passed_over(
+    fake_host: FakeHost, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = backing_file(tmp_path / "other")
+    for path in (file, other):
+        loop.attach(fake_host.runner, path, sysfs=fake_host.sysfs)
+    loop.detach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    untold(fake_host, monkeypatch, None)
+    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
 
 
 def test_a_link_in_the_files_place_does_not_lead_to_the_loop(fake_host: FakeHost, file: str) -> None:
