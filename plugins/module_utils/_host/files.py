@@ -82,7 +82,8 @@ def file_errors(what: str) -> Iterator[None]:
 
 def from_os_error(error: OSError, what: str) -> FlydError:
     """The error of our family that says what ``error`` means for an operator."""
-    where = f"{what}{': ' + printable(str(error.filename)) if error.filename else ''}"
+    name = error.filename if isinstance(error.filename, (bytes, str)) else str(error.filename or "")
+    where = f"{what}: {printable(name)}" if name else what
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(
             f"{where}: no space left on the device",
