@@ -54,6 +54,7 @@ _LEFT = Shell(
     f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'"
 )
 _WITH_REMOVAL = 1.4  # so much longer than two activations is what is cut off, at most, as it begins with a removal
+_LATE = 0.9
 _BOOTS = 0.1
 _NEW_DISK = "mkfs.ext4 -q /dev/vdb && "
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -189,9 +190,15 @@ class PowerCuts:
             took = time.monotonic() - begun
             cuts[0].result()
         self._session.close()
-        if finished == len(steps) and took < self._seconds:
-            self._seconds = took  # later than that there is nothing to cut off
+        self._learn(at_seconds, took if finished == len(steps) else None)
         return finished
+
+    def _learn(self, at_seconds: float, took: float | None) -> None:
+        """Keep to the seconds in which there is something to cut off, which are others when the host is busy."""
+        if took is not None:
+            self._seconds = (self._seconds + took) / 2
+        elif at_seconds > _LATE * self._seconds:
+            self._seconds /= _LATE
 
     def _remove_again(self, done: Round) -> None:
         """The unit does what it can, as a pool that was half removed is not brought back; then the removal goes on."""
