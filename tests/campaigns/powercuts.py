@@ -182,10 +182,9 @@ class PowerCuts:
 
     def _cut(self, at_seconds: float) -> int:
         """Kill the machine that many seconds into its run; says how many steps had ended."""
-        begun = time.monotonic()
 
         def cut() -> None:
-            time.sleep(max(0.0, begun + at_seconds - time.monotonic()))
+            time.sleep(at_seconds)
             lab("cut", self._target.name, "--no-boot")
 
         finished = 0
@@ -276,19 +275,14 @@ def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round
     campaign = Campaign(vm)
     try:
         campaign.start()
-        return rounds_of(campaign, cuts, seed, minutes)
+        machine = PowerCuts(campaign, seed)
+        machine.prepare()
+        try:
+            rounds = rounds_on(machine, cuts, minutes)
+        finally:
+            machine.forget()
     finally:
         campaign.close()
-
-
-def rounds_of(campaign: Campaign, cuts: int, seed: int, minutes: float) -> tuple[list[Round], str]:
-    """The same on a machine that has nothing but the modules, and is not as it was afterwards."""
-    machine = PowerCuts(campaign, seed)
-    machine.prepare()
-    try:
-        rounds = rounds_on(machine, cuts, minutes)
-    finally:
-        machine.forget()
     return rounds, table(rounds, machine.phases())
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ class Session:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = ""
+        self._errors = ""  # of the session that broke off last
 
     def drive(self, steps: Sequence[Action], *, go_on: bool = False) -> list[dict[str, Any]]:
         """What the steps came to, as far as they ran."""
@@ -60,16 +61,19 @@ class Session:
         """End it; the next request opens another."""
         if self._process is not None:
             self._process.kill()
-            said = self._process.communicate()[1]
-            self._errors = said.decode("utf-8", "replace")[-_LONGEST_ERROR:]
+            self._process.communicate()
             self._process = None
+            self._stderr.seek(0)
+            self._errors = self._stderr.read().decode("utf-8", "replace")[-_LONGEST_ERROR:]
+            self._stderr.close()
 
     def _opened(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             argv = [*LAB, "ssh", self.target.name, "--", Target.session_command()]
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            self._errors = ""
+            # A file: nobody reads it meanwhile, and a full pipe would hold up the machine.
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the session
+            self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
             for _nothing in self._answer(self._process):
                 pass
         assert self._process is not None, f"{self.target.name} runs no modules: {self._errors}"

@@ -12,13 +12,13 @@ from tests.survival.beside import Beside, Run
 
 pytestmark = pytest.mark.timeout(2400)
 
-PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "sample")
+VM = f"{os.environ.get('FLYD_SURVIVAL_VM', '')}sample1"  # another than that of the other tests here: both run at once
 SEED = str(random.randrange(1 << 32))
 CUTS, POINTS, CALLS = 10, 2, 4
-POWER_CUTS = Run("powercuts.py", f"{PREFIX}1", ("--cuts", str(CUTS), "--seed", SEED))
+POWER_CUTS = Run("powercuts.py", VM, ("--cuts", str(CUTS), "--seed", SEED))
 CRASHES = Run(
     "crashes.py",
-    f"{PREFIX}1",
+    VM,
     ("--points", str(POINTS), "--calls", str(CALLS), "--of-steps", "1", "--seed", SEED),
 )
 
