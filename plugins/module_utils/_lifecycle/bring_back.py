@@ -26,13 +26,26 @@ def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     was_active = is_active(host, pool)
     if not was_active:
         activate(host.dm, host.runner, spec_of(pool), may_format=False)
-    now = status(host.dm, pool.name)
-    has_failed = now.total_data_blocks == 0  # the kernel tells no numbers then; require_healthy says so
-    if not has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
+    try:
+        return status_of_known(host, pool)
+    except CorruptStore:
         if not was_active:
             deactivate(host.dm, host.runner, spec_of(pool))
+        raise
+
+
+def status_of_known(host: Host, pool: PoolRecord) -> PoolStatus:
+    """The status of the pool, which is up; raises ``CorruptStore`` when it is not the one that it was. Writes nothing.
+
+    Its transaction is one of those that the store had while the status was read, or one ahead by a step that is not yet recorded.
+    """
+    before = host.store.pool(pool.name) or pool
+    now = status(host.dm, pool.name)
+    after = host.store.pool(pool.name) or pool
+    # One that has failed tells no numbers; require_healthy says so.
+    if not now.has_failed and not before.transaction_id <= now.transaction_id <= after.transaction_id + 1:
         raise CorruptStore(
-            f"the metadata at {pool.metadata} is at transaction {now.transaction_id}, the store at {pool.transaction_id}: this is not the pool it was",
+            f"the metadata at {after.metadata} is at transaction {now.transaction_id}, the store at {after.transaction_id}: this is not the pool it was",
             hint="the pool was made anew or exchanged, or flyd.db comes from a backup; restore the one that fits. Nothing was changed",
         )
     return now

@@ -53,11 +53,9 @@ def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
         return pool
     settle_size(host.dm, pool.name)
     there = read_superblock(pool.metadata)
-    actual = pool._replace(
-        data_sectors=there.data_blocks * pool.block_sectors,
-        metadata_bytes=max(pool.metadata_bytes, there.metadata_blocks * METADATA_BLOCK_BYTES),
-    )
-    if pool.is_loop:
+    actual = pool._replace(data_sectors=there.data_blocks * pool.block_sectors)
+    if pool.is_loop:  # of a device the kernel uses all, whatever was asked for
+        actual = actual._replace(metadata_bytes=max(pool.metadata_bytes, there.metadata_blocks * METADATA_BLOCK_BYTES))
         shorten_backing_file(pool.data, actual.data_sectors * SECTOR_BYTES)
         shorten_backing_file(pool.metadata, actual.metadata_bytes)
         refresh_loops(host.dm, host.runner, spec_of(actual))
@@ -88,6 +86,7 @@ def _record(host: Host, pool: PoolRecord) -> PoolRecord:
             data_sectors=pool.data_sectors,
             metadata_bytes=pool.metadata_bytes,
             low_water_blocks=pool.low_water_blocks,
+            error_if_no_space=pool.error_if_no_space,
         )
         host.store.put(pool)
         host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.GROW.value, pool.name)

@@ -13,8 +13,9 @@ from typing import Any, Callable
 from .._thin.device import SECTOR_BYTES
 from .._thin.pool import is_low, status
 from .host import Host
-from .lost import foreign_thin_ids, lost_volumes
+from .lost import foreign_thin_ids
 from .outcome import Facts, Outcome
+from .pool_asked import lost_volumes
 from .progress import read as read_progress
 from .receipt import progress_path
 from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState

@@ -15,7 +15,8 @@ from .._thin.metadata import read_thin_ids
 from .._thin.pool import status
 from .archives import state_without_base
 from .host import Host
-from .records import Image, PoolRecord, RetiredImage, Snapshot, State, Volume, VolumeState
+from .pool_asked import lost_volumes
+from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, State, Volume, VolumeState
 from .store import utc_now
 from .volumes import check_transaction, pool_lock, unmap
 
@@ -34,13 +35,6 @@ def settle_lost(host: Host, pool: PoolRecord) -> None:
             forget(host, volume, _words(volume))
 
 
-def lost_volumes(host: Host, pool: PoolRecord) -> list[Volume]:
-    """What is live in the store and not in the pool. Certain only under the pool's lock."""
-    there = read_thin_ids(pool.metadata)
-    live = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
-    return [volume for volume in live if volume.thin_id not in there]
-
-
 def foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
     """The thin ids that the pool has and no row of the store names."""
     there = read_thin_ids(pool.metadata)
@@ -48,15 +42,22 @@ def foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
     return sorted(there - known)
 
 
-def forget(host: Host, volume: Volume, words: str) -> None:
-    """Take the volume out of the store, and its image back to the state that is still true."""
+def forget(host: Host, volume: Volume, words: str, *, removal: Operation | None = None) -> None:
+    """Take the volume out of the store, and its image back to the state that is still true.
+
+    With the intent ``removal`` its row stays until the pool has forgotten it too.
+    """
     unmap(host, volume)
     with host.store.transaction():
         for changed in _without(host, volume):
             host.store.put(changed)
         for snapshot in host.store.all(Snapshot, "ulid=?", volume.ulid):
             host.store.drop(snapshot)
-        host.store.drop(volume)
+        if removal is None:
+            host.store.drop(volume)
+        else:
+            host.store.put(volume._replace(state=VolumeState.DELETING))
+            host.store.put(removal)
     host.settled.append(f"forgot {words}")
     host.log.write("lost", what=words, volume=volume.device_name)
 

@@ -19,6 +19,7 @@ from .pool_asked import (
     PoolOptions,
     growing,
     is_active,
+    lost_volumes,
     pool_facts,
     refuse_unfinished,
     unmapped_snapshots,
@@ -41,7 +42,8 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
             wanted = wanted_pool(pool, options)
             now = status(host.dm, pool.name)
             is_settled = now.transaction_id == pool.transaction_id and not growing(host, pool)
-            if is_settled and pool == wanted and not unmapped_snapshots(host, pool):
+            is_whole = not unmapped_snapshots(host, pool) and not lost_volumes(host, pool)
+            if is_settled and pool == wanted and is_whole:
                 return _found(host, pool, options, now)
         # Late: a run that finds its pool there needs nothing of how pools are made.
         from .pool_work import bring_about

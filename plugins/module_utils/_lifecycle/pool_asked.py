@@ -15,6 +15,7 @@ from .._errors import BadInput, OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.geometry import Geometry, compute_geometry
+from .._thin.metadata import read_thin_ids
 from .._thin.table import METADATA_BLOCK_BYTES, PoolStatus
 from .host import Host
 from .outcome import Facts, Outcome
@@ -54,7 +55,13 @@ def wanted_pool(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
                 f"the pool {pool.name} exists with {what} {have}, asked was {wanted}",
                 hint="this cannot be changed in an existing pool: ask for what it has, or make a pool of another name",
             )
-    return _asked_size(pool, options)._replace(min_free_percent=options.min_free_percent)
+    sized = _asked_size(pool, options)
+    if options.low_water_blocks is not None:
+        sized = sized._replace(low_water_blocks=options.geometry().low_water_blocks)
+    return sized._replace(
+        error_if_no_space=options.error_if_no_space,
+        min_free_percent=options.min_free_percent,
+    )
 
 
 def _asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
@@ -98,6 +105,13 @@ def unmapped_snapshots(host: Host, pool: PoolRecord) -> list[Snapshot]:
         if device.sectors > 0 and not device.suspended and os.path.exists(device.path)
     }
     return [snapshot for snapshot in recorded if live[snapshot.ulid].uuid not in ready]
+
+
+def lost_volumes(host: Host, pool: PoolRecord) -> list[Volume]:
+    """What is live in the store and not in the pool. Certain only under the pool's lock."""
+    there = read_thin_ids(pool.metadata)
+    live = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
+    return [volume for volume in live if volume.thin_id not in there]
 
 
 def refuse_unfinished(host: Host, pool: PoolRecord) -> None:

@@ -12,7 +12,7 @@ from .._errors import OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.health import require_healthy, require_sound, status
-from .bring_back import bring_up, map_snapshots
+from .bring_back import bring_up, map_snapshots, status_of_known
 from .growth import grow, settle_growth
 from .host import Host
 from .outcome import Outcome
@@ -42,7 +42,9 @@ def bring_about(host: Host, options: PoolOptions) -> Outcome:
         wanted = wanted_pool(pool, options)
         if pool.formatted and is_active(host, pool):
             settle(host)
-            if not host.dry_run:  # without the lock, another run's step would look like a pool of another time
+            if host.dry_run:
+                status_of_known(host, pool)
+            else:  # exactly, and an unfinished step is acknowledged
                 with host.lock(pool_lock(pool)):
                     check_transaction(host, pool)
             restored = _map_again(host, pool)
@@ -102,6 +104,7 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
 
 def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
     after = wanted or new_record(host, options, NEW_ULID)
+    settle(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),
         pool_view(after, active=True),

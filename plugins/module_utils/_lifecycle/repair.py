@@ -9,29 +9,29 @@ cut off begins again from the copy; from then on it goes on with the check of th
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
-from .._errors import BadInput, CommandFailed, CorruptStore, OutOfOrder, doing
+from .._errors import BadInput, CorruptStore, OutOfOrder, doing
 from .._host.crash import crash_point
 from .._host.files import remove_file, sync_directory
 from .._names import ShortName
-from .._thin.filesystem import check
+from .._thin.backing import device_bytes
 from .._thin.geometry import MAX_METADATA_BYTES
-from .._thin.metadata import has_superblock, read_superblock
+from .._thin.metadata import has_superblock, read_superblock, read_thin_ids
 from .._thin.pool import deactivate, require_sound, status
 from .._thin.repair import blank_metadata, copy_metadata, thin_check, thin_repair, write_metadata
+from .._thin.table import METADATA_BLOCK_BYTES
+from .base_checking import check_bases
 from .bring_back import bring_up, map_snapshots
 from .host import Host
-from .lost import forget, settle_lost
+from .lost import settle_lost
 from .outcome import Facts, Outcome
 from .pool_asked import is_active
 from .pool_making import spec_of
-from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from .records import Operation, OperationKind, PoolRecord, Volume
 from .settle import settle
 from .views import pool_view
-from .volumes import destroy_volume, map_thin, pool_lock, unmap
+from .volumes import pool_lock, unmap
 
 _NEARLY_FULL = 0.75
 
@@ -84,7 +84,7 @@ def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation |
         facts["metadata_copy"] = _copy_path(host, wanted, begun)
         bring_up(host, wanted)
     settle_lost(host, wanted)
-    facts["bases"] = _check_bases(host, wanted)
+    facts["bases"] = check_bases(host, wanted)
     facts["lost"] = [line for line in host.settled if line.startswith("forgot")]
     with host.store.transaction():
         host.store.drop(begun)
@@ -106,8 +106,11 @@ def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | N
     copy, new = _copy_path(host, pool, begun), f"{_copy_path(host, pool, begun)}.new"
     if not os.path.exists(copy):
         copy_metadata(pool.metadata, copy)
+    elif not _trouble(host, pool):  # it is in its place already, or somebody has restored it from a backup since
+        found = pool._replace(metadata_bytes=device_bytes(pool.metadata)) if pool.is_loop else pool
+        return _go_on_to_check(host, found, begun)
     crash_point("repair:copied")
-    blank_metadata(new, wanted.metadata_bytes)
+    blank_metadata(new, wanted.metadata_bytes if pool.is_loop else _bytes_on_device(wanted))
     thin_repair(
         host.runner,
         copy,
@@ -120,12 +123,29 @@ def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | N
     crash_point("repair:written")
     _put_in_place(pool, new)
     crash_point("repair:swapped")
+    return _go_on_to_check(host, wanted, begun)
+
+
+def _go_on_to_check(host: Host, pool: PoolRecord, begun: Operation) -> tuple[Operation, PoolRecord]:
     next_step = begun._replace(kind=OperationKind.CHECK)
     with host.store.transaction():
-        host.store.put(wanted)
+        host.store.put(pool)
         host.store.put(next_step)
     crash_point("repair:recorded")
-    return next_step, wanted
+    return next_step, pool
+
+
+def _bytes_on_device(pool: PoolRecord) -> int:
+    """How large the new metadata of a pool on devices is to be.
+
+    The kernel took all of the device when it made the pool, so more may be in use than was asked for; what is smaller than the device,
+    it lets grow by itself.
+    """
+    usable = min(device_bytes(pool.metadata), MAX_METADATA_BYTES)
+    if not has_superblock(pool.metadata):
+        return usable
+    used = read_superblock(pool.metadata).metadata_used_blocks * METADATA_BLOCK_BYTES
+    return min(usable, max(pool.metadata_bytes, 2 * used))
 
 
 def _put_in_place(pool: PoolRecord, new: str) -> None:
@@ -142,50 +162,12 @@ def _put_in_place(pool: PoolRecord, new: str) -> None:
     remove_file(new)
 
 
-def _check_bases(host: Host, pool: PoolRecord) -> list[str]:
-    """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
-    clean = []
-    bases = {image.base_ulid for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
-    for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
-        if volume.ulid not in bases:
-            continue
-        try:
-            with _mapped(host, pool, volume) as path:
-                check(host.runner, path)
-        except CommandFailed as error:
-            _remove_damaged(
-                host, pool, volume, f"{volume.device_name}, whose file system is damaged: {error.msg[:200]}"
-            )
-        else:
-            clean.append(volume.device_path)
-    return clean
-
-
-def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, words: str) -> None:
-    forget(host, volume, words)
-    doomed = volume._replace(state=VolumeState.DELETING)
-    operation = host.begin(OperationKind.REMOVE, pool.name, volume_ulid=volume.ulid)
-    with host.store.transaction():
-        host.store.put(doomed)
-        host.store.put(operation)
-    destroy_volume(host, pool, doomed)
-    with host.store.transaction():
-        host.store.drop(operation)
-
-
-@contextlib.contextmanager
-def _mapped(host: Host, pool: PoolRecord, volume: Volume) -> Iterator[str]:
-    try:
-        yield map_thin(host, pool, volume, read_only=True).path
-    finally:
-        unmap(host, volume)
-
-
 def _trouble(host: Host, pool: PoolRecord) -> str:
     """What is wrong with the pool, empty when nothing is."""
     try:
         if is_active(host, pool):
             require_sound(status(host.dm, pool.name))
+            read_thin_ids(pool.metadata)  # the kernel reads of it only what it needs
         else:
             thin_check(host.runner, pool.metadata)
             if read_superblock(pool.metadata).needs_check:

@@ -44,6 +44,10 @@ def _try_pool(host: Host, pool: PoolRecord, done: list[str], failed: list[FlydEr
 
 def _restore_pool(host: Host, pool: PoolRecord) -> list[str]:
     with host.lock(f"pool setup {pool.name}"):
+        now = host.store.find(PoolRecord, "id=?", pool.id)
+        if now is None:
+            return []  # it was torn down while this waited for the lock
+        pool = now
         refuse_unfinished(host, pool)
         pool = settle_growth(host, pool)
         was_active = is_active(host, pool)

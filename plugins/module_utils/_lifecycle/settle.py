@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Settling: what runs that were cut off left behind is finished or undone before anything else is done.
 
-Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active yet; every live volume of the
-store is in its pool; no base is suspended but by who is at work with it. Only what an intent or a row of the store names is touched.
+Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active or is in trouble, which is told;
+every live volume of the store is in its pool; no base and no pool is suspended but by who is at work with it. Only what an intent or a row
+of the store names is touched. What cannot be settled never stops what was asked for: that meets the same trouble itself, if it needs
+what is in trouble, and if not, it must not suffer; nor must the ways out (a pool that grows, is repaired, is torn down).
 """
 
 from __future__ import annotations
 
-from .._errors import Busy, doing
+from .._errors import FlydError
 from .._host.process import Identity, own_identity
 from .host import Host
 from .lock import dead_locks
@@ -40,52 +42,73 @@ def is_tidy(host: Host) -> bool:
     return not abandoned(host) and not dead_locks(host.store)
 
 
-def settle(host: Host) -> None:
-    """Finish or undo every abandoned intent; says what it did in ``host.settled``. In a dry run it only says."""
+def settle(host: Host, *, coming_up: str = "") -> None:
+    """Finish or undo every abandoned intent; says what it did, and what it could not do, in ``host.settled``.
+
+    In a dry run it only says, of the pool with the id ``coming_up`` as if it were up.
+    """
     for operation in abandoned(host):
-        with (
-            host.lock("settling"),
-            doing(f"settling the {operation.kind.value} of {operation.subject} that was cut off"),
-        ):
+        with host.lock("settling"):
             try:
-                _settle_one(host, operation)
-            except Busy as error:
-                # Its device is still in use. The intent stays, and what is asked for now does not depend on it.
-                host.settled.append(f"left the {operation.kind.value} of {operation.subject} for later: {error.msg}")
+                _settle_one(host, operation, coming_up)
+            except FlydError as error:
+                _leave(host, f"the {operation.kind.value} of {operation.subject}", error)
     from .lost import settle_lost  # late, as below: most runs have nothing to do and settle nothing
 
     for pool in host.store.all(PoolRecord, "formatted"):
         if host.dm.find(pool.uuid) is not None:
-            settle_lost(host, pool)
-    _resume_bases(host)
+            try:
+                settle_lost(host, pool)
+            except FlydError as error:
+                _leave(host, f"what the pool {pool.name} may have lost", error)
+    _resume(host)
 
 
-def _resume_bases(host: Host) -> None:
-    """A base that somebody had mapped was suspended for a snapshot, and whoever did so was killed: let its users go on."""
+def _leave(host: Host, what: str, error: FlydError) -> None:
+    """Its intent or its rows stay; its device is in use, or its pool is in trouble."""
+    host.settled.append(f"left {what} for later: {error.msg}")
+    if not host.dry_run:
+        host.log.write("left", what=what, error_kind=error.kind.value, error=str(error))
+
+
+def _resume(host: Host) -> None:
+    """Let the users go on of what was suspended by a run that was killed: a base for its snapshot, a pool for its growth."""
     suspended = {device.uuid: device for device in host.dm.devices() if device.suspended}
-    for image in (*host.store.all(Image), *host.store.all(RetiredImage)) if suspended else ():
-        base = host.store.find(Volume, "ulid=?", image.base_ulid)
-        if base is None or base.uuid not in suspended or _is_worked_on(host, image):
-            continue
-        if not host.dry_run:
-            host.dm.resume(base.device_name)
-        host.settled.append(
-            f"{'would resume' if host.dry_run else 'resumed'} {base.device_name}, which was left suspended"
-        )
+    if not suspended:
+        return
+    locks = {pool.uuid: f"pool setup {pool.name}" for pool in host.store.all(PoolRecord)}
+    for image in (*host.store.all(Image), *host.store.all(RetiredImage)):
+        if base := host.store.find(Volume, "ulid=?", image.base_ulid):
+            locks[base.uuid] = f"image {image.object_key}"
+    for uuid, device in suspended.items():
+        if uuid in locks and device.sectors and not _is_worked_on(host, locks[uuid]):
+            try:
+                _resume_one(host, device.name)
+            except FlydError as error:
+                _leave(host, f"{device.name}, which is suspended,", error)
 
 
-def _is_worked_on(host: Host, image: Image) -> bool:
-    """Whether another run holds the image's lock."""
-    rows = host.store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", f"image {image.object_key}")
+def _resume_one(host: Host, name: str) -> None:
+    if host.dry_run:
+        host.settled.append(f"would resume {name}, which was left suspended")
+        return
+    host.dm.resume(name)
+    host.settled.append(f"resumed {name}, which was left suspended")
+    host.log.write("settled", what=host.settled[-1])
+
+
+def _is_worked_on(host: Host, lock: str) -> bool:
+    """Whether another run holds that lock."""
+    rows = host.store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", lock)
     return any(Identity(*row).is_alive() and Identity(*row) != own_identity() for row in rows)
 
 
-def _settle_one(host: Host, operation: Operation) -> None:
+def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
     if host.store.find(Operation, "ulid=?", operation.ulid) is None:
         return  # another process settled it while this one waited
     volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
     pool = None if volume is None else _active_pool_of(host, volume)
-    if volume is not None and pool is None:
+    if volume is not None and pool is None and not (host.dry_run and volume.pool_id == coming_up):
         return  # its pool comes back with flyd_pool; the intent waits for it
     do, did = ("finish", "finished") if operation.kind is OperationKind.REMOVE else ("undo", "undid")
     what = f"the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")

@@ -120,6 +120,7 @@ def pool_view(pool: PoolRecord, *, active: bool) -> Facts:
         "metadata_bytes": pool.metadata_bytes,
         "block_bytes": pool.block_sectors * SECTOR_BYTES,
         "low_water_blocks": pool.low_water_blocks,
+        "error_if_no_space": pool.error_if_no_space,
         "min_free_percent": pool.min_free_percent,
     }
 

@@ -24,7 +24,7 @@ from .._thin.pool import ThinPool, require_healthy, status
 from .._thin.table import MAX_THIN_ID, METADATA_BLOCK_BYTES, PoolStatus
 from .._thin.volume import discard, map_volume, unmap_volume
 from .host import Host
-from .pool_asked import refuse_in_repair
+from .pool_asked import refuse_unfinished
 from .records import Operation, PoolRecord, Volume, VolumeState
 
 
@@ -38,7 +38,7 @@ def active_pool(host: Host, name: str) -> PoolRecord:
         raise OutOfOrder(
             f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
         )
-    refuse_in_repair(host, pool)
+    refuse_unfinished(host, pool)
     return pool
 
 
@@ -81,7 +81,10 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
     """Unmap the volume and delete its thin id; what is gone already is no error. Ends with its row gone.
 
     What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
+    Nothing of it is touched in a pool of another time: there its thin id may be another volume's.
     """
+    with host.lock(pool_lock(pool)):
+        check_transaction(host, pool)
     doomed = volume._replace(state=VolumeState.DELETING)
     with host.store.transaction():
         host.store.put(doomed)
@@ -136,8 +139,8 @@ def _checked(host: Host, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
     actual = now.transaction_id
     if actual == pool.transaction_id:
         return pool, now
-    if not now.total_data_blocks:
-        require_healthy(now, 0)  # one that has failed tells no numbers
+    if now.has_failed:
+        require_healthy(now, 0)
     unfinished = host.store.all(Volume, "pool_id=? AND state IN ('planned', 'deleting')", pool.id)
     if actual != pool.transaction_id + 1 or not unfinished:
         raise CorruptStore(

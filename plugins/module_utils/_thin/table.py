@@ -102,6 +102,11 @@ class PoolStatus(NamedTuple):
             raise _not_understood(line) from None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the kernel tells no numbers, which are all zero then (``Fail``, ``Error``)."""
+        return self.total_data_blocks == 0
+
+    @property
     def free_data_percent(self) -> float:
         """Free data blocks, in percent of all."""
         return _free_percent(self.used_data_blocks, self.total_data_blocks)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import CorruptStore, FlydError, NoSpace
+from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace
 from module_utils._lifecycle.records import PoolRecord
 from module_utils._thin.pool import status
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
@@ -47,6 +47,28 @@ def test_metadata_can_grow_alone(pooled: Machine) -> None:
     assert pooled.pool(metadata_bytes=2 * METADATA_BYTES).changed
     assert sizes(pooled) == (POOL_BYTES, 2 * METADATA_BYTES)
     assert not pooled.pool(metadata_bytes=None).changed
+
+
+@pytest.mark.parametrize(
+    ("given", "end"), [({"error_if_no_space": False}, "128 6"), ({"low_water_blocks": 7}, "128 7 1 error_if_no_space")]
+)
+def test_what_the_table_says_changes_in_a_pool_that_is_up(pooled: Machine, given: dict[str, Any], end: str) -> None:
+    before = pooled.everything()
+    outcome = pooled.pool(dry_run=True, **given)
+    assert outcome.changed
+    assert {name: outcome.after[name] for name in given} == given
+    assert pooled.everything() == before
+    assert pooled.pool(**given).changed
+    assert pooled.fake.devices()["pool"]["table"].endswith(f" {end}")
+    assert pooled.left_over() == []
+    assert not pooled.pool(**given).changed
+
+
+def test_what_the_table_cannot_say_is_refused_in_a_pool_that_is_up(pooled: Machine) -> None:
+    before = pooled.everything()
+    with pytest.raises(BadInput, match="low water mark of -1 blocks is negative"):
+        pooled.pool(low_water_blocks=-1)
+    assert pooled.everything() == before
 
 
 def test_growing_in_check_mode_writes_nothing_and_says_what_would_be(pooled: Machine) -> None:

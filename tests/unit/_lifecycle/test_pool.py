@@ -158,10 +158,11 @@ def test_exchanged_metadata_is_refused_although_it_is_sound(pooled: Machine) -> 
     assert (pooled.fake.devices(), pooled.fake.loops()) == ({}, {})
 
 
-def test_an_active_pool_of_another_time_is_refused(pooled: Machine) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_active_pool_of_another_time_is_refused(pooled: Machine, dry_run: bool) -> None:
     pooled.fake.set_pool("pool", transaction_id=record(pooled).transaction_id + 5)
-    with pytest.raises(CorruptStore, match="not of the same time"):
-        pooled.pool()
+    with pytest.raises(CorruptStore, match="not the pool it was" if dry_run else "not of the same time"):
+        pooled.pool(dry_run=dry_run)
 
 
 def test_a_pool_that_is_one_ahead_without_a_reason_is_refused(pooled: Machine) -> None:

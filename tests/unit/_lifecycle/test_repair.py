@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from module_utils._errors import Busy, CorruptStore, OutOfOrder
+from module_utils._errors import Busy, CommandFailed, CorruptStore, OutOfOrder
 from module_utils._lifecycle.records import Image, PoolRecord, Snapshot, State, Volume
 from tests.unit._lifecycle.machine import KEY, METADATA_BYTES, Machine
+from tests.unit.fakes.kernel import BLOCK_BYTES
 
 
 def pool_of(machine: Machine) -> PoolRecord:
@@ -44,6 +46,23 @@ def test_a_sound_pool_is_let_alone(pooled: Machine, rebooted: bool) -> None:
 def test_there_must_be_a_pool(virgin: Machine) -> None:
     with pytest.raises(OutOfOrder, match="no pool pool to repair"):
         virgin.repair()
+
+
+def test_a_pool_whose_list_of_volumes_is_damaged_is_mended_while_the_kernel_has_not_noticed(activated: Machine) -> None:
+    damage_details(activated)
+    for refused in (activated.pool, activated.remove_pool):
+        with pytest.raises((CorruptStore, OutOfOrder)):
+            refused()
+    outcome = activated.repair()
+    assert "is damaged" in outcome.facts["trouble"]
+    assert activated.left_over() == []
+    assert not activated.pool().changed
+
+
+def damage_details(machine: Machine) -> None:
+    with open(pool_of(machine).metadata, "r+b") as file:
+        file.seek(BLOCK_BYTES)
+        file.write(bytes(BLOCK_BYTES))
 
 
 @pytest.mark.parametrize("rebooted", [False, True])
@@ -103,6 +122,54 @@ def test_a_base_whose_file_system_is_damaged_is_removed_and_its_snapshot_kept(ac
     assert [one.kind for one in activated.records(Volume)] == ["snap"]
     assert activated.states() == [State.FETCHED]
     assert activated.left_over() == []
+
+
+@pytest.mark.parametrize("number", [-9, 32, 127])
+def test_that_a_base_could_not_be_looked_at_does_not_cost_it(
+    damaged: Machine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_answer(_runner: object, device: str) -> None:
+        raise CommandFailed(f"e2fsck of {device} ended with {number}", hint="", returncode=number)
+
+    with monkeypatch.context() as once, pytest.raises(CommandFailed, match=f"ended with {number}"):
+        once.setattr("module_utils._lifecycle.base_checking.check", no_answer)
+        damaged.repair()
+    bases = [one.ulid for one in damaged.records(Volume) if one.kind == "base"]
+    assert len(bases) == 1
+    assert len(damaged.repair().facts["bases"]) == 1
+    assert damaged.left_over() == []
+
+
+def test_that_a_base_cannot_be_mapped_does_not_cost_it(damaged: Machine) -> None:
+    damaged.fake.refuse("dmsetup create base-", errno.EIO)
+    with pytest.raises(CommandFailed):
+        damaged.repair()
+    assert len(damaged.repair().facts["bases"]) == 1
+
+
+def test_the_removal_of_a_damaged_base_can_be_cut_off(activated: Machine) -> None:
+    damage(activated)
+    activated.fake.refuse("e2fsck -f -n", 5)
+    activated.killed_at("delete:discarded", activated.repair)
+    assert activated.states() == [State.FETCHED]
+    assert activated.repair().changed
+    assert [one.kind for one in activated.records(Volume)] == ["snap"]
+    assert activated.left_over() == []
+
+
+def test_metadata_that_was_restored_by_hand_is_taken_instead_of_the_copy(activated: Machine) -> None:
+    sound = Path(pool_of(activated).metadata).read_bytes()
+    damage(activated)
+    activated.fake.refuse("thin_repair", 5)
+    with pytest.raises(CorruptStore) as refused:
+        activated.repair()
+    assert "restore the metadata from a backup" in refused.value.hint
+    Path(pool_of(activated).metadata).write_bytes(sound)
+    outcome = activated.repair()
+    assert (outcome.facts["lost"], len(outcome.facts["bases"])) == ([], 1)
+    assert Path(pool_of(activated).metadata).read_bytes() == sound
+    assert activated.left_over() == []
+    assert not activated.pool().changed
 
 
 def test_a_device_in_use_stops_the_repair_before_anything_is_written(activated: Machine) -> None:
@@ -181,6 +248,16 @@ def test_a_snapshot_that_only_the_store_has_is_lost_and_made_again(activated: Ma
     assert not activated.snapshot().changed
     assert activated.log()[-1]["event"] == "end"
     assert [line["volume"] for line in activated.log() if line["event"] == "lost"] == [volume.device_name]
+
+
+def test_the_next_play_makes_again_what_was_lost(activated: Machine) -> None:
+    volume = forget_in_pool(activated, "base")
+    outcome = activated.pool()
+    assert [volume.device_name in line for line in outcome.settled] == [True]
+    assert activated.unpack().changed
+    activated.snapshot()
+    assert activated.left_over() == []
+    assert not activated.pool().changed
 
 
 def test_a_base_that_only_the_store_has_is_lost_and_made_again(activated: Machine) -> None:

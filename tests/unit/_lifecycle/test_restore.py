@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable
 
 import pytest
 
 from module_utils._errors import Busy, CorruptStore, NoSpace
+from module_utils._lifecycle.host import Host
 from module_utils._lifecycle.node import NodeAccess
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Snapshot
@@ -155,6 +158,35 @@ def test_a_pool_in_trouble_is_told_and_the_others_come_back(activated: Machine) 
     with pytest.raises(CorruptStore, match="thin_check refuses"):
         restored(activated)
     assert set(activated.fake.devices()) == {"pool", activated.records(Snapshot)[0].device.rpartition("/")[2]}
+
+
+def test_an_older_pool_in_trouble_with_something_left_in_it_does_not_keep_the_others_down(stages: Stages) -> None:
+    needs_root()
+    machine = stages.at("fetched")
+    machine.pool(name="other")
+    machine.killed_at("base:told", machine.unpack)
+    machine.fake.reboot()
+    machine.fake.refuse("dmsetup message pool", errno.EIO, times=9)
+    outcome = restored(machine)
+    assert {"/dev/mapper/pool", "/dev/mapper/other"} <= set(outcome.facts["restored"])
+    assert "left the unpack" in str(outcome.settled)
+
+
+def test_a_pool_that_is_torn_down_meanwhile_is_not_brought_back(pooled: Machine) -> None:
+    def torn_down(host: Host) -> Outcome:
+        lock = host.lock
+
+        def removed_before_the_lock(name: str) -> contextlib.AbstractContextManager[None]:
+            if name == "pool setup pool":
+                host.lock = lock  # type: ignore[method-assign]  # once, as a race would have it
+                pooled.tear_down()
+            return lock(name)
+
+        host.lock = removed_before_the_lock  # type: ignore[method-assign]  # as above
+        return restore(host)
+
+    assert not pooled.run(torn_down).changed
+    assert pooled.left_over() == []
 
 
 @pytest.mark.parametrize("label", ["base:told", "unpack:written", "snapshot:mapped"])

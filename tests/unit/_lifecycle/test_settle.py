@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
+from module_utils._errors import CorruptStore, OutOfOrder
 from module_utils._host.process import own_identity
-from module_utils._lifecycle.records import Operation, OperationKind, Volume, VolumeState
+from module_utils._lifecycle.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from module_utils._lifecycle.settle import abandoned, settle
 from module_utils._lifecycle.volumes import active_pool, create_volume, map_thin, new_volume_ulid
-from tests.unit._lifecycle.disk import gone_pid
-from tests.unit._lifecycle.machine import KEY, Machine
+from module_utils._names import ObjectKey
+from tests.unit._lifecycle.conftest import needs_root
+from tests.unit._lifecycle.disk import beside, gone_pid
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, METADATA_BYTES, POOL_BYTES, Machine
+from tests.unit.fakes.kernel import BLOCK_BYTES
 
 ME = own_identity()
+OTHER_KEY = ObjectKey("images/other.tar")
+KEPT: list[contextlib.AbstractContextManager[None]] = []
 
 
 def intent(kind: OperationKind = OperationKind.UNPACK, volume_ulid: str = "") -> Operation:
@@ -137,6 +144,115 @@ def test_what_its_own_module_takes_up_again_is_left_to_it(pooled: Machine, kind:
         assert abandoned(host) == []
     assert settled(pooled) == []
     assert pooled.records(Operation) == [operation]
+
+
+def test_check_mode_says_what_will_be_settled_once_the_pool_is_up(pooled: Machine) -> None:
+    operation = intent(volume_ulid=new_volume_ulid())
+    volume = volume_left_by(pooled, operation, VolumeState.CREATED)
+    pooled.fake.reboot()
+    before = pooled.everything()
+    outcome = pooled.pool(dry_run=True)
+    assert outcome.settled == (f"would undo the unpack of {KEY} ({volume.device_name})",)
+    assert pooled.everything() == before
+    assert pooled.fetch(dry_run=True).settled == ()  # which brings no pool up
+
+
+@pytest.fixture
+def sick(fetched: Machine) -> Machine:
+    """A host whose second pool needs repair, with something left in it that cannot be undone before."""
+    fetched.pool(name="other")
+    operation = intent(volume_ulid=new_volume_ulid())
+    with fetched.host(pool="other") as host:
+        made = create_volume(host, active_pool(host, "other"), operation, kind="base", sectors=2048)
+    leave(fetched, made, operation)
+    fetched.fake.set_pool("other", mode="ro", needs_check=True)
+    return fetched
+
+
+def test_a_pool_in_trouble_is_told_and_the_others_work(sick: Machine) -> None:
+    needs_root()
+    outcome = sick.unpack()
+    assert outcome.changed
+    assert [line.startswith(f"left the unpack of {KEY} for later: ") for line in outcome.settled] == [True]
+    assert [(line["what"], line["error_kind"]) for line in sick.log() if line["event"] == "left"] == [
+        (f"the unpack of {KEY}", "corrupt_store")
+    ]
+    assert sick.snapshot().changed
+    assert not sick.fetch().changed
+    assert not sick.pool().changed
+
+
+def test_a_pool_in_trouble_can_be_torn_down_with_what_is_left_in_it(sick: Machine) -> None:
+    assert sick.remove_pool("other", force=True).changed
+    assert sick.left_over() == []
+    assert sick.pool().settled == ()
+
+
+def test_a_pool_without_metadata_grows_although_nothing_can_be_undone_before(pooled: Machine) -> None:
+    operation = intent(volume_ulid=new_volume_ulid())
+    volume = volume_left_by(pooled, operation, VolumeState.CREATED)
+    pooled.fake.set_pool("pool", mode="ro", used_metadata_blocks=METADATA_BYTES // 4096)
+    assert "left the unpack" in str(pooled.grow().settled)
+    assert pooled.pool(data_bytes=2 * POOL_BYTES, metadata_bytes=None).settled == (
+        f"undid the unpack of {KEY} ({volume.device_name})",
+    )
+    assert pooled.left_over() == []
+
+
+def test_metadata_that_cannot_be_read_stops_only_its_own_pool(fetched: Machine) -> None:
+    needs_root()
+    fetched.pool(name="other")
+    damage_details("other", fetched)
+    assert "left what the pool other may have lost for later" in str(fetched.unpack().settled)
+    with pytest.raises(CorruptStore, match="is damaged"):
+        fetched.pool(name="other")
+    assert fetched.remove_pool("other", force=True).changed
+    assert fetched.left_over() == []
+
+
+def damage_details(pool: str, machine: Machine) -> None:
+    """The metadata of a pool that is up has no readable list of volumes any more."""
+    path = next(one.metadata for one in machine.records(PoolRecord) if one.name == pool)
+    with open(path, "r+b") as file:
+        file.seek(BLOCK_BYTES)
+        file.write(bytes(BLOCK_BYTES))
+
+
+def test_in_a_pool_of_another_time_nothing_is_discarded(activated: Machine) -> None:
+    [pool] = activated.records(PoolRecord)
+    activated.fake.set_pool("pool", transaction_id=pool.transaction_id + 5)
+    with pytest.raises(CorruptStore, match="not of the same time"):
+        activated.remove_snapshot()
+    assert [line for line in activated.ran if line.startswith("blkdiscard")] == []
+
+
+@pytest.mark.parametrize("lock", ["", "pool setup pool"])
+def test_a_pool_that_was_left_suspended_is_resumed_unless_somebody_is_at_work_with_it(
+    fetched: Machine, lock: str
+) -> None:
+    needs_root()
+    fetched.s3.put(OTHER_KEY.value, ARCHIVE)
+    fetched.fake.dm.suspend("pool")
+    with beside(lambda: locked(fetched, lock)) if lock else contextlib.nullcontext():
+        fetched.fetch(key=OTHER_KEY)
+    assert fetched.fake.devices()["pool"]["suspended"] is bool(lock)
+
+
+def locked(machine: Machine, name: str) -> None:
+    """Take the lock and keep it as long as this process lives."""
+    with machine.host() as host:
+        KEPT.append(host.lock(name))
+        KEPT[-1].__enter__()
+
+
+def test_a_pool_whose_removal_was_cut_off_takes_no_new_volume(fetched: Machine) -> None:
+    needs_root()
+    fetched.killed_at("teardown:planned", fetched.tear_down)
+    with pytest.raises(OutOfOrder, match="was cut off half way"):
+        fetched.unpack()
+    assert fetched.tear_down().changed
+    assert fetched.pool().changed
+    assert fetched.left_over() == []
 
 
 def test_what_was_settled_is_in_the_log(pooled: Machine) -> None:

@@ -159,7 +159,8 @@ class Kernel:
             raise KernelError(errno.EINVAL, "resume")
         if data["needs_check"] or all(data[what] == size for what, size in sizes.items()):
             return
-        if data["mode"] == "out_of_data_space":
+        was_full = data.get("used_metadata_blocks", 0) >= data["metadata_blocks"] < sizes["metadata_blocks"]
+        if data["mode"] == "out_of_data_space" or (data["mode"] == "ro" and was_full):
             data["mode"] = "rw"
         self.save_metadata(fields, {**data, **sizes})
 
