@@ -129,7 +129,16 @@ def run(
     else:
         module.exit_json(**_success(module, outcome, host[0]))
         return
+    _log(module, failed, host)
     module.fail_json(**_failure(failed, host))
+
+
+def _log(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
+    """One line for a run that failed, wherever it did; none in check mode, and none before the state directory was opened."""
+    for host in opened:
+        if not host.dry_run:
+            params = module.params
+            host.log.failed(error, module=str(module._name), subject=str(params.get("key") or params.get("name") or ""))
 
 
 def _can_start_over() -> bool:

@@ -132,7 +132,7 @@ def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activ
     assert {"pool", "fetch", "unpack", "snapshot"} <= set(ended)
     for name, line in ended.items():
         assert len(line["run"]) == 26, name
-        assert line["attempt"] >= 1, name
+        assert line["attempts"] >= 1, name
         assert line["seconds"] > 0, name
         assert line["bytes"] > 0, name
     assert ended["fetch"]["bytes"] > 100 << 20

@@ -127,6 +127,18 @@ def test_an_error_becomes_a_failure_with_its_kind_and_what_to_do(ended: Callable
 
 
 @needs_root
+@pytest.mark.parametrize("check", [False, True])
+def test_a_run_that_failed_is_in_the_log_but_in_check_mode(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path, check: bool
+) -> None:
+    ended(failing(Busy("somebody has it", hint="wait")), check=check)
+    log = tmp_path / "state/log/flyd.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    told = [(line["event"], line["error_kind"], "while unpack of" in line["error"]) for line in lines]
+    assert told == ([] if check else [("failed", "busy", True)])
+
+
+@needs_root
 def test_an_error_that_may_pass_says_so(ended: Callable[..., dict[str, Any]]) -> None:
     result = ended(failing(Busy("somebody has it", hint="wait")))
     assert (result["error_kind"], result["retryable"]) == ("busy", True)
@@ -151,7 +163,7 @@ def test_a_fault_of_ours_has_no_traceback_but_the_log_has(
     log = tmp_path / "state" / "log" / "flyd.jsonl"
     assert log.exists() is not check
     if not check:
-        assert "Traceback" in json.loads(log.read_text())["traceback"]
+        assert "Traceback" in json.loads(log.read_text().splitlines()[0])["traceback"]
 
 
 def test_who_is_not_root_is_told_before_anything_is_touched(

@@ -91,7 +91,7 @@ class Fetching:
             "waited_seconds": round(retry.waited_seconds, 3),
             "new_generation": bool(image.id) and after.id != image.id,
         }
-        log.update({**told, "attempt": max(1, got.arrived.attempts), "bytes": after.size_bytes, "trust": after.trust})
+        log.update({**told, "attempts": max(1, got.arrived.attempts), "bytes": after.size_bytes, "trust": after.trust})
         return after, {**fetched_facts(host, after), **told}
 
     def _ask(self, host: Host, image: Image) -> Asked:

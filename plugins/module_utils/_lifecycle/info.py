@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterator
 from typing import Any, Callable
 
+from .._errors import FlydError
 from .._thin.device import SECTOR_BYTES
 from .._thin.pool import is_low, status
+from .drift import drift
 from .host import Host
-from .lost import foreign_thin_ids
 from .outcome import Facts, Outcome
-from .pool_asked import lost_volumes
 from .progress import read as read_progress
 from .receipt import progress_path
-from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
+from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from .settle import abandoned
 from .views import pool_view
 
@@ -73,7 +72,10 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     active = host.dm.find(pool.uuid) is not None
     facts = {**pool_view(pool, active=active), "pool_id": pool.id, "transaction_id": pool.transaction_id}
     if active:
-        now = status(host.dm, pool.name)
+        try:
+            now = status(host.dm, pool.name)
+        except FlydError as error:  # what the others are is asked for too; drift tells it as well
+            return {**facts, "status": f"cannot be asked: {error.msg}"}
         facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
         facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
         facts["status"] = now.mode.value
@@ -97,50 +99,6 @@ def _transitions(host: Host) -> list[Facts]:
     ]
 
 
-def _drift(host: Host) -> list[str]:
-    """Each contradiction between the store and the kernel, as a sentence."""
-    pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
-    known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
-    return [
-        *(line for pool in pools for line in _drift_of_pool(host, pool)),
-        *(
-            f"the snapshot {found.device} is not mapped"
-            for found in host.store.all(Snapshot)
-            if not _mapped(host, found.ulid)
-        ),
-        *(
-            f"the device {device.name} bears our mark ({device.uuid}) and is not in the store"
-            for device in host.dm.devices()
-            if device.uuid.startswith("FLYD-") and device.uuid not in known
-        ),
-        *(
-            f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}"
-            for volume in volumes
-            if volume.state is not VolumeState.LIVE
-        ),
-    ]
-
-
-def _drift_of_pool(host: Host, pool: PoolRecord) -> Iterator[str]:
-    if host.dm.find(pool.uuid) is None:
-        yield f"the pool {pool.name} is not active"
-        return
-    now = status(host.dm, pool.name)
-    # One ahead is a step that is being made or was cut off; a pool that has failed tells no numbers.
-    if now.total_data_blocks and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
-        yield f"the pool {pool.name} is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
-    if now.total_data_blocks and now.transaction_id == pool.transaction_id:
-        yield from _drift_of_thin_ids(host, pool)
-
-
-def _drift_of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[str]:
-    """Read from the metadata itself: no message to the pool."""
-    for volume in lost_volumes(host, pool):
-        yield f"the volume {volume.device_name} is lost: the pool {pool.name} has no thin id {volume.thin_id}"
-    for thin_id in foreign_thin_ids(host, pool):
-        yield f"the pool {pool.name} has thin id {thin_id}, which the store does not know; it is left alone"
-
-
 def _mapped(host: Host, ulid: str) -> bool:
     volume = host.store.find(Volume, "ulid=?", ulid)
     return volume is not None and host.dm.find(volume.uuid) is not None
@@ -151,5 +109,5 @@ _REPORTS: dict[Subject, Callable[[Host], Any]] = {
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
     Subject.TRANSITIONS: _transitions,
-    Subject.DRIFT: _drift,
+    Subject.DRIFT: drift,
 }

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Union
 
-from .._errors import FlydError
+from .._errors import ErrorKind, FlydError
 from .._names import Ulid
 from .store import utc_now
 
@@ -42,10 +42,18 @@ class Log:
             finally:
                 os.close(fd)
 
+    def failed(self, error: FlydError, **subject: Value) -> None:
+        """Write the line of a run that failed, whether a transition had begun or not.
+
+        ``security`` is true in it where bytes were not what they must be: a wrong digest, or an archive that is malformed or hostile.
+        """
+        facts = {"retryable": error.retryable, "security": error.kind is ErrorKind.UNTRUSTED}
+        self.write("failed", **subject, **{**_failure(error), **facts})
+
     @contextlib.contextmanager
     def transition(self, name: str, **subject: Value) -> Iterator[dict[str, Value]]:
         """Log a transition's begin and end with seconds, outcome and resources; the body adds facts to the dictionary it is given."""
-        facts: dict[str, Value] = {"attempt": 1}
+        facts: dict[str, Value] = {"attempts": 1}
         begun = time.monotonic()
         self.write("begin", transition=name, **subject)
         try:

@@ -19,7 +19,7 @@ from typing import Any
 from .._errors import FlydError
 from .._thin.device import SECTOR_BYTES
 from .._thin.pool import require_healthy, status
-from .._thin.table import METADATA_BLOCK_BYTES
+from .._thin.table import METADATA_BLOCK_BYTES, PoolStatus
 from .host import Host
 from .records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from .settle import abandoned
@@ -38,6 +38,8 @@ _HELP = {
     "flyd_open_intents": "gauge: work under way, and work that was cut off and waits to be settled",
     "flyd_transitions_total": "counter: transitions that ended, by outcome",
     "flyd_transition_seconds_total": "counter: seconds that these transitions took",
+    "flyd_failures_total": "counter: runs that failed, by kind of error",
+    "flyd_security_events_total": "counter: runs that were given bytes that are not what they must be",
     "flyd_settled_total": "counter: leftovers of runs that were cut off which were finished or undone",
     "flyd_lost_volumes_total": "counter: volumes that a pool had lost",
 }
@@ -59,21 +61,27 @@ def _pools(host: Host) -> Iterator[Sample]:
         label = {"pool": pool.name}
         active = host.dm.find(pool.uuid) is not None
         yield "flyd_pool_active", label, active
-        if not active:
+        try:
+            now = status(host.dm, pool.name) if active else None
+        except FlydError:  # one that cannot be asked must not hide the others
+            now = None
+        if now is None:
             yield "flyd_pool_healthy", {**label, "mode": "none"}, 0
             continue
-        now = status(host.dm, pool.name)
-        healthy = True
-        try:
-            require_healthy(now, pool.min_free_percent)
-        except FlydError:
-            healthy = False
         block_bytes = pool.block_sectors * SECTOR_BYTES
-        yield "flyd_pool_healthy", {**label, "mode": now.mode.value}, healthy
+        yield "flyd_pool_healthy", {**label, "mode": now.mode.value}, _is_healthy(now, pool)
         yield "flyd_pool_data_bytes", label, now.total_data_blocks * block_bytes
         yield "flyd_pool_data_used_bytes", label, now.used_data_blocks * block_bytes
         yield "flyd_pool_metadata_bytes", label, now.total_metadata_blocks * METADATA_BLOCK_BYTES
         yield "flyd_pool_metadata_used_bytes", label, now.used_metadata_blocks * METADATA_BLOCK_BYTES
+
+
+def _is_healthy(now: PoolStatus, pool: PoolRecord) -> bool:
+    try:
+        require_healthy(now, pool.min_free_percent)
+    except FlydError:
+        return False
+    return True
 
 
 def _images(host: Host) -> Iterator[Sample]:
@@ -94,8 +102,12 @@ def _log(path: str) -> Iterator[Sample]:
     counts: Counter[tuple[str, str, str]] = Counter()
     seconds: dict[str, float] = {}
     events: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
     for line in _lines(path):
         events[str(line.get("event"))] += 1
+        if line.get("event") == "failed":
+            failures[str(line.get("error_kind"))] += 1
+            events["security"] += bool(line.get("security"))
         if line.get("event") == "end":
             name = str(line.get("transition"))
             counts[name, str(line.get("outcome")), str(line.get("error_kind", ""))] += 1
@@ -104,6 +116,9 @@ def _log(path: str) -> Iterator[Sample]:
         yield "flyd_transitions_total", {"transition": name, "outcome": outcome, "error_kind": kind}, count
     for name, total in seconds.items():
         yield "flyd_transition_seconds_total", {"transition": name}, total
+    for kind, count in failures.items():
+        yield "flyd_failures_total", {"error_kind": kind}, count
+    yield "flyd_security_events_total", {}, events["security"]
     yield "flyd_settled_total", {}, events["settled"]
     yield "flyd_lost_volumes_total", {}, events["lost"]
 

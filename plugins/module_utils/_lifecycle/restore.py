@@ -39,6 +39,7 @@ def _try_pool(host: Host, pool: PoolRecord, done: list[str], failed: list[FlydEr
         with doing(f"bringing back the pool {pool.name}"):
             done += _restore_pool(host, pool)
     except FlydError as error:
+        host.log.failed(error, module="restore", subject=pool.name)
         failed.append(error)
 
 

@@ -12,6 +12,7 @@ do first, and says on standard output what it did. Exit code 0, or 1 with the re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -41,10 +42,15 @@ def write_metrics(settings: Settings, path: str) -> None:
     with open_host(settings, dry_run=True) as host:
         text = metrics(host)
     part = f"{path}.{os.getpid()}"
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(part, 0o644)
-    os.rename(part, path)
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(part, 0o644)
+        os.rename(part, path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
 
 
 def main() -> int:

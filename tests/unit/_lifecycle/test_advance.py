@@ -172,7 +172,7 @@ def test_the_log_has_each_transition_with_run_attempt_seconds_and_bytes(activate
     for line in ends.values():
         assert len(line["run"]) == 26
         assert line["outcome"] == "ok"
-        assert line["attempt"] >= 1
+        assert line["attempts"] >= 1
         assert line["seconds"] >= 0
     assert all(ends[name]["bytes"] > 0 for name in ("pool", "fetch", "unpack"))
     assert ends["fetch"]["key"] == ends["unpack"]["key"] == ends["snapshot"]["key"] == KEY.value

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 
 from module_utils._lifecycle.info import Subject, inform
 from module_utils._lifecycle.records import PoolRecord, Snapshot, Volume
+from module_utils._lifecycle.volumes import map_thin
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, Machine
+from tests.unit.fakes.kernel import BLOCK_BYTES
 
 
 def report(machine: Machine, *what: Subject) -> dict[str, Any]:
@@ -99,6 +102,55 @@ def test_a_pool_that_tells_no_number_or_is_in_a_step_does_not_drift(pooled: Mach
     [pool] = pooled.records(PoolRecord)
     pooled.fake.set_pool("pool", **{name: value or pool.transaction_id + 1 for name, value in facts.items()})
     assert drift(pooled) == []
+
+
+def test_a_pool_that_cannot_be_read_is_told_and_does_not_hide_the_others(activated: Machine) -> None:
+    activated.pool(name="other")
+    pools = activated.records(PoolRecord)
+    with open(pools[0].metadata, "r+b") as file:
+        file.seek(BLOCK_BYTES)
+        file.write(bytes(BLOCK_BYTES))
+    activated.fake.dm.suspend("other")
+    told = report(activated, *Subject)
+    assert [pool["name"] for pool in told["pools"]] == ["pool", "other"]
+    assert [line[:44] for line in told["drift"]] == [
+        "the pool pool cannot be looked at: the metad",
+        "the device other is suspended: its users wai",
+    ]
+
+
+def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled: Machine) -> None:
+    pooled.pool(name="other")
+    pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO, times=2)
+    outcome = pooled.run(lambda host: inform(host, frozenset([Subject.POOLS, Subject.DRIFT])), dry_run=True)
+    assert [pool["status"][:15] for pool in outcome.facts["pools"]] == ["cannot be asked", "rw"]
+    assert [line[:35] for line in outcome.facts["drift"]] == ["the pool pool cannot be looked at: "]
+
+
+@pytest.mark.parametrize("kind", ["pool", "base", "snap"])
+def test_a_table_that_is_not_the_stores_is_told(activated: Machine, kind: str) -> None:
+    [pool] = activated.records(PoolRecord)
+    if kind == "pool":
+        changed: object = pool._replace(low_water_blocks=pool.low_water_blocks + 1)
+    else:
+        volume = next(one for one in activated.records(Volume) if one.kind == kind)
+        with activated.host() as host:
+            map_thin(host, pool, volume)
+        changed = volume._replace(sectors=volume.sectors + 8)
+    assert drift(activated) == []
+    with activated.host() as host, host.store.transaction():
+        host.store.put(changed)
+    [line] = drift(activated)
+    assert line.startswith(f"the device {kind}")
+    assert "has the table `0 " in line
+
+
+def test_leftovers_in_the_state_directory_are_told_unless_an_intent_owns_them(pooled: Machine) -> None:
+    pooled.killed_at("fetch:downloaded", pooled.fetch)
+    assert pooled.files_in("spool") != []
+    assert drift(pooled) == []
+    (pooled.state / "spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part").touch()
+    assert drift(pooled) == [f"{pooled.state}/spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part belongs to no run"]
 
 
 def test_thin_ids_of_one_side_only_are_drift_and_stay(activated: Machine) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import NoSpace
+from module_utils._errors import Busy, FlydError, NoSpace, Untrusted
 from module_utils._lifecycle.log import Log
 from module_utils._names import Ulid
 from tests.unit._lifecycle.disk import at_once
@@ -60,7 +60,7 @@ def test_a_transition_tells_its_end_with_what_was_found_out(path: Path) -> None:
         facts["bytes"] = 7
     begin, end = lines(path)
     assert (begin["event"], begin["transition"], begin["key"]) == ("begin", "fetch", "k")
-    assert (end["event"], end["outcome"], end["bytes"], end["attempt"]) == ("end", "ok", 7, 1)
+    assert (end["event"], end["outcome"], end["bytes"], end["attempts"]) == ("end", "ok", 7, 1)
     assert {"seconds", "cpu_seconds", "peak_memory_kib"} <= set(end)
 
 
@@ -83,6 +83,18 @@ def test_a_transition_that_fails_tells_how_and_the_error_passes(
     end = lines(path)[-1]
     assert (end["outcome"], end["error_kind"], end["error"]) == ("failed", kind, text)
     assert "secret" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "security"), [(Untrusted("other bytes", hint="h", found="x"), True), (Busy("later", hint="h"), False)]
+)
+def test_a_run_that_failed_is_one_line_that_says_whether_bytes_were_not_to_be_trusted(
+    path: Path, error: FlydError, security: bool
+) -> None:
+    Log(str(path), RUN).failed(error, module="flyd_fetch", subject="k")
+    [line] = lines(path)
+    assert (line["event"], line["module"], line["subject"], line["error"]) == ("failed", "flyd_fetch", "k", error.msg)
+    assert (line["security"], line["retryable"], line["error_kind"]) == (security, error.retryable, error.kind.value)
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(path: Path) -> None:

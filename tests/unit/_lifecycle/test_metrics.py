@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 import pytest
 
-from module_utils._errors import OutOfOrder
+from module_utils._errors import FlydError, OutOfOrder, Untrusted
 from module_utils._lifecycle.metrics import metrics
 from tests.unit._lifecycle.machine import POOL_BYTES, Machine
 
@@ -40,9 +41,32 @@ def test_the_numbers_are_those_of_the_host(activated: Machine) -> None:
         assert found[f'flyd_transition_seconds_total{{transition="{transition}"}}'] >= 0
 
 
-def test_failures_and_sick_pools_show(pooled: Machine) -> None:
-    with pytest.raises(OutOfOrder):
+def test_a_pool_that_cannot_be_asked_does_not_hide_the_others(pooled: Machine) -> None:
+    pooled.pool(name="other")
+    pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO)
+    found = numbers(pooled)
+    assert found['flyd_pool_healthy{pool="pool",mode="none"}'] == 0
+    assert found['flyd_pool_healthy{pool="other",mode="rw"}'] == 1
+
+
+def test_failures_show_by_their_kind(pooled: Machine) -> None:
+    with pooled.host() as host:
+        host.log.failed(OutOfOrder("not yet", hint="h"), module="flyd_unpack", subject="k")
+        host.log.failed(Untrusted("other bytes", hint="h"), module="flyd_fetch", subject="k")
+    found = numbers(pooled)
+    assert found['flyd_failures_total{error_kind="out_of_order"}'] == 1
+    assert found['flyd_failures_total{error_kind="untrusted"}'] == 1
+    assert found["flyd_security_events_total"] == 1
+
+
+def test_transitions_that_failed_and_sick_pools_show(fetched: Machine) -> None:
+    pooled = fetched
+    pooled.fake.refuse("mkfs.ext4", errno.EIO)
+    with pytest.raises(FlydError):
         pooled.unpack()
+    found = numbers(pooled)
+    assert found['flyd_transitions_total{transition="unpack",outcome="failed",error_kind="command_failed"}'] == 1
+    pooled.remove_image()
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     pooled.fake.set_pool("pool", needs_check=True)
     assert numbers(pooled)['flyd_pool_healthy{pool="pool",mode="rw"}'] == 0

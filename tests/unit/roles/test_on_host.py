@@ -38,6 +38,14 @@ def test_numbers_are_written_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flyd.prom", "program.pyz"]
 
 
+def test_numbers_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> None:
+    program, state_dir, target = packed(tmp_path / "program.pyz"), tmp_path / "state", tmp_path / "flyd.prom"
+    target.mkdir()
+    done = run(program, "metrics", str(state_dir), str(target))
+    assert (done.returncode, "flyd.prom" in done.stderr) == (1, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flyd.prom", "program.pyz"]
+
+
 def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     program, state_dir = packed(tmp_path / "program.pyz"), tmp_path / "state"
     state_dir.mkdir(mode=0o700)
