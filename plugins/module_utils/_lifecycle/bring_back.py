@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from .._errors import CorruptStore, FlydError, doing
 from .._host.crash import crash_point
+from .._thin.backing import device_identity
 from .._thin.pool import activate, deactivate, require_sound, status
 from .._thin.table import PoolStatus
 from .host import Host
@@ -25,6 +26,7 @@ def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
     """Activate the pool if it is not, and see that it is the one that the store knows."""
     was_active = is_active(host, pool)
     if not was_active:
+        require_same_disk(host, pool)
         activate(host.dm, host.runner, spec_of(pool), may_format=False)
     try:
         return status_of_known(host, pool)
@@ -32,6 +34,27 @@ def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
         if not was_active:
             deactivate(host.dm, host.runner, spec_of(pool))
         raise
+
+
+def require_same_disk(host: Host, pool: PoolRecord) -> None:
+    """Raise ``CorruptStore`` when the data device is another disk than the one that the pool was made on.
+
+    Only the metadata bears a mark: with data of others below it, the pool would come up and write over them. A device whose identity was
+    not recorded is known from now on, except in a dry run.
+    """
+    found = "" if pool.is_loop else device_identity(pool.data, host.dm.sysfs)
+    if found in ("", pool.data_identity):
+        return
+    if pool.data_identity:
+        sql = f"UPDATE pools SET data_identity='' WHERE name='{pool.name}'"  # noqa: S608 - for an operator to run
+        raise CorruptStore(
+            f"the data device {pool.data} is another disk ({found}) than the pool {pool.name} was made on ({pool.data_identity})",
+            hint="names of devices have changed places: bring the right disk back under this name. If all of its data was copied to "
+            f'this disk on purpose: sqlite3 {host.settings.path("flyd.db")} "{sql}"; then run again',
+        )
+    if not host.dry_run:
+        with host.store.transaction():
+            host.store.put((host.store.pool(pool.name) or pool)._replace(data_identity=found))
 
 
 def status_of_known(host: Host, pool: PoolRecord) -> PoolStatus:

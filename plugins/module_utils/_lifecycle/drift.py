@@ -106,7 +106,7 @@ def _of_snapshots(host: Host, volumes: list[Volume], devices: dict[str, Device])
 
 
 def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: dict[str, Device]) -> Iterator[str]:
-    known = {one.uuid for one in (*volumes, *pools)}
+    known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
     for device in devices.values():
         if device.uuid in known and device.suspended:
             yield f"the device {device.name} is suspended: its users wait"

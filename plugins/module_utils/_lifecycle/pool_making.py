@@ -17,6 +17,7 @@ from .._errors import BadInput, FlydError
 from .._host.crash import crash_point
 from .._host.files import remove_file
 from .._names import new_ulid
+from .._thin.backing import device_identity
 from .._thin.geometry import Geometry
 from .._thin.pool import Backing, PoolSpec, ThinPool, activate, allocate_files, deactivate, metadata_is_blank, status
 from .host import Host
@@ -101,6 +102,7 @@ def new_record(host: Host, options: PoolOptions, pool_id: str) -> PoolRecord:
         min_free_percent=options.min_free_percent,
         transaction_id=(secrets.randbits(30) + 1) << 32,
         formatted=False,
+        data_identity="" if options.is_loop else device_identity(options.data, host.dm.sysfs),
     )
 
 

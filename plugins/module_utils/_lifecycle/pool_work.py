@@ -12,7 +12,7 @@ from .._errors import OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.health import require_healthy, require_sound, status
-from .bring_back import bring_up, map_snapshots, status_of_known
+from .bring_back import bring_up, map_snapshots, require_same_disk, status_of_known
 from .growth import grow, settle_growth
 from .host import Host
 from .outcome import Outcome
@@ -104,6 +104,8 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
 
 def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
     after = wanted or new_record(host, options, NEW_ULID)
+    if pool is not None and pool.formatted:
+        require_same_disk(host, pool)
     settle(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),

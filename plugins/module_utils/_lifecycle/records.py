@@ -127,7 +127,10 @@ class Volume(NamedTuple):
 
 
 class PoolRecord(NamedTuple):
-    """A thin pool that we made. ``transaction_id`` is what its metadata must say: it ties pool and store together."""
+    """A thin pool that we made. ``transaction_id`` is what its metadata must say: it ties pool and store together.
+
+    ``data_identity`` ties a data device to it, which has no mark of its own; empty for a file, or a device that tells none.
+    """
 
     id: str
     name: str
@@ -142,6 +145,7 @@ class PoolRecord(NamedTuple):
     min_free_percent: int
     transaction_id: int
     formatted: bool
+    data_identity: str = ""
 
     @property
     def device_path(self) -> str:

@@ -52,7 +52,10 @@ _VERSION_3: tuple[str, ...] = tuple(
     f"ALTER TABLE snapshots ADD COLUMN {column} INTEGER NOT NULL DEFAULT -1" for column in ("uid", "gid", "mode")
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+# Which disk the data of a pool on devices lies on, as names of devices may change places.
+_VERSION_4: tuple[str, ...] = ("ALTER TABLE pools ADD COLUMN data_identity TEXT NOT NULL DEFAULT ''",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(MIGRATIONS)
 
 

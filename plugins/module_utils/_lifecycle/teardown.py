@@ -19,7 +19,9 @@ from .._host.crash import crash_point
 from .._host.files import remove_file, sync_directory
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
+from .._thin.metadata import has_superblock, read_superblock
 from .._thin.pool import deactivate
+from .._thin.repair import blank_superblock
 from .host import Host
 from .lost import foreign_thin_ids
 from .outcome import Outcome
@@ -71,12 +73,21 @@ def finish_teardown(host: Host, pool: PoolRecord) -> None:
         for path in (pool.data, pool.metadata, *_repair_copies(pool.metadata)):
             remove_file(path)
     else:
+        _wipe(pool)
         for path in _repair_copies(host.settings.path("pools", pool.id, "metadata")):
             remove_file(path)
     _remove_directory(host.settings.path("pools", pool.id))
     crash_point("teardown:removed")
     with host.store.transaction():
         _forget(host, pool)
+
+
+def _wipe(pool: PoolRecord) -> None:
+    """Blank the metadata device, so that another pool can be made on it, unless what it holds by now is not this pool's."""
+    if not has_superblock(pool.metadata):
+        return
+    if read_superblock(pool.metadata).transaction_id in (pool.transaction_id, pool.transaction_id + 1):
+        blank_superblock(pool.metadata)
 
 
 def _forget(host: Host, pool: PoolRecord) -> None:

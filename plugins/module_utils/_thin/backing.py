@@ -21,6 +21,13 @@ from .loop import check_backing_file
 from .metadata import first_block, has_superblock
 
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
+_IDENTITIES = (
+    "dm/uuid",
+    "wwid",
+    "device/wwid",
+    "md/uuid",
+    "serial",
+)  # below /sys/block/NAME; the first that says something
 
 
 class Backing(NamedTuple):
@@ -129,6 +136,28 @@ def device_bytes(path: str) -> int:
     """The size of a file or a block device in bytes."""
     with file_errors("looking at the size"), open(path, "rb") as file:
         return file.seek(0, os.SEEK_END)
+
+
+def device_identity(path: str, sysfs: str) -> str:
+    """What stays the same of a block device when devices get other names, as sysfs tells it; empty when it tells nothing.
+
+    Of a partition: that of its disk, and its number.
+    """
+    with file_errors("looking at the device"):
+        number = os.stat(path).st_rdev
+    directory = os.path.realpath(os.path.join(sysfs, "dev/block", f"{os.major(number)}:{os.minor(number)}"))
+    partition = _attribute(directory, "partition")
+    disk = os.path.dirname(directory) if partition else directory
+    found = next(filter(None, (_attribute(disk, name) for name in _IDENTITIES)), "")
+    return f"{found}-part{partition}" if found and partition else found
+
+
+def _attribute(directory: str, name: str) -> str:
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+            return printable(file.read().strip())
+    except OSError:
+        return ""
 
 
 def metadata_is_blank(path: str) -> bool:

@@ -95,6 +95,17 @@ def write_metadata(source: str, device: str) -> None:
             os.close(fd)
 
 
+def blank_superblock(device: str) -> None:
+    """Zero the first 4 KiB of the metadata on a block device that nobody uses."""
+    with file_errors("blanking the metadata"):
+        fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, bytes(METADATA_BLOCK_BYTES), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def _copy(old: int, new: int, size: int, *, start: int = 0, keep_holes: bool = False) -> None:
     for offset in range(start, size, _CHUNK_BYTES):
         chunk = os.pread(old, min(_CHUNK_BYTES, size - offset), offset)

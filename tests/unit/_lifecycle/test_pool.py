@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
+from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Operation, PoolRecord
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
 
@@ -296,3 +297,109 @@ def test_a_creation_that_was_cut_off_by_a_reboot_is_taken_up_again(virgin: Machi
     assert virgin.pool().changed
     assert virgin.left_over() == []
     assert not virgin.pool().changed
+
+
+# On devices
+
+
+@pytest.fixture
+def on_devices(virgin: Machine) -> Machine:
+    """A pool on two devices, of which the metadata's is larger than was asked for; files stand for them."""
+    for name, size_bytes in (("data", POOL_BYTES), ("metadata", 4 * METADATA_BYTES)):
+        disk(virgin, name).parent.mkdir(exist_ok=True)
+        with disk(virgin, name).open("wb") as file:
+            file.truncate(size_bytes)
+    identify(virgin, "WD-1")
+    make_on_devices(virgin)
+    return virgin
+
+
+def disk(machine: Machine, name: str) -> Path:
+    return machine.root / "disks" / name
+
+
+def make_on_devices(machine: Machine, **given: Any) -> Outcome:
+    return machine.pool(
+        is_loop=False, data=str(disk(machine, "data")), metadata=str(disk(machine, "metadata")), **given
+    )
+
+
+def identify(machine: Machine, serial: str) -> None:
+    """What sysfs tells of the device; a file's number is 0:0."""
+    directory = machine.root / "sys/dev/block/0:0"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "serial").write_text(f"{serial}\n")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_pool_does_not_come_up_over_another_disk(on_devices: Machine, dry_run: bool) -> None:
+    on_devices.fake.reboot()
+    identify(on_devices, "WD-2")
+    with pytest.raises(CorruptStore, match=r"another disk \(WD-2\) than the pool pool was made on \(WD-1\)") as refused:
+        make_on_devices(on_devices, dry_run=dry_run)
+    assert on_devices.fake.devices() == {}
+    identify(on_devices, "WD-1")
+    assert make_on_devices(on_devices).changed
+    assert not make_on_devices(on_devices).changed
+    assert "UPDATE pools SET data_identity='' WHERE name='pool'" in refused.value.hint
+
+
+def test_a_disk_that_was_not_known_is_known_from_now_on(on_devices: Machine) -> None:
+    with on_devices.host() as host:
+        host.store.rows("UPDATE pools SET data_identity='' WHERE name='pool'")
+    on_devices.fake.reboot()
+    identify(on_devices, "WD-2")
+    make_on_devices(on_devices, dry_run=True)
+    assert record(on_devices).data_identity == ""
+    make_on_devices(on_devices)
+    assert record(on_devices).data_identity == "WD-2"
+
+
+def test_the_device_of_a_pool_that_is_gone_can_have_a_new_one(on_devices: Machine) -> None:
+    assert on_devices.tear_down().changed
+    assert disk(on_devices, "metadata").read_bytes()[:4096] == bytes(4096)
+    assert make_on_devices(on_devices).changed
+    assert on_devices.left_over() == []
+
+
+@pytest.mark.parametrize("by", [-1, 2])
+def test_the_metadata_of_another_time_or_pool_is_not_wiped(on_devices: Machine, by: int) -> None:
+    on_devices.fake.set_pool("pool", transaction_id=record(on_devices).transaction_id + by)
+    on_devices.fake.reboot()
+    before = disk(on_devices, "metadata").read_bytes()
+    on_devices.tear_down()
+    assert disk(on_devices, "metadata").read_bytes() == before
+
+
+def test_what_others_have_put_on_the_device_meanwhile_is_not_wiped(on_devices: Machine) -> None:
+    on_devices.fake.reboot()
+    theirs = b"an ext4 of somebody's".ljust(4096, b"x")
+    with disk(on_devices, "metadata").open("r+b") as file:
+        file.write(theirs)
+    on_devices.tear_down()
+    assert disk(on_devices, "metadata").read_bytes()[:4096] == theirs
+
+
+def test_a_repair_on_a_larger_device_has_room_for_all_that_is_in_use(on_devices: Machine) -> None:
+    on_devices.fake.set_pool("pool", damaged=True, needs_check=True, used_metadata_blocks=2 * METADATA_BYTES // 4096)
+    assert on_devices.repair().changed
+    assert record(on_devices).metadata_bytes == METADATA_BYTES
+    assert not make_on_devices(on_devices).changed
+    on_devices.fake.reboot()
+    assert make_on_devices(on_devices).changed
+
+
+@pytest.mark.parametrize("label", ["grow:allocated", "grow:resized"])
+def test_a_growth_on_devices_that_was_cut_off_leaves_the_size_that_was_asked_for(
+    on_devices: Machine, label: str
+) -> None:
+    with disk(on_devices, "data").open("r+b") as file:
+        file.truncate(2 * POOL_BYTES)
+    on_devices.killed_at(label, lambda: make_on_devices(on_devices, data_bytes=2 * POOL_BYTES))
+    make_on_devices(on_devices, data_bytes=2 * POOL_BYTES)
+    assert (record(on_devices).data_sectors * 512, record(on_devices).metadata_bytes) == (
+        2 * POOL_BYTES,
+        METADATA_BYTES,
+    )
+    assert on_devices.left_over() == []
+    assert not make_on_devices(on_devices, data_bytes=2 * POOL_BYTES).changed

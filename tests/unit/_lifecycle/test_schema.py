@@ -120,6 +120,20 @@ def test_a_store_of_the_first_version_gains_members_and_keep_archive(store_path:
     newer.close()
 
 
+def test_a_pool_of_the_third_version_has_no_identity_yet(store_path: Path) -> None:
+    store_path.parent.chmod(0o700)
+    with sqlite3.connect(store_path) as old:
+        for statement in (statement for version in schema.MIGRATIONS[:3] for statement in version):
+            old.execute(statement)
+        old.execute("PRAGMA user_version=3")
+        old.execute("INSERT INTO pools VALUES ('1', 'pool', '/dev/a', '/dev/b', 0, 128, 4096, 128, 1, 1, 10, 7, 1)")
+    old.close()
+    newer = open_store(str(store_path), writable=True, busy_seconds=1)
+    [pool] = newer.all(PoolRecord)
+    assert (pool.formatted, pool.data_identity) == (True, "")
+    newer.close()
+
+
 def test_looking_at_an_older_store_shows_it_as_the_newer_one_and_writes_nothing(
     store_path: Path, store: Store, next_version: None
 ) -> None:

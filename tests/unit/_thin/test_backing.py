@@ -14,6 +14,7 @@ from module_utils._host.command import Runner
 from module_utils._thin.backing import (
     check_metadata,
     device_bytes,
+    device_identity,
     make_backing_file,
     metadata_is_blank,
 )
@@ -139,3 +140,29 @@ def test_a_superblock_is_known_by_its_magic_number(metadata: str) -> None:
 def test_a_truncated_superblock_is_none(metadata: str) -> None:
     Path(metadata).write_bytes(superblock()[:20])
     assert not has_superblock(metadata)
+
+
+@pytest.mark.parametrize(
+    ("files", "identity"),
+    [
+        ({"serial": "S1"}, "S1"),
+        ({"dm/uuid": "LVM-x", "serial": "S1"}, "LVM-x"),
+        ({"device/wwid": "naa.5", "serial": ""}, "naa.5"),
+        ({"serial": ""}, ""),
+        ({}, ""),
+        ({"partition": "2", "../serial": "S1"}, "S1-part2"),
+        ({"partition": "2"}, ""),
+    ],
+    ids=["a disk", "a logical volume", "a SCSI disk", "no serial", "nothing", "a partition", "of an unknown disk"],
+)
+def test_a_device_is_known_by_what_stays_the_same(tmp_path: Path, files: dict[str, str], identity: str) -> None:
+    device = tmp_path / "device"
+    device.touch()  # the number of a file is 0:0
+    directory = tmp_path / "sys/devices/disk/part"
+    directory.mkdir(parents=True)
+    (tmp_path / "sys/dev/block").mkdir(parents=True)
+    (tmp_path / "sys/dev/block/0:0").symlink_to(directory)
+    for name, text in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(f" {text}\n")
+    assert device_identity(str(device), str(tmp_path / "sys")) == identity

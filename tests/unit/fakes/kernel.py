@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from tests.unit.fakes.sysfs import State
 
+DISK_MAJOR = 8  # of a file in the directory disks, which stands for a block device
 MAX_THIN_ID = 2**24 - 1
 # As in drivers/md/dm-thin-metadata.c and persistent-data/dm-btree-internal.h; see plugins/module_utils/_thin/metadata.py
-SUPERBLOCK = struct.Struct("<IIQ16sQIIQQ Q120x Q120x QQI")
+SUPERBLOCK = struct.Struct("<IIQ16sQIIQQ Q120x QQ112x QQI")
 NODE = struct.Struct("<IIQIIII")
 MAGIC = 27022010
 LEAF = 2
@@ -230,7 +231,8 @@ class Kernel:
     def write_metadata(self, file: BinaryIO, data: State) -> None:
         raw = json.dumps(data).encode()
         flags, uuid = int(data["needs_check"]), b""
-        numbers = (data["data_blocks"], data["metadata_blocks"], 0, 1, data["block_sectors"])
+        metadata_blocks = (data["metadata_blocks"], data.get("used_metadata_blocks", 0))
+        numbers = (data["data_blocks"], *metadata_blocks, 0, 1, data["block_sectors"])
         file.seek(0)
         file.write(SUPERBLOCK.pack(0, flags, 0, uuid, MAGIC, 2, 0, data["transaction_id"], 0, *numbers))
         ids = sorted(int(number) for number in data["thins"])[:ENTRIES]
@@ -266,13 +268,21 @@ class Kernel:
             return f"{MAJOR}:{self.devices[name]['minor']}"
         if name.startswith("loop") and name[4:] in self.loops:
             return f"{LOOP_MAJOR}:{name[4:]}"
+        if os.path.dirname(path) == f"{self.root}/disks":
+            return f"{DISK_MAJOR}:{self._disks().index(name)}"
         raise KernelError(errno.ENODEV, "reload")
 
     def file_behind(self, number: str) -> str:
         major, minor = number.split(":")
+        if int(major) == DISK_MAJOR:
+            return f"{self.root}/disks/{self._disks()[int(minor)]}"
         if int(major) != LOOP_MAJOR or minor not in self.loops:
             raise KernelError(errno.ENXIO, "reload")
         return self.loops[minor]
+
+    def _disks(self) -> list[str]:
+        """Files that stand for block devices."""
+        return sorted(os.listdir(f"{self.root}/disks"))
 
     def loop_is_used(self, number: str) -> bool:
         return any(f"{LOOP_MAJOR}:{number}" in (device["table"] or "").split() for device in self.devices.values())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAJOR = 253
 LOOP_MAJOR = 7
+DISK_MAJOR = 8
 
 
 def show_in_sysfs(root: str, state: State) -> None:

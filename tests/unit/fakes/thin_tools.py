@@ -36,6 +36,8 @@ def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
     data = {**data, "damaged": False, "mode": "rw"}
     data["thins"] = {number: thin for number, thin in data["thins"].items() if int(number) not in lost}
     data["metadata_blocks"] = os.stat(options["-o"]).st_size // 4096
+    if data["metadata_blocks"] < data.get("used_metadata_blocks", 0):
+        raise SystemExit("out of metadata space")
     with open(options["-o"], "r+b") as file:
         kernel.write_metadata(file, data)
 
