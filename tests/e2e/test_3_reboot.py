@@ -67,3 +67,15 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
     assert second["device"].rpartition("/")[2] in before[OUR_DEVICES]
     assert prepared.module("flyd_snapshot", key=REDIS_KEY, name="second-name", state="absent")["changed"]
     prepared.ssh("systemctl enable flyd-restore.service 2> /dev/null")
+
+
+def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine, activation: Play) -> None:
+    directory = "/var/lib/node-exporter"
+    play = prepared.play("playbooks/prepare.yml", prepare_textfile_directory=directory)
+    assert play.returncode == 0, play.output
+    assert prepared.ssh("systemctl is-active flyd-metrics.timer").strip() == "active"
+    prepared.ssh("systemctl start flyd-metrics.service")  # returns when it has ended
+    numbers = prepared.ssh(f"cat {directory}/flyd.prom").splitlines()
+    assert 'flyd_pool_healthy{pool="pool",mode="rw"} 1' in numbers
+    assert 'flyd_images{state="activated"} 1' in numbers
+    prepared.ssh("systemctl disable --now flyd-metrics.timer 2> /dev/null")

@@ -10,7 +10,6 @@ was cut off inside a step leaves the pool at most one transaction ahead, and a r
 
 from __future__ import annotations
 
-import contextlib
 from typing import Callable
 
 from .._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
@@ -89,8 +88,12 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
     with host.store.transaction():
         host.store.put(doomed)
     unmap(host, volume)
-    with contextlib.suppress(FlydError):  # it was perhaps never made; and a pool in trouble must still forget it
+    try:
         discard(host.runner, map_thin(host, pool, volume).path)
+    except FlydError as error:  # a pool in trouble must still forget it, but the host does not get its room back
+        if error.details.get("errno") != "ENODATA":  # it was never made
+            facts = {"volume": volume.device_name, "error_kind": error.kind.value, "error": str(error)}
+            host.log.write("not discarded", **facts)
     crash_point("delete:discarded")
     unmap(host, volume)
     with host.lock(pool_lock(pool)):

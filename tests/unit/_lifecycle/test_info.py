@@ -16,7 +16,7 @@ from module_utils._lifecycle.info import Subject, inform
 from module_utils._lifecycle.records import PoolRecord, Snapshot, Volume
 from module_utils._lifecycle.volumes import map_thin
 from tests.unit._lifecycle.conftest import Stages
-from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, Machine
+from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
 
 
@@ -51,7 +51,14 @@ def test_an_activated_image_is_told(activated: Machine) -> None:
     assert (image["object_key"], image["state"], image["config"]["Env"]) == (KEY.value, "activated", ["PATH=/bin"])
     assert (snapshot["object_key"], snapshot["mapped"], snapshot["image_id"]) == (KEY.value, True, image["id"])
     assert (pool["name"], pool["active"], pool["status"]) == ("pool", True, "rw")
+    assert (pool["needs_check"], pool["held_metadata"], pool["is_low"]) == (False, False, False)
     assert (told["transitions"], told["drift"]) == ([], [])
+
+
+def test_a_pool_that_is_marked_or_nearly_full_is_told(pooled: Machine) -> None:
+    pooled.fake.set_pool("pool", needs_check=True, used_data_blocks=POOL_BYTES >> 16)
+    [pool] = report(pooled, Subject.POOLS)["pools"]
+    assert (pool["needs_check"], pool["is_low"]) == (True, True)
 
 
 def test_a_snapshot_of_an_earlier_generation_keeps_its_key(activated: Machine) -> None:

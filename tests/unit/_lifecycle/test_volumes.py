@@ -264,3 +264,16 @@ def test_a_host_that_refuses_the_clean_up_does_not_hide_the_first_error(
     assert "Too many open files" in str(first.details["left_for_next_run"])
     assert host.store.find(Operation, "ulid=?", operation.ulid) is not None
     assert host.store.all(Operation) == [operation]
+
+
+def test_room_that_the_host_does_not_get_back_is_in_the_log(pooled: Machine) -> None:
+    with pooled.host() as host:
+        pool, operation = active_pool(host, "pool"), intent(host)
+        made = create_volume(host, pool, operation, kind="base", sectors=2048)
+        pooled.fake.refuse("blkdiscard", errno.EIO)
+        destroy_volume(host, pool, made)
+        again = create_volume(host, pool, operation, kind="base", sectors=2048)
+        destroy_volume(host, pool, again)
+    told = [(line["volume"], line["error_kind"]) for line in pooled.log() if line["event"] == "not discarded"]
+    assert told == [(made.device_name, "command_failed")]
+    assert pooled.fake.thin_ids("pool") == set()
