@@ -54,7 +54,8 @@ options:
     type: path
   data_device:
     description:
-      - A block device for the pool's data, instead of a file.
+      - A block device for the pool's data, instead of a file. Which disk it is is recorded, where the kernel tells - over another one
+        the pool does not come up.
     type: path
   metadata_device:
     description:
@@ -77,11 +78,13 @@ options:
     type: str
   low_water_mark:
     description:
-      - How many free blocks are so few that the kernel raises an event. Computed when left out.
+      - How many free blocks are so few that the kernel raises an event. Computed for a new pool when left out.
+      - It can be changed while the pool is in use.
     type: int
   error_if_no_space:
     description:
       - Whether a write to a full pool fails at once, instead of hanging for a minute first.
+      - It can be changed while the pool is in use.
     type: bool
     default: true
   min_free_percent:
@@ -105,8 +108,8 @@ EXAMPLES = r"""
 
 - name: A pool on block devices
   flyd.lite.flyd_pool:
-    data_device: /dev/nvme1n1
-    metadata_device: /dev/nvme2n1p1
+    data_device: /dev/disk/by-id/nvme-DATA
+    metadata_device: /dev/disk/by-id/nvme-OTHER-part1
     data_size: 900G
 
 - name: Let a pool grow that is nearly full

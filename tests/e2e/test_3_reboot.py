@@ -71,6 +71,7 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
 
 def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine, activation: Play) -> None:
     directory = "/var/lib/node-exporter"
+    prepared.ssh(f"mkdir -p {directory}")
     play = prepared.play("playbooks/prepare.yml", prepare_textfile_directory=directory)
     assert play.returncode == 0, play.output
     assert prepared.ssh("systemctl is-active flyd-metrics.timer").strip() == "active"
