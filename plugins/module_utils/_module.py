@@ -162,7 +162,8 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, A
     facts = dict(outcome.facts)
     for warning in facts.pop("warnings", []):
         module.warn(warning)
-    result = {**facts, "changed": outcome.changed, "settled": list(outcome.settled), "actions": host.runner.ran}
+    changed = outcome.changed or host.has_mended
+    result = {**facts, "changed": changed, "settled": list(outcome.settled), "actions": host.runner.ran}
     if module._diff and outcome.before != outcome.after:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
     return result
@@ -178,7 +179,7 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
         "details": dict(error.details),
         "settled": [line for host in opened for line in host.settled],
         "actions": [line for host in opened for line in host.runner.ran],
-        "changed": False,
+        "changed": any(host.has_mended for host in opened),
     }
 
 

@@ -122,7 +122,9 @@ freed_bytes:
   returned: O(state=absent)
   type: int
 settled:
-  description: What was finished or undone of earlier runs that were cut off, one sentence each.
+  description:
+    - What was finished or undone of earlier runs that were cut off, one sentence each. That is a change.
+    - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
   returned: always
   type: list
   elements: str

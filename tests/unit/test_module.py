@@ -79,6 +79,23 @@ def test_an_outcome_becomes_the_result(ended: Callable[..., dict[str, Any]]) -> 
 
 
 @needs_root
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("left", "changed"), [(["left it"], False), (["left it", "undid it"], True), ([], False)])
+def test_what_was_settled_is_a_change_and_what_was_left_is_none(
+    ended: Callable[..., dict[str, Any]], left: list[str], changed: bool, fails: bool
+) -> None:
+    def work(host: Host, _: Given) -> Outcome:
+        host.settled += left
+        host.left += [line for line in left if line.startswith("left")]
+        if fails:
+            raise Busy("somebody has it", hint="wait")
+        return SAME._replace(settled=tuple(host.settled))
+
+    result = ended(work)
+    assert (result["changed"], result["settled"]) == (changed, left)
+
+
+@needs_root
 @pytest.mark.parametrize(("outcome", "shown"), [(CHANGED, True), (SAME, False)])
 def test_a_diff_is_shown_when_asked_for_and_there_is_one(
     ended: Callable[..., dict[str, Any]], outcome: Outcome, shown: bool

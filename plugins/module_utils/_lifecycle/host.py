@@ -53,7 +53,10 @@ class Settings(NamedTuple):
 
 
 class Host:
-    """One run of a module on its host. ``settled`` tells what was mended of runs that were cut off."""
+    """One run of a module on its host.
+
+    ``settled`` tells what was mended of runs that were cut off, and what could not be; the latter is in ``left`` too.
+    """
 
     def __init__(self, settings: Settings, store: Store, runner: Runner, dm: DeviceMapper, *, dry_run: bool) -> None:
         self.settings = settings
@@ -62,6 +65,7 @@ class Host:
         self.dm = dm
         self.dry_run = dry_run
         self.settled: list[str] = []
+        self.left: list[str] = []
         self._log: Log | None = None
 
     @property
@@ -72,6 +76,11 @@ class Host:
 
             self._log = Log(self.settings.path("log", "flyd.jsonl"), new_ulid())
         return self._log
+
+    @property
+    def has_mended(self) -> bool:
+        """Whether something on the host is, or in a dry run would be, changed by settling."""
+        return len(self.settled) > len(self.left)
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock ``name``, or nothing at all in a dry run, which writes nothing."""

@@ -66,7 +66,8 @@ def settle(host: Host, *, coming_up: str = "") -> None:
 
 def _leave(host: Host, what: str, error: FlydError) -> None:
     """Its intent or its rows stay; its device is in use, or its pool is in trouble."""
-    host.settled.append(f"left {what} for later: {error.msg}")
+    host.left.append(f"left {what} for later: {error.msg}")
+    host.settled.append(host.left[-1])
     if not host.dry_run:
         host.log.write("left", what=what, error_kind=error.kind.value, error=str(error))
 
