@@ -18,9 +18,8 @@ from .lost import forget
 from .records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .volumes import destroy_volume, map_thin, unmap
 
-_E2FSCK_DID_NOT_LOOK = (
-    16 | 32 | 128
-)  # usage, cancelled, no library (e2fsck(8)); what cannot be opened as ext4 is damaged, 8
+# Usage, cancelled, no library (e2fsck(8)); what cannot be opened as ext4 is damaged, 8.
+_E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
 
 
 def check_bases(host: Host, pool: PoolRecord) -> list[str]:

@@ -23,9 +23,8 @@ from .pool_asked import lost_volumes
 from .pool_making import spec_of
 from .records import Operation, PoolRecord, Snapshot, Volume, VolumeState
 
-_WITHOUT_FEATURES = (
-    8  # words of a pool's table: begin, length, target, two devices, block, low water mark, number of features
-)
+# Words of a pool's table: begin, length, target, two devices, block, low water mark, number of features.
+_WITHOUT_FEATURES = 8
 
 
 def drift(host: Host) -> list[str]:

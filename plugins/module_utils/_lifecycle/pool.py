@@ -10,7 +10,7 @@ never written over.
 
 from __future__ import annotations
 
-from .._errors import doing
+from .._errors import Busy, doing
 from .._thin.health import require_healthy, status
 from .._thin.table import PoolStatus
 from .host import Host
@@ -42,14 +42,23 @@ def ensure_pool(host: Host, options: PoolOptions) -> Outcome:
             wanted = wanted_pool(pool, options)
             now = status(host.dm, pool.name)
             is_settled = now.transaction_id == pool.transaction_id and not growing(host, pool)
-            is_whole = not unmapped_snapshots(host, pool) and not lost_volumes(host, pool)
-            if is_settled and pool == wanted and is_whole:
+            if is_settled and pool == wanted and _is_whole(host, pool):
                 return _found(host, pool, options, now)
         # Late: a run that finds its pool there needs nothing of how pools are made.
         from .pool_work import bring_about
 
         with host.lock(f"pool setup {options.name}"):
             return bring_about(host, options)
+
+
+def _is_whole(host: Host, pool: PoolRecord) -> bool:
+    """Whether the pool has all its volumes, and its snapshots are mapped."""
+    if unmapped_snapshots(host, pool):
+        return False
+    try:
+        return not lost_volumes(host, pool)
+    except Busy:  # others make volumes in it right now: it is well, and the next run looks again
+        return True
 
 
 def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:

@@ -73,7 +73,7 @@ def finish_teardown(host: Host, pool: PoolRecord) -> None:
         for path in (pool.data, pool.metadata, *_repair_copies(pool.metadata)):
             remove_file(path)
     else:
-        _wipe(pool)
+        _wipe(host, pool)
         for path in _repair_copies(host.settings.path("pools", pool.id, "metadata")):
             remove_file(path)
     _remove_directory(host.settings.path("pools", pool.id))
@@ -82,12 +82,18 @@ def finish_teardown(host: Host, pool: PoolRecord) -> None:
         _forget(host, pool)
 
 
-def _wipe(pool: PoolRecord) -> None:
-    """Blank the metadata device, so that another pool can be made on it, unless what it holds by now is not this pool's."""
-    if not has_superblock(pool.metadata):
-        return
-    if read_superblock(pool.metadata).transaction_id in (pool.transaction_id, pool.transaction_id + 1):
-        blank_superblock(pool.metadata)
+def _wipe(host: Host, pool: PoolRecord) -> None:
+    """Blank the metadata device, so that another pool can be made on it, unless what it holds by now is not this pool's.
+
+    A device that is gone, or broken, or in use by now, does not keep the pool.
+    """
+    try:
+        if not has_superblock(pool.metadata):
+            return
+        if read_superblock(pool.metadata).transaction_id in (pool.transaction_id, pool.transaction_id + 1):
+            blank_superblock(pool.metadata)
+    except FlydError as error:
+        host.log.write("not blanked", device=pool.metadata, error_kind=error.kind.value, error=str(error))
 
 
 def _forget(host: Host, pool: PoolRecord) -> None:

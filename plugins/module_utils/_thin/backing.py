@@ -21,13 +21,8 @@ from .loop import check_backing_file
 from .metadata import first_block, has_superblock
 
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
-_IDENTITIES = (
-    "dm/uuid",
-    "wwid",
-    "device/wwid",
-    "md/uuid",
-    "serial",
-)  # below /sys/block/NAME; the first that says something
+# Below /sys/block/NAME; the first that says something.
+_IDENTITIES = ("dm/uuid", "wwid", "device/wwid", "md/uuid", "serial")
 
 
 class Backing(NamedTuple):

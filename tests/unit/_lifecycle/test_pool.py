@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
+from module_utils._errors import BadInput, Busy, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Operation, PoolRecord
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
@@ -299,6 +299,18 @@ def test_a_creation_that_was_cut_off_by_a_reboot_is_taken_up_again(virgin: Machi
     assert not virgin.pool().changed
 
 
+def test_a_pool_in_which_others_are_at_work_is_as_well_as_it_was(
+    pooled: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_path: str) -> frozenset[int]:
+        raise Busy("the pool changes faster than it can be read", hint="run again")
+
+    monkeypatch.setattr("module_utils._lifecycle.pool_asked.read_thin_ids", busy)
+    before = pooled.everything()
+    assert (pooled.pool().changed, pooled.pool().settled) == (False, ())
+    assert pooled.everything() == before
+
+
 # On devices
 
 
@@ -360,6 +372,16 @@ def test_the_device_of_a_pool_that_is_gone_can_have_a_new_one(on_devices: Machin
     assert disk(on_devices, "metadata").read_bytes()[:4096] == bytes(4096)
     assert make_on_devices(on_devices).changed
     assert on_devices.left_over() == []
+
+
+def test_a_device_that_is_gone_does_not_keep_its_pool(on_devices: Machine) -> None:
+    on_devices.fake.reboot()
+    disk(on_devices, "metadata").unlink()
+    assert on_devices.tear_down().changed
+    assert on_devices.records(PoolRecord) == []
+    assert [line["device"] for line in on_devices.log() if line["event"] == "not blanked"] == [
+        str(disk(on_devices, "metadata"))
+    ]
 
 
 @pytest.mark.parametrize("by", [-1, 2])
