@@ -83,6 +83,11 @@ class Runner:
             )
         return path
 
+    def require(self, *programs: Program) -> None:
+        """Raise ``Unsupported`` unless all of them are there: before the first effect of what needs them."""
+        for program in programs:
+            self.find(program)
+
     def run(
         self,
         program: Program,

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 
 from .._errors import OutOfOrder, doing
+from .._host.command import Program
 from .._host.crash import crash_point
 from .._host.files import file_errors
 from .._host.filter import zstd_program
@@ -36,6 +37,7 @@ from .volumes import active_pool, create_volume, map_thin, new_volume_ulid, requ
 def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Volume, Facts]:
     """Plan the tree of ``image``, make a volume that fits it, write, seal, record; the last is the summary of the writing."""
     pool = active_pool(host, host.settings.pool.value)
+    host.runner.require(Program.DMSETUP, Program.MKFS_EXT4, Program.E2FSCK)
     options = Options(
         limits=asked.limits,
         spool_directory=host.directory("spool"),

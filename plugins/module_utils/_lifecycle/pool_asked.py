@@ -15,6 +15,7 @@ from .._errors import BadInput, OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.geometry import Geometry, compute_geometry
+from .._thin.health import require_sound, status
 from .._thin.metadata import read_thin_ids
 from .._thin.table import METADATA_BLOCK_BYTES, PoolStatus
 from .host import Host
@@ -131,6 +132,14 @@ def refuse_in_repair(host: Host, pool: PoolRecord) -> None:
             f"the pool {pool.name} is being repaired, or its repair was cut off",
             hint="finish it with flyd_pool, state: repaired",
         )
+
+
+def refuse_sick(host: Host) -> None:
+    """In check mode, what the real run will find when it makes a volume: a pool that needs repair. One that is only full may grow before."""
+    pool = host.store.pool(host.settings.pool.value)
+    if pool is not None and pool.formatted and is_active(host, pool):
+        refuse_unfinished(host, pool)
+        require_sound(status(host.dm, pool.name))
 
 
 def growing(host: Host, pool: PoolRecord) -> bool:

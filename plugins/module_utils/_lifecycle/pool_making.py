@@ -14,6 +14,7 @@ import os
 import secrets
 
 from .._errors import BadInput, FlydError
+from .._host.command import Program
 from .._host.crash import crash_point
 from .._host.files import remove_file
 from .._names import new_ulid
@@ -32,6 +33,8 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
 
     A new one that fails leaves nothing behind, so that it can be asked for again with other options.
     """
+    of_files = (Program.LOSETUP,) if options.is_loop else (Program.BLKID,)
+    host.runner.require(Program.DMSETUP, Program.THIN_CHECK, *of_files)
     if begun is not None:
         return _make(host, begun)
     pool = new_record(host, options, str(new_ulid()))

@@ -12,12 +12,14 @@ from .._errors import OutOfOrder
 from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.health import require_healthy, require_sound, status
+from .._thin.pool import check_files
 from .bring_back import bring_up, map_snapshots, require_same_disk, status_of_known
 from .growth import grow, settle_growth
 from .host import Host
 from .outcome import Outcome
 from .pool_asked import (
     PoolOptions,
+    growing,
     is_active,
     pool_facts,
     refuse_unfinished,
@@ -25,7 +27,7 @@ from .pool_asked import (
     wanted_pool,
     with_restored,
 )
-from .pool_making import make_pool, new_record
+from .pool_making import make_pool, new_record, spec_of
 from .records import PoolRecord
 from .settle import settle
 from .views import NEW_ULID, no_pool, pool_view
@@ -106,6 +108,8 @@ def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted
     after = wanted or new_record(host, options, NEW_ULID)
     if pool is not None and pool.formatted:
         require_same_disk(host, pool)
+        if not growing(host, pool):  # else its files may have another size until that is settled
+            check_files(host.runner, spec_of(pool), may_format=False)
     settle(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),

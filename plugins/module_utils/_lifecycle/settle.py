@@ -47,6 +47,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
 
     In a dry run it only says, of the pool with the id ``coming_up`` as if it were up.
     """
+    _resume(host)  # first: what is undone below would wait for it
     for operation in abandoned(host):
         with host.lock("settling"):
             try:
@@ -61,7 +62,6 @@ def settle(host: Host, *, coming_up: str = "") -> None:
                 settle_lost(host, pool)
             except FlydError as error:
                 _leave(host, f"what the pool {pool.name} may have lost", error)
-    _resume(host)
 
 
 def _leave(host: Host, what: str, error: FlydError) -> None:

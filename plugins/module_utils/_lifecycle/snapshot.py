@@ -70,6 +70,10 @@ class Activate(Arrow):
         snapshot = self._recorded(host, image)
         if snapshot is not None:
             self._require_same(snapshot, _volume_of(host, snapshot))
+        else:
+            from .pool_asked import refuse_sick  # late, as below
+
+            refuse_sick(host)
         changes = activated(
             image_view(host, image),
             self._options.name.value,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 
 from .._errors import BadInput, CorruptStore, doing
+from .._host.command import Program
 from .._host.crash import crash_point
 from .._thin.device import SECTOR_BYTES
 from .._thin.filesystem import grow
@@ -31,6 +32,7 @@ def make_snapshot(host: Host, pool: PoolRecord, image: Image, asked: SnapshotOpt
             hint="run flyd_unpack again, or name the pool that holds it",
         )
     sectors = _sectors(pool, base, asked.size_bytes)
+    host.runner.require(Program.DMSETUP, *((Program.E2FSCK, Program.RESIZE2FS) if sectors > base.sectors else ()))
     operation = host.begin(OperationKind.SNAPSHOT, str(asked.key), volume_ulid=new_volume_ulid())
     try:
         with _at_rest(host, base):

@@ -59,6 +59,9 @@ class Unpack(Arrow):
         base = _live_base(host, image)
         if base is not None:
             return kept, {**_facts(image, base), "removed": removed}
+        from .pool_asked import refuse_sick  # late, as below
+
+        refuse_sick(host)
         made = unpacked(host.settings.pool.value)
         return {**made, **kept}, {"image_id": image.id or None, "device": None, "removed": removed}
 

@@ -40,6 +40,7 @@ __all__ = [
     "activate",
     "allocate_files",
     "blaming_pool",
+    "check_files",
     "deactivate",
     "has_superblock",
     "is_low",
@@ -87,9 +88,7 @@ def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bo
     if there is not None and there.sectors:
         return _resumed(dm, there, spec)
     dm.require_target("thin-pool")
-    _check_backing(runner, spec, may_format=may_format)
-    if not may_format:
-        thin_check(runner, spec.backing.metadata)
+    check_files(runner, spec, may_format=may_format)
     with _backing_devices(runner, spec, dm.sysfs) as (metadata, data):
         try:
             return dm.create(spec.name, spec.uuid, spec.table(metadata, data))
@@ -126,14 +125,16 @@ def _resumed(dm: DeviceMapper, device: Device, spec: PoolSpec) -> Device:
     return dm.running(device)
 
 
-def _check_backing(runner: Runner, spec: PoolSpec, *, may_format: bool) -> None:
-    """Refuse files and devices that cannot be this pool's, before anything is attached."""
+def check_files(runner: Runner, spec: PoolSpec, *, may_format: bool) -> None:
+    """Refuse files and devices that cannot be this pool's, and metadata that is damaged, before anything is attached. Writes nothing."""
     for path, size_bytes in _sizes(spec):
         if spec.backing.is_loop:
             loop.check_backing_file(path, size_bytes)
         else:
             check_device(runner, path, size_bytes, is_new=may_format)
     check_metadata(spec.backing.metadata, may_format=may_format)
+    if not may_format:
+        thin_check(runner, spec.backing.metadata)
 
 
 @contextlib.contextmanager

@@ -79,6 +79,7 @@ class Stages:
         self.machine.s3.put(KEY.value, ARCHIVE)
         self.machine.s3.forget()
         self.machine.lock_timeout_seconds = 30.0
+        self.machine.store_busy_seconds = 5.0
         return self.machine
 
 

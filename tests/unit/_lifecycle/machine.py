@@ -72,6 +72,7 @@ class Machine:
         self.state = root / "state"
         self.s3 = s3
         self.lock_timeout_seconds = 30.0
+        self.store_busy_seconds = 5.0
         self.starts_over = False
         self.ran: list[str] = []  # the programs of the last run
 
@@ -83,7 +84,7 @@ class Machine:
         settings = Settings(
             str(self.state), ShortName(pool), self.lock_timeout_seconds, 20.0, 0, 0.01, self.starts_over
         )
-        store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=5.0)
+        store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=self.store_busy_seconds)
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
             self.ran = runner.ran

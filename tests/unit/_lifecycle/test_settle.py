@@ -238,6 +238,25 @@ def test_a_pool_that_was_left_suspended_is_resumed_unless_somebody_is_at_work_wi
     assert fetched.fake.devices()["pool"]["suspended"] is bool(lock)
 
 
+def test_a_pool_that_was_left_suspended_is_resumed_before_anything_in_it_is_undone(pooled: Machine) -> None:
+    volume_left_by(pooled, intent(volume_ulid=new_volume_ulid()), VolumeState.CREATED)
+    pooled.fake.dm.suspend("pool")
+    settled(pooled)
+    first = next(line for line in pooled.ran if line.startswith(("blkdiscard", "dmsetup resume", "dmsetup message")))
+    assert first == "dmsetup resume pool"
+    assert pooled.left_over() == []
+
+
+def test_a_base_that_was_left_suspended_is_resumed(unpacked: Machine) -> None:
+    [base] = unpacked.records(Volume)
+    with unpacked.host() as host:
+        map_thin(host, active_pool(host, "pool"), base)
+    unpacked.killed_at("snap:told", unpacked.snapshot)
+    assert unpacked.fake.devices()[base.device_name]["suspended"]
+    assert f"resumed {base.device_name}, which was left suspended" in unpacked.snapshot().settled
+    assert not unpacked.fake.devices()[base.device_name]["suspended"]
+
+
 def locked(machine: Machine, name: str) -> None:
     """Take the lock and keep it as long as this process lives."""
     with machine.host() as host:
