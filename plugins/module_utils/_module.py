@@ -138,7 +138,9 @@ def _log(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
     for host in opened:
         if not host.dry_run:
             params = module.params
-            host.log.failed(error, module=str(module._name), subject=str(params.get("key") or params.get("name") or ""))
+            host.log_of_failure.failed(
+                error, module=str(module._name), subject=str(params.get("key") or params.get("name") or "")
+            )
 
 
 def _can_start_over() -> bool:
@@ -188,7 +190,7 @@ def _unexpected(error: Exception, opened: list[Host]) -> FlydError:
     where = "the log"
     for host in opened:
         if not host.dry_run:
-            host.log.write("unexpected", traceback=traceback.format_exc())
+            host.log_of_failure.write("unexpected", traceback=traceback.format_exc())
             where = host.settings.path("log", "flyd.jsonl")
     return CommandFailed(
         f"a fault in flyd.lite itself: {type(error).__name__}: {printable(str(error))}",

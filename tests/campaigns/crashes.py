@@ -9,7 +9,7 @@
 N cases of each kind, chosen by the seed: 0 for none, -1 for all; calls of N steps.
 
 A case brings the machine to the state before a step, runs the step with the fault (the process ends at the label; or strace ends it at
-the Nth fsync, rename, ioctl …, or lets that call fail with EIO or ENOSPC), and then runs the step again without any other help: it must
+the Nth fsync, rename, ioctl …, asks it to end, or lets that call fail with EIO or ENOSPC), and then runs the step again without any other help: it must
 succeed, run once more without changing anything, and the invariants (tools/invariants.py) must hold.
 
 Which calls a step makes is learnt first, from a run that nothing disturbs: so N goes to the last of them. strace counts in each process by
@@ -53,7 +53,8 @@ CALLS = [
     "linkat",
     "mkdir",
 ]
-FATES = ("signal=KILL", "error=EIO", "error=ENOSPC")
+FATES = ("signal=KILL", "signal=TERM", "error=EIO", "error=ENOSPC")
+_BASES = "/root/bases.json"  # where the checker remembers what the sealed bases are
 STEPS = (
     "pool",
     "fetch",
@@ -70,7 +71,7 @@ STEPS = (
 )
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
-_HIT = re.compile(r"\(INJECTED\)|killed by SIGKILL")
+_HIT = re.compile(r"\(INJECTED\)|killed by SIGKILL|--- SIGTERM")
 _KINDS = {"kind": ("base", "snap"), "label": ("base", "snap", "delete")}
 # The step at which a label is reached, by what stands before its colon; a label that is not as the others of its kind, by its whole name.
 _STEP_OF = {
@@ -175,10 +176,14 @@ class Crashes:
         self.target: Target = self.campaign.target
         self.session = self.campaign.session
         self._there: tuple[str, ...] | None = None  # what there is of a life, where that is known
+        self._tree = ""
 
     def prepare(self) -> None:
-        """A machine with the modules and the image within reach."""
+        """A machine with the modules and the image within reach, which was activated once: so its tree is known."""
         self.campaign.start()
+        self.succeed(self.activation(0))
+        self._tree = self.target.invariants("--trees")["trees"][KEY]
+        self._there = _LIFE
 
     def reboot(self) -> None:
         """What is on disk is there again; devices and loops are not."""
@@ -235,7 +240,8 @@ class Crashes:
         step = self.steps()[case.fault.step]
         self.succeed(self._before(case.fault.step))
         self._strike(case, step)
-        results = self.succeed([step, step, Shell(f"{Target.checker()} || true")])
+        checker = Target.checker("--bases", _BASES, "--tree", f"{KEY}={self._tree}")
+        results = self.succeed([step, step, Shell(f"{checker} || true")])
         case.settled = results[0]["settled"]
         if results[1]["changed"]:
             case.violations.append(f"the run after the recovery changed something: {results[1].get('diff')}")

@@ -72,7 +72,11 @@ def thin_ids(host: Host) -> Iterator[str]:
 def expected(host: Host) -> Iterator[str]:
     """Devices, loops, mounts and files are those that the store explains."""
     yield from differing("devices", {device.uuid for device in host.devices()}, expected_devices(host))
-    loops = {path for path in backing_files() if path.startswith(f"{host.state_dir}/")}
+    ours = [path for path in backing_files() if path.startswith(f"{host.state_dir}/")]
+    loops = set(ours)
+    for path in sorted(loops):
+        if ours.count(path) > 1:
+            yield f"{ours.count(path)} loop devices over {path}"
     pools = [pool for pool in host.active_pools() if pool["is_loop"]]
     wanted = {pool[part] for pool in pools for part in ("data", "metadata")}
     yield from differing("loop devices", loops, {path for path in wanted if path.startswith(f"{host.state_dir}/")})

@@ -90,10 +90,10 @@ def copied_metadata(pool: dict[str, Any]) -> Iterator[str]:
         yield file.name
 
 
-def backing_files() -> set[str]:
-    """What the loop devices stand on."""
+def backing_files() -> list[str]:
+    """What the loop devices stand on; a file as often as there are loops over it."""
     found = Path("/sys/block").glob("loop*/loop/backing_file")
-    return {path.read_text().strip() for path in found}
+    return [path.read_text().strip() for path in found]
 
 
 def files_below(directory: Path) -> set[str]:

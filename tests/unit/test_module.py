@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -153,6 +153,21 @@ def test_a_run_that_failed_is_in_the_log_but_in_check_mode(
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     told = [(line["event"], line["error_kind"], "while unpack of" in line["error"]) for line in lines]
     assert told == ([] if check else [("failed", "busy", True)])
+
+
+@needs_root
+@pytest.mark.parametrize("error", [Busy("somebody has it", hint="wait"), ValueError("ours")])
+def test_a_failure_is_told_and_logged_without_the_package_for_ulids(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def missing() -> NoReturn:
+        raise MissingLibrary("ulid", "python-ulid")
+
+    monkeypatch.setattr("module_utils._lifecycle.host.new_ulid", missing)
+    result = ended(failing(error))
+    assert result["failed"]
+    lines = [json.loads(line) for line in (tmp_path / "state/log/flyd.jsonl").read_text().splitlines()]
+    assert [line["run"] for line in lines if line["event"] == "failed"] == [None]
 
 
 @needs_root

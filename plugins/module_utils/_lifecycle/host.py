@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._errors import BadInput
+from .._errors import BadInput, MissingLibrary
 from .._host.command import Runner
 from .._host.files import make_private_directory
 from .._host.process import Identity, own_identity
@@ -74,8 +74,22 @@ class Host:
         if self._log is None:
             from .log import Log
 
-            self._log = Log(self.settings.path("log", "flyd.jsonl"), new_ulid())
+            self._log = Log(self._log_path, new_ulid())
         return self._log
+
+    @property
+    def _log_path(self) -> str:
+        return self.settings.path("log", "flyd.jsonl")
+
+    @property
+    def log_of_failure(self) -> Log:
+        """The run's log, for what must not fail itself: in an interpreter that has no package for ULIDs, its lines name no run."""
+        try:
+            return self.log
+        except MissingLibrary:
+            from .log import Log
+
+            return Log(self._log_path, None)
 
     @property
     def has_mended(self) -> bool:

@@ -25,15 +25,16 @@ Value = Union[str, int, float, bool, None]
 
 
 class Log:
-    """Writes the lines of one run; ``run`` is the run's ULID and stands in each of them."""
+    """Writes the lines of one run; ``run`` is the run's ULID and stands in each of them, null when none could be made."""
 
-    def __init__(self, path: str, run: Ulid) -> None:
+    def __init__(self, path: str, run: Ulid | None) -> None:
         self._path = path
         self.run = run
 
     def write(self, event: str, **fields: Value) -> None:
         """Write one line: time, run, event and ``fields``."""
-        line = json.dumps({"time": utc_now(), "run": str(self.run), "event": event, **fields}, ensure_ascii=True) + "\n"
+        run = None if self.run is None else str(self.run)
+        line = json.dumps({"time": utc_now(), "run": run, "event": event, **fields}, ensure_ascii=True) + "\n"
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
