@@ -11,18 +11,21 @@ import os
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from module_utils._errors import Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
+from module_utils._image.unpacking import open_image
 from module_utils._lifecycle import base_making
+from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import PoolRecord, State, Volume
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.disk import in_process
 from tests.unit._lifecycle.machine import BASE_BYTES, OTHER_ARCHIVE, Machine
 
+Step = Callable[..., Outcome]
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS, linux/sched.h
 _TEN_YEARS = 10 * 365.25 * 86400
 
@@ -84,7 +87,8 @@ def test_on_a_read_only_disk_check_mode_works_and_the_next_step_fails_before_any
 ) -> None:
     needs_root()
     machine = stages.at(stage)
-    step = {"pooled": machine.fetch, "fetched": machine.unpack, "unpacked": machine.snapshot}[stage]
+    steps: dict[str, Step] = {"pooled": machine.fetch, "fetched": machine.unpack, "unpacked": machine.snapshot}
+    step = steps[stage]
 
     def look_and_try() -> None:
         assert step(dry_run=True).changed
@@ -171,11 +175,12 @@ def test_a_program_that_is_missing_is_named_before_any_effect(
     if stage != "virgin":
         needs_root()
     machine = stages.at(stage)
-    step = {
+    steps: dict[str, Step] = {
         "pool": machine.pool,
         "unpack": machine.unpack,
         "larger": lambda: machine.snapshot(size_bytes=2 * BASE_BYTES),
-    }[arrow]
+    }
+    step = steps[arrow]
     path = machine.fake.root / "bin" / program
     path.rename(f"{path}.away")
     before = machine.everything()
@@ -197,13 +202,11 @@ def test_an_archive_that_is_exchanged_while_it_is_unpacked_does_not_matter(
     needs_root()
     [digest] = fetched.archives_to_keep()
     path = fetched.state / "archives" / digest
-    opened = base_making.open_image
-
     def exchange(fd: int, options: Any) -> Any:
         other = path.with_name("other")
         other.write_bytes(OTHER_ARCHIVE)
         os.rename(other, path)
-        return opened(fd, options)
+        return open_image(fd, options)
 
     monkeypatch.setattr(base_making, "open_image", exchange)
     fetched.unpack()
