@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
 from tests.campaigns.sample_images import KEY
 from tests.campaigns.target import STATE_DIR, Shell, Step, Target
+from tests.e2e.machine import ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -258,6 +261,30 @@ def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crash
     crashes.target.ssh(f"dmsetup remove {device}; dmsetup remove pool; losetup --detach-all")
     assert crashes.succeed([steps["pool"], steps["snapshot"]])[1]["changed"] is False
     assert crashes.target.violations() == []
+
+
+def commands_of_the_guide() -> str:
+    """What docs/errors.md has an operator do when the database is damaged."""
+    blocks = re.findall(r"(?m)(?:^    .*\n)+", (ROOT / "docs/errors.md").read_text())
+    [found] = [textwrap.dedent(block) for block in blocks if f"mv {STATE_DIR} " in block]
+    return found
+
+
+def test_a_damaged_database_is_refused_by_all_and_what_the_guide_says_lets_the_host_begin_anew(
+    crashes: Crashes,
+) -> None:
+    steps = prepared(crashes)
+    crashes.target.ssh(f"dd if=/dev/urandom of={STATE_DIR}/flyd.db bs=4k count=2 conv=notrunc,fsync status=none")
+    before = untouched(crashes)
+    for name in ("pool", "fetch", "unpack", "snapshot", "tear down"):
+        assert refused(crashes, steps[name])["error_kind"] == "corrupt_store"
+    assert untouched(crashes) == before
+    crashes.target.ssh(commands_of_the_guide())
+    assert crashes.target.ssh("dmsetup ls; losetup --list").split() == ["No", "devices", "found"]
+    life = [steps[name] for name in ("pool", "fetch", "unpack", "snapshot")]
+    assert [one["changed"] for one in crashes.succeed([*life, *life])] == [True] * 4 + [False] * 4
+    assert crashes.target.violations() == []
+    crashes.target.ssh(f"rm -r {STATE_DIR}.damaged")
 
 
 def fill(free_kib: int) -> str:

@@ -202,6 +202,7 @@ def test_an_archive_that_is_exchanged_while_it_is_unpacked_does_not_matter(
     needs_root()
     [digest] = fetched.archives_to_keep()
     path = fetched.state / "archives" / digest
+
     def exchange(fd: int, options: Any) -> Any:
         other = path.with_name("other")
         other.write_bytes(OTHER_ARCHIVE)
