@@ -194,7 +194,8 @@ def _refuse_lost(path: str) -> None:
     if os.path.isdir(os.path.join(os.path.dirname(path), "pools")):
         raise CorruptStore(
             f"the store {path} is empty, but {os.path.dirname(path)}/pools holds a pool that it should know",
-            hint="restore flyd.db from a backup; only if nothing in the pool matters, take its devices down, move the state directory away and begin anew: docs/errors.md, corrupt_store, has the commands",
+            hint="restore flyd.db from a backup; only if nothing in the pool matters, take its devices down, move the state directory away "
+            "and begin anew: docs/errors.md, corrupt_store, has the commands",
         )
 
 
