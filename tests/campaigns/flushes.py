@@ -34,7 +34,7 @@ if __name__ == "__main__":
 from tests.campaigns import arguments
 from tests.campaigns.campaign import Campaign
 from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import HOME, STATE_DIR, Shell, Step, Target
+from tests.campaigns.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
 
 _DISK_BYTES = 640 << 20
 # Nothing is written back by the clock: what nobody flushes stays in memory.
@@ -70,7 +70,7 @@ _TAKEN_OUT = {"": (), "archive": (_ARCHIVE,), "syncfs": (_SYNCFS,), "seal": (_SE
 def take_out(target: Target, what: str) -> None:
     """Let functions of the code in the machine do nothing."""
     for path, function in _TAKEN_OUT[what]:
-        found = f"{HOME}/site/ansible_collections/flyd/lite/plugins/module_utils/{path}"
+        found = f"{HOME}/site/{COLLECTION}/module_utils/{path}"
         target.ssh(
             f"grep -q 'def {function.rpartition('.')[2]}(' {found} && echo '{function} = lambda *_what: None' >> {found}"
         )

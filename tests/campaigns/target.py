@@ -26,8 +26,8 @@ from tests.e2e.machine import LAB, ROOT
 
 HOME = "/opt/flyd-drive"
 STATE_DIR = "/var/lib/flyd"
-_COLLECTION = "ansible_collections/flyd/lite/plugins"
-RESTORE = f"PYTHONPATH={HOME}/site/{_COLLECTION}:{HOME}/site python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
+COLLECTION = "ansible_collections/flyd/lite/plugins"
+RESTORE = f"PYTHONPATH={HOME}/site/{COLLECTION}:{HOME}/site python3 {HOME}/tools/on_host.py restore {STATE_DIR} 2>&1"
 """What the unit flyd-restore.service does when a machine has started."""
 _STEP_SECONDS = 900
 _SERVER_PORT = 7070
@@ -146,8 +146,8 @@ def _payload() -> bytes:
             tar.add(path, arcname, recursive=False)
         for name in ("ansible_collections", "ansible_collections/flyd", "ansible_collections/flyd/lite"):
             _add(tar, f"site/{name}/__init__.py", b"")
-        _add(tar, f"site/{_COLLECTION}/__init__.py", b"")
-        _add(tar, f"site/{_COLLECTION}/modules/__init__.py", b"")
+        _add(tar, f"site/{COLLECTION}/__init__.py", b"")
+        _add(tar, f"site/{COLLECTION}/modules/__init__.py", b"")
         _add(tar, "site/ansible/__init__.py", b"")
         for name, content in _wheel_files():
             _add(tar, f"site/{name}", content)
@@ -161,7 +161,7 @@ def _files() -> Iterator[tuple[Path, str]]:
     yield ROOT / "roles/prepare/files/on_host.py", "tools/on_host.py"
     for part in ("modules", "module_utils"):
         for path in sorted((ROOT / "plugins" / part).rglob("*.py")):
-            yield path, f"site/{_COLLECTION}/{path.relative_to(ROOT / 'plugins')}"
+            yield path, f"site/{COLLECTION}/{path.relative_to(ROOT / 'plugins')}"
     core = Path(ansible.__file__).parent
     yield core / "release.py", "site/ansible/release.py"
     for path in sorted((core / "module_utils").rglob("*.py")):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
 from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import STATE_DIR, Shell, Step, Target
+from tests.campaigns.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
 from tests.e2e.machine import ROOT
 
 pytestmark = pytest.mark.timeout(1800)
@@ -19,6 +19,17 @@ pytestmark = pytest.mark.timeout(1800)
 LONGEST_SECONDS = 30
 HANGING = "for state in /proc/[0-9]*/stat; do awk '$3 == \"D\" { print $2 }' $state 2> /dev/null; done; true"
 SNAPSHOT = "/dev/mapper/$(ls /dev/mapper | grep ^snap-)"
+# Appended to the code in the machine: when there was room enough, and before the tree is written, a guest takes all of it.
+FILLED_BY_A_GUEST = f"""
+import subprocess
+
+_populate = populate
+
+
+def populate(*arguments):
+    subprocess.run("dd if=/dev/urandom of={SNAPSHOT} bs=1M oflag=direct", shell=True, check=False)
+    return _populate(*arguments)
+"""
 ALLOCATED = f"stat --format %b {STATE_DIR}/pools/*/data"
 
 
@@ -70,6 +81,25 @@ def test_a_pool_full_of_data_refuses_in_time_and_works_again_when_it_has_grown(c
     removed = crashes.succeed([steps["remove snapshot"]])[0]
     assert removed["freed_bytes"] > 40 << 20
     assert before - int(crashes.target.ssh(ALLOCATED)) > (40 << 20) // 512
+
+
+def test_a_pool_that_a_guest_fills_while_an_image_is_unpacked_is_told_in_time_and_the_room_comes_back(
+    crashes: Crashes,
+) -> None:
+    prepared(crashes, data_size="64M")
+    _pool, fetch, unpack, snapshot = crashes.activation(1)
+    crashes.succeed([fetch])
+    path = f"{HOME}/site/{COLLECTION}/module_utils/_lifecycle/base_making.py"
+    crashes.target.ssh(f"cp {path} /root/kept.py; cat >> {path}", stdin=FILLED_BY_A_GUEST.encode())
+    crashes.session.close()  # the next one imports what is there now
+    try:
+        assert refused(crashes, unpack)["error_kind"] == "no_space"
+    finally:
+        crashes.target.ssh(f"cp /root/kept.py {path}")
+        crashes.session.close()
+    assert "base" not in crashes.target.ssh("dmsetup ls")
+    crashes.succeed([Step("flyd_pool", {"data_size": "256M"}), crashes.steps()["remove snapshot"], unpack, snapshot])
+    assert crashes.target.violations() == []
 
 
 def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
