@@ -15,6 +15,7 @@ import pytest
 from module_utils._errors import BadInput, Busy, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.records import Operation, PoolRecord
+from tests.unit._lifecycle.conftest import needs_root
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
 
 GREATER_THAN_ANY_DISK = 1 << 60
@@ -146,6 +147,33 @@ def test_metadata_that_is_not_what_it_was_is_refused_and_not_touched(pooled: Mac
     with pytest.raises(FlydError, match=error):
         pooled.pool()
     assert (metadata.read_bytes() if metadata.exists() else b"") == seen
+    assert (pooled.fake.devices(), pooled.fake.loops()) == ({}, {})
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: os.truncate(path, 4096), "are expected"),
+        (lambda path: os.truncate(path, 2 * POOL_BYTES), "are expected"),
+        (lambda path: path.chmod(0o666), "others could change"),
+        (lambda path: os.chown(path, 1, -1), "belongs to uid 1"),
+        (replace_by_link, "is a symbolic link"),
+    ],
+    ids=["missing", "shorter", "longer", "open to others", "of another owner", "a link"],
+)
+def test_data_that_is_not_what_it_was_is_refused_and_not_touched(
+    pooled: Machine, harm: Any, error: str, dry_run: bool
+) -> None:
+    needs_root()
+    data = Path(record(pooled).data)
+    pooled.fake.reboot()
+    harm(data)
+    seen = data.read_bytes() if data.exists() else b""
+    with pytest.raises(FlydError, match=error):
+        pooled.pool(dry_run=dry_run)
+    assert (data.read_bytes() if data.exists() else b"") == seen
     assert (pooled.fake.devices(), pooled.fake.loops()) == ({}, {})
 
 

@@ -121,6 +121,16 @@ def test_a_busy_device_is_removed_once_it_is_let_go(fake_host: FakeHost) -> None
     assert fake_host.devices() == {}
 
 
+def test_who_holds_a_device_for_a_moment_is_waited_for(fake_host: FakeHost) -> None:
+    fake_host.dm.create("one", UUID, TABLE)
+    patience = DeviceMapper(fake_host.runner).busy
+    patient = fake_host.device_mapper(fake_host.runner)
+    patient.busy = patience
+    fake_host.refuse("dmsetup remove", errno.EBUSY, times=8)
+    assert patient.remove("one") is True
+    assert (patience.tried, patience.deadline_seconds) == (9, 15.0)
+
+
 def test_a_device_that_stays_busy_is_reported_and_never_forced(fake_host: FakeHost) -> None:
     fake_host.dm.create("one", UUID, TABLE)
     fake_host.hold("one")
