@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import REDIS_KEY
-from tests.e2e.machine import Machine, Play, lab
+from tests.e2e.machine import ROOT, Machine, Play, lab
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -72,7 +72,8 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
 def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine, activation: Play) -> None:
     directory = "/var/lib/node-exporter"
     prepared.ssh(f"mkdir -p {directory}")
-    play = prepared.play("playbooks/prepare.yml", prepare_textfile_directory=directory)
+    wheels = str(ROOT / "build/wheels")  # as the machine was prepared: else its environment would be made anew
+    play = prepared.play("playbooks/prepare.yml", prepare_wheels=wheels, prepare_textfile_directory=directory)
     assert play.returncode == 0, play.output
     assert prepared.ssh("systemctl is-active flyd-metrics.timer").strip() == "active"
     prepared.ssh("systemctl start flyd-metrics.service")  # returns when it has ended
