@@ -22,7 +22,10 @@ def children() -> str:
     return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
 
 
-def test_each_tells_its_exit_code_and_what_it_said_and_is_no_child() -> None:
+def test_each_tells_its_exit_code_and_what_it_said_and_is_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     threads, before = threading.active_count(), children()
     beside = Beside([WRONG, ALSO_WRONG])
     assert (threading.active_count(), children()) == (threads, before)
@@ -31,6 +34,7 @@ def test_each_tells_its_exit_code_and_what_it_said_and_is_no_child() -> None:
     code, said = beside.outcome(WRONG)
     assert (code, "invalid int value: 'many'" in said) == (2, True)
     assert beside.end() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_still_runs_is_ended_and_its_machine_named() -> None:
