@@ -122,11 +122,6 @@ def refuse_unfinished(host: Host, pool: PoolRecord) -> None:
             f"the removal of the pool {pool.name} was cut off half way",
             hint="finish it with flyd_pool, state: absent; then make the pool anew",
         )
-    refuse_in_repair(host, pool)
-
-
-def refuse_in_repair(host: Host, pool: PoolRecord) -> None:
-    """Raise ``OutOfOrder`` while a repair of the pool has not come to its end."""
     if host.store.find(Operation, "kind IN ('repair', 'check') AND subject=?", pool.name) is not None:
         raise OutOfOrder(
             f"the pool {pool.name} is being repaired, or its repair was cut off",

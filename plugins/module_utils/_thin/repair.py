@@ -81,29 +81,30 @@ def blank_metadata(path: str, size_bytes: int) -> None:
 
 def write_metadata(source: str, device: str) -> None:
     """Write the file ``source`` over the block device ``device``, the superblock last, so that a cut is seen as what it is."""
-    with file_errors("writing the repaired metadata"), open(source, "rb", buffering=0) as new:
-        fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
-        try:
-            size = new.seek(0, os.SEEK_END)
-            os.pwrite(fd, bytes(METADATA_BLOCK_BYTES), 0)
-            os.fsync(fd)
-            _copy(new.fileno(), fd, size, start=METADATA_BLOCK_BYTES)
-            os.fsync(fd)
-            os.pwrite(fd, os.pread(new.fileno(), METADATA_BLOCK_BYTES, 0), 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with file_errors("writing the repaired metadata"), open(source, "rb", buffering=0) as new, _blanked(device) as fd:
+        size = new.seek(0, os.SEEK_END)
+        _copy(new.fileno(), fd, size, start=METADATA_BLOCK_BYTES)
+        os.fsync(fd)
+        os.pwrite(fd, os.pread(new.fileno(), METADATA_BLOCK_BYTES, 0), 0)
+        os.fsync(fd)
 
 
 def blank_superblock(device: str) -> None:
     """Zero the first 4 KiB of the metadata on a block device that nobody uses."""
-    with file_errors("blanking the metadata"):
-        fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, bytes(METADATA_BLOCK_BYTES), 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with file_errors("blanking the metadata"), _blanked(device):
+        pass
+
+
+@contextlib.contextmanager
+def _blanked(device: str) -> Iterator[int]:
+    """The device for writing, for us alone, with no superblock on it any more."""
+    fd = os.open(device, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, bytes(METADATA_BLOCK_BYTES), 0)
+        os.fsync(fd)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _copy(old: int, new: int, size: int, *, start: int = 0, keep_holes: bool = False) -> None:

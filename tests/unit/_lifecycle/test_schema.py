@@ -106,29 +106,30 @@ def test_an_older_store_becomes_a_newer_one_and_keeps_its_rows(
     newer.close()
 
 
-def test_a_store_of_the_first_version_gains_members_and_keep_archive(store_path: Path) -> None:
+def opened_from_version(store_path: Path, version: int, insertion: str) -> Store:
+    """A store that a collection of that version has made, with one row, as this one opens it."""
     store_path.parent.chmod(0o700)
     with sqlite3.connect(store_path) as old:
-        for statement in schema.MIGRATIONS[0]:
-            old.execute(statement)
-        old.execute("PRAGMA user_version=1")
-        old.execute("INSERT INTO images(id, object_key, sha256, state) VALUES ('1', 'redis.tar', 'ab', 'fetched')")
+        for statements in schema.MIGRATIONS[:version]:
+            for statement in statements:
+                old.execute(statement)
+        old.execute(f"PRAGMA user_version={version}")
+        old.execute(insertion)
     old.close()
-    newer = open_store(str(store_path), writable=True, busy_seconds=1)
+    return open_store(str(store_path), writable=True, busy_seconds=1)
+
+
+def test_a_store_of_the_first_version_gains_members_and_keep_archive(store_path: Path) -> None:
+    row = "INSERT INTO images(id, object_key, sha256, state) VALUES ('1', 'redis.tar', 'ab', 'fetched')"
+    newer = opened_from_version(store_path, 1, row)
     [image] = newer.all(Image)
     assert (image.digests, image.keep_archive) == (("ab",), True)
     newer.close()
 
 
 def test_a_pool_of_the_third_version_has_no_identity_yet(store_path: Path) -> None:
-    store_path.parent.chmod(0o700)
-    with sqlite3.connect(store_path) as old:
-        for statement in (statement for version in schema.MIGRATIONS[:3] for statement in version):
-            old.execute(statement)
-        old.execute("PRAGMA user_version=3")
-        old.execute("INSERT INTO pools VALUES ('1', 'pool', '/dev/a', '/dev/b', 0, 128, 4096, 128, 1, 1, 10, 7, 1)")
-    old.close()
-    newer = open_store(str(store_path), writable=True, busy_seconds=1)
+    row = "INSERT INTO pools VALUES ('1', 'pool', '/dev/a', '/dev/b', 0, 128, 4096, 128, 1, 1, 10, 7, 1)"
+    newer = opened_from_version(store_path, 3, row)
     [pool] = newer.all(PoolRecord)
     assert (pool.formatted, pool.data_identity) == (True, "")
     newer.close()
