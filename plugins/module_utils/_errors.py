@@ -99,10 +99,12 @@ class CommandFailed(FlydError):
     kind = ErrorKind.COMMAND_FAILED
 
     @classmethod
-    def late(cls, what: str, limit_seconds: float, ending: str, **details: Detail) -> CommandFailed:
+    def late(
+        cls, what: str, limit_seconds: float, ending: str, *, fault: str = "did not end within", **details: Detail
+    ) -> CommandFailed:
         """``what`` (a program, or what a child does) was not done in time; ``ending`` says what became of it."""
         return cls(
-            f"{what} did not end within {limit_seconds:g} s {ending}",
+            f"{what} {fault} {limit_seconds:g} s {ending}",
             hint="the device below may hang: look at `dmesg` and `dmsetup info -c`; a larger command_timeout helps only when it is slow",
             retryable=True,
             **details,

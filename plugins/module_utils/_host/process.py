@@ -43,14 +43,40 @@ def own_identity() -> Identity:
 
 
 def _start_ticks(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third on, the state; none when the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except OSError:
-        return None
+        return []
     # The command's name stands in parentheses and may hold anything, parentheses too: count from the last one.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def family_activity(pid: int) -> int:
+    """A number that stays the same while process ``pid`` and its descendants neither compute nor read nor write anything.
+
+    Clock ticks (proc(5), stat fields 14 and 15) and the counters of /proc/PID/io, added up.
+    """
+    stats = {int(name): fields for name in os.listdir("/proc") if name.isdigit() and (fields := _stat(int(name)))}
+    family, found = {pid}, 0
+    while len(family) > found:
+        found = len(family)
+        family |= {one for one, fields in stats.items() if int(fields[1]) in family}
+    return sum(int(stats[one][11]) + int(stats[one][12]) + _io(one) for one in family & stats.keys())
+
+
+def _io(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            return sum(int(line.split()[1]) for line in file)
+    except OSError:  # gone, or of somebody whom we may not look at
+        return 0
 
 
 def command_line(pid: int) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .._errors import BadInput, Unsupported, doing
-from .._host.isolation import in_child
+from .._host.child import in_child
 from .config import ImageConfig
 from .image import Image
 from .layer import Layers, Tally

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from .._host.child import close_all_but
 from .._host.death_signal import die_with_parent
 from .._host.files import from_os_error
-from .._host.isolation import close_all_but
 from .._names import Digest
 from .digests import check_digest
 from .extent import Extent

@@ -84,6 +84,7 @@ def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: Unpacking) -> F
             device.path,
             host.directory("mnt"),
             lambda root_fd: unpacking.write_into(root_fd, lambda: syncing(root_fd)).to_json(),
+            stalled_seconds=host.settings.command_timeout_seconds,
         )
     crash_point("unpack:written")
     with phase("seal"), doing(f"sealing {device.name}"):

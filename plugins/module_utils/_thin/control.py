@@ -65,14 +65,13 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
     Raises ``IoctlFailed`` with the kernel's errno, ``NoSpace`` for ENOSPC, ``CommandFailed`` when time is up, ``Unsupported`` where dmsetup is
     not installed.
     """
-    from .._host.isolation import in_child  # late: a run with nothing to do asks nothing
+    from .._host.child import in_child  # late: a run with nothing to do asks nothing
 
     runner.find(Program.DMSETUP)  # what comes next needs it, and without it nothing should begin
     line = " ".join(("dmsetup", *words))
     runner.ran.append(line)
 
     def work() -> dict[str, object]:
-        _keep_nothing_of_ours()
         try:
             return {"said": call()}
         except OSError as error:
@@ -91,14 +90,6 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
             number,
         )
     return str(answer["said"])
-
-
-def _keep_nothing_of_ours() -> None:
-    """A child that hangs must not keep our output open, for whose end the controller waits, nor get our signals."""
-    os.setsid()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for fd in range(3):
-        os.dup2(nowhere, fd)
 
 
 def _ioctl(number: int, name: str, data: bytes, *, flags: int = 0) -> bytes:

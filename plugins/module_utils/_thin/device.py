@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 NODE_DIRECTORY = "/dev/mapper"
 SECTOR_BYTES = 512  # of every table and of sysfs
+_DONE = (0, 2, 4, 6, 11, 13, 15)  # reads, writes, discards: requests and sectors; flushes
 
 
 class Device(NamedTuple):
@@ -50,6 +51,20 @@ def read_devices(sysfs: str, node_directory: str, *, name: str = "", uuid: str =
     """
     found = _read_all(sysfs, node_directory, {"dm/name": name, "dm/uuid": uuid})
     return tuple(sorted(found, key=lambda device: device.minor))
+
+
+def requests_done(path: str, sysfs: str = "/sys") -> tuple[str, ...]:
+    """What the block device at ``path`` has come to the end of, in requests and sectors (Documentation/block/stat.rst); empty for none.
+
+    What it has begun, and how long that takes, is not among it: of a device that hangs this stays the same.
+    """
+    number = os.stat(path).st_rdev
+    try:
+        with open(f"{sysfs}/dev/block/{os.major(number)}:{os.minor(number)}/stat", encoding="ascii") as file:
+            fields = file.read().split()
+    except OSError:
+        return ()
+    return tuple(fields[index] for index in _DONE if index < len(fields))
 
 
 def _read_all(sysfs: str, node_directory: str, wanted: dict[str, str]) -> Iterator[Device]:

@@ -15,19 +15,20 @@ import threading
 from collections.abc import Callable, Iterator
 
 from .._errors import CommandFailed
+from .._host.child import Json, in_child
 from .._host.command import Program, Runner
 from .._host.isolation import (
     MS_NOATIME,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
-    Json,
-    in_child,
     mount,
     own_mount_namespace,
     sync_filesystem,
     unmount,
 )
+from .._host.process import family_activity
+from .device import requests_done
 from .volume import flush
 
 MIB = 1 << 20
@@ -123,13 +124,21 @@ def make_ext4(runner: Runner, device: str, *, inodes: int, label: str = "", uuid
     )
 
 
-def populate(device: str, mount_point: str, work: Callable[[int], Json]) -> Json:
+def populate(
+    device: str, mount_point: str, work: Callable[[int], Json], *, stalled_seconds: float | None = None
+) -> Json:
     """Mount ``device`` on the empty directory ``mount_point``, run ``work`` with a descriptor of its root, and bring all to disk.
 
     Returns what ``work`` returned. ``work`` runs in a process of its own that may change its root; a file system that is new
     loses its lost+found, so that the tree is the image's alone. Whatever ``work``, syncfs or the unmount raise is raised here.
+    ``CommandFailed`` when for ``stalled_seconds`` nothing was computed, and nothing was done by the device either.
     """
-    return in_child(lambda: _populate(device, mount_point, work), what="filling the volume")
+    return in_child(
+        lambda: _populate(device, mount_point, work),
+        what="filling the volume",
+        timeout_seconds=stalled_seconds,
+        progress=lambda pid: (family_activity(pid), requests_done(device)),
+    )
 
 
 def _populate(device: str, mount_point: str, work: Callable[[int], Json]) -> Json:

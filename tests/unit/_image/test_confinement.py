@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._host.isolation import in_child
+from module_utils._host.child import in_child
 from module_utils._image.containment import contain
 from module_utils._image.limits import Limits
 from tests.unit._image.unpacked import needs_root

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from module_utils._errors import FlydError
-from module_utils._host.isolation import in_child
+from module_utils._host.child import in_child
 from module_utils._image import tree_writer
 from module_utils._image.access import Access
 from module_utils._image.containment import contain

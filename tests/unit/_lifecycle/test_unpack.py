@@ -114,7 +114,7 @@ def test_a_program_that_fails_leaves_no_volume(fetched: Machine, line: str) -> N
 
 
 def test_an_error_in_the_writing_leaves_no_volume(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **_options: object) -> None:
         raise NoSpace("the volume is full", hint="make it larger")
 
     with monkeypatch.context() as patch:

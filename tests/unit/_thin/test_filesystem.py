@@ -15,6 +15,7 @@ import pytest
 from module_utils._errors import BadInput, CommandFailed, NoSpace, Unsupported, Untrusted
 from module_utils._host.command import Runner
 from module_utils._thin import filesystem
+from module_utils._thin.device import requests_done
 from module_utils._thin.filesystem import (
     MIB,
     check,
@@ -231,6 +232,29 @@ def test_real_what_is_no_file_system_cannot_be_mounted(disk: Disk) -> None:
     disk.attach(20 * MIB)
     with pytest.raises(Unsupported, match="filling the volume"):
         populate(disk.path, disk.mount_point, lambda _: None)
+
+
+@needs_loops
+def test_real_work_that_comes_to_a_standstill_is_ended_and_its_mount_is_gone(disk: Disk) -> None:
+    make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
+    with pytest.raises(CommandFailed, match=r"filling the volume made no progress for 1 s and was killed") as caught:
+        populate(disk.path, disk.mount_point, lambda _: time.sleep(600), stalled_seconds=1.0)
+    assert caught.value.retryable
+    check(Runner(), disk.path)  # nobody has it mounted
+
+
+@needs_loops
+def test_real_what_a_device_has_done_can_be_seen(disk: Disk) -> None:
+    before = requests_done(disk.attach(20 * MIB))
+    fd = os.open(disk.path, os.O_RDWR | os.O_DSYNC)
+    os.write(fd, bytes(4096))
+    os.close(fd)
+    assert (len(before), before != requests_done(disk.path)) == (7, True)
+
+
+def test_a_file_is_no_device_that_does_anything(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert requests_done(str(tmp_path / "file")) == ()
 
 
 @needs_loops

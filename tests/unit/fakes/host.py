@@ -28,8 +28,8 @@ from typing import Any
 
 import pytest
 
+from module_utils._host.child import Json, in_child
 from module_utils._host.command import Program, Runner
-from module_utils._host.isolation import Json, in_child
 from module_utils._host.retry import Retry
 from module_utils._thin.dm import DeviceMapper
 from module_utils._thin.geometry import compute_geometry
@@ -195,7 +195,9 @@ class FakeHost:
 
     # Trees
 
-    def populate(self, device: str, mount_point: str, work: Callable[[int], Json]) -> Json:
+    def populate(
+        self, device: str, mount_point: str, work: Callable[[int], Json], *, stalled_seconds: float | None = None
+    ) -> Json:
         """Like ``_thin.filesystem.populate``, into the directory that stands for the volume's tree."""
         tree = self.tree(device)
         tree.mkdir(exist_ok=True)

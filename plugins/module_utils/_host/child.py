@@ -1,0 +1,186 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work in a child that answers in JSON, and is dead when its parent is.
+
+Invariant: a child that hangs keeps nobody waiting longer than it may: not its parent, nor whoever reads its parent's output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Collection
+from typing import Any, Callable
+
+from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from .death_signal import die_with_parent
+from .files import from_os_error
+from .isolation import no_new_privileges
+
+_REAP_SECONDS, _REAP_POLL_SECONDS = 5.0, 0.01
+_LOOKS = 8  # at a child's progress, while it may make none
+_PIPE_BYTES = 1 << 16
+Json = Any  # what json.dumps takes and json.loads gives back
+
+
+def in_child(
+    work: Callable[[], Json],
+    *,
+    what: str,
+    kept_fds: Collection[int] | None = None,
+    timeout_seconds: float | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Json:
+    """The result of ``work``, run in a child that dies with this process; it comes back as JSON.
+
+    Nothing richer than JSON is read from the child: it may have been turned by a hostile archive, and unpickling would let it
+    run code here. A ``FlydError`` or ``OSError`` of the child is raised here. A child that ends without a word (killed, out of
+    memory) is ``CommandFailed`` that names ``what``, and so is one that has not answered after ``timeout_seconds`` (``None``: for ever).
+    With ``progress``, which gets the child's pid, that is how long what it returns may stay the same.
+    With ``kept_fds`` the child holds no other descriptor above 2.
+    """
+    pid, read_end = _start(work, what, kept_fds)
+    patience = _Patience(pid, timeout_seconds, progress)
+    try:
+        with os.fdopen(read_end, "rb", buffering=0) as pipe:
+            said = _until_the_end(pipe, patience)
+    except BaseException:
+        _killed(pid)
+        raise
+    if said is None:
+        raise CommandFailed.late(what, patience.seconds, _killed(pid), fault=patience.fault)
+    return _understood(said, os.waitpid(pid, 0)[1], what)
+
+
+class _Patience:
+    """How long a child may take, or may make no progress."""
+
+    def __init__(self, pid: int, seconds: float | None, progress: Callable[[int], object] | None) -> None:
+        self.seconds = float("inf") if seconds is None else seconds
+        self.fault = "made no progress for" if progress else "did not end within"
+        self._pid, self._progress = pid, progress
+        self._seen: object = None
+        self._until = time.monotonic() + self.seconds
+
+    @property
+    def next_look_seconds(self) -> float | None:
+        """After how long to ask ``is_over``; ``None``: never."""
+        if self.seconds == float("inf"):
+            return None
+        left = max(0.0, self._until - time.monotonic())
+        return min(left, self.seconds / _LOOKS) if self._progress else left
+
+    def is_over(self) -> bool:
+        """Whether the time is up; what was seen of the child's progress begins it anew."""
+        now = self._progress(self._pid) if self._progress else None
+        if now != self._seen:
+            self._seen, self._until = now, time.monotonic() + self.seconds
+        return time.monotonic() >= self._until
+
+
+def _until_the_end(pipe: io.FileIO, patience: _Patience) -> bytes | None:
+    """All that the child says, or ``None`` when time is up."""
+    said = b""
+    while True:
+        if select.select([pipe], [], [], patience.next_look_seconds)[0]:
+            part = pipe.read(_PIPE_BYTES)
+            if not part:
+                return said
+            said += part
+        elif patience.is_over():
+            return None
+
+
+def _understood(said: bytes, status: int, what: str) -> Json:
+    """The answer: the last line that is one. What comes before, or instead of it, is what was written to standard error."""
+    told, _newline, answer = said.rpartition(b"\n")
+    if not answer.startswith(b"{"):
+        told, answer = said, b""
+    sys.stderr.write(told.decode("utf-8", "replace"))
+    if not answer:
+        raise CommandFailed(
+            f"the child for {what} ended without an answer (wait status {status})",
+            hint="look for the out-of-memory killer in `dmesg`; then run again",
+            retryable=True,
+        )
+    message = json.loads(answer)
+    if "error" in message:
+        raise error_from_json(message["error"])
+    return message["result"]
+
+
+def _start(work: Callable[[], Json], what: str, kept_fds: Collection[int] | None) -> tuple[int, int]:
+    """The pid of a child that does ``work``, and the descriptor at which it answers."""
+    set_death_signal = die_with_parent()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        set_death_signal()
+        if kept_fds is not None:
+            close_all_but({write_end, *kept_fds})
+        _answer(work, write_end, what)
+    os.close(write_end)
+    return pid, read_end
+
+
+def _killed(pid: int) -> str:
+    """What became of a child that is killed; its end is waited for no longer than makes sense: what hangs in the kernel does not die."""
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + _REAP_SECONDS
+    while time.monotonic() < until:
+        time.sleep(_REAP_POLL_SECONDS)
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return "and was killed"
+    return f"and its process {pid} cannot be killed: it hangs in the kernel"
+
+
+def _leave_to_the_parent(write_end: int) -> None:
+    """Signals to the group and what the controller reads: unwinding is the parent's work, and a child that hangs must keep neither waiting.
+
+    What is written to standard error goes where the answer goes.
+    """
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    os.dup2(write_end, 2)
+    os.close(nowhere)
+    sys.stderr = sys.__stderr__
+
+
+def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
+    try:
+        _leave_to_the_parent(write_end)
+        no_new_privileges()
+        try:
+            message = {"result": work()}
+        except FlydError as error:
+            message = {"error": error_to_json(error)}
+        except OSError as error:
+            message = {"error": error_to_json(from_os_error(error, what))}
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(b"\n" + json.dumps(message).encode())
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - whatever it was, this process must never return into its parent's code
+        sys.__excepthook__(*sys.exc_info())  # written in C: nothing can be imported from in here
+    finally:
+        os._exit(70)
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Close every descriptor above 2 that is not in ``kept``."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            with contextlib.suppress(OSError):  # the one that listed the directory
+                os.close(fd)

@@ -1,0 +1,144 @@
+"""Work in a child: its answer, its errors and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from module_utils._errors import BadInput, CommandFailed, NoSpace
+from module_utils._host.child import in_child
+from module_utils._host.process import family_activity
+from tests.unit.processes import assert_ends
+
+
+def test_the_result_comes_back_from_another_process() -> None:
+    assert in_child(lambda: {"pid": os.getpid(), "list": [1, None, "x"]}, what="counting")["pid"] != os.getpid()
+
+
+def test_what_the_child_changes_stays_with_it() -> None:
+    seen = []
+    in_child(lambda: seen.append(1), what="changing")
+    assert seen == []
+
+
+def test_an_error_of_ours_is_raised_here_with_all_it_knows() -> None:
+    def work() -> None:
+        raise BadInput("bad", hint="mend it", member="etc/passwd")
+
+    with pytest.raises(BadInput, match="bad") as caught:
+        in_child(work, what="reading")
+    assert (caught.value.hint, caught.value.details) == ("mend it", {"member": "etc/passwd"})
+
+
+def test_an_os_error_becomes_one_of_ours() -> None:
+    def work() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(NoSpace, match="writing: no space"):
+        in_child(work, what="writing")
+
+
+def test_a_child_that_is_killed_is_named_by_its_work() -> None:
+    with pytest.raises(CommandFailed, match="the child for writing ended without an answer") as caught:
+        in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), what="writing")
+    assert caught.value.retryable
+
+
+def test_a_fault_of_the_program_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandFailed, match="without an answer"):
+        in_child(lambda: 1 / 0, what="dividing")
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_what_is_no_json_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandFailed, match="without an answer"):
+        in_child(lambda: object(), what="answering")
+    assert "not JSON serializable" in capfd.readouterr().err
+
+
+def test_no_child_is_left_behind() -> None:
+    before = _children()  # other tests of this process may have some
+    in_child(lambda: None, what="nothing")
+    assert _children() == before
+
+
+def _children() -> str:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    def work() -> None:
+        (tmp_path / "new").write_text(str(os.getpid()))
+        (tmp_path / "new").rename(tmp_path / "pid")
+        time.sleep(600)
+
+    parent = os.fork()
+    if parent == 0:
+        in_child(work, what="sleeping")
+        os._exit(0)
+    until = time.monotonic() + 20
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert_ends((tmp_path / "pid").read_text())
+
+
+def test_a_child_that_is_late_is_killed() -> None:
+    with pytest.raises(CommandFailed, match=r"sleeping did not end within 0.2 s and was killed") as caught:
+        in_child(lambda: time.sleep(600), what="sleeping", timeout_seconds=0.2)
+    assert caught.value.retryable
+
+
+def test_a_child_that_does_nothing_is_killed_and_with_it_what_it_has_begun(tmp_path: Path) -> None:
+    def sleep() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    with pytest.raises(CommandFailed, match=r"waiting made no progress for 0.5 s"):
+        in_child(
+            lambda: in_child(sleep, what="sleeping"), what="waiting", timeout_seconds=0.5, progress=family_activity
+        )
+    assert_ends((tmp_path / "pid").read_text())
+
+
+def test_a_child_may_take_as_long_as_it_gets_on(tmp_path: Path) -> None:
+    def work() -> str:
+        for number in range(20):
+            (tmp_path / "file").write_text(str(number))
+            time.sleep(0.1)
+        return "done"
+
+    assert in_child(work, what="writing", timeout_seconds=0.9, progress=family_activity) == "done"
+
+
+def test_a_grandchild_that_gets_on_is_progress_too(tmp_path: Path) -> None:
+    def work() -> str:
+        for number in range(20):
+            (tmp_path / "file").write_text(str(number))
+            time.sleep(0.1)
+        return "done"
+
+    assert (
+        in_child(lambda: in_child(work, what="writing"), what="waiting", timeout_seconds=0.9, progress=family_activity)
+        == "done"
+    )
+
+
+def test_a_child_keeps_no_output_of_its_parent_open_and_no_signal_of_its_group_ends_it() -> None:
+    def work() -> list[object]:
+        return [os.getpid() == os.getsid(0), *(os.readlink(f"/proc/self/fd/{fd}") for fd in range(3))]
+
+    is_apart, *streams, errors = in_child(work, what="looking")
+    assert (is_apart, streams) == (True, [os.devnull] * 2)
+    assert errors.startswith("pipe:")
+
+
+def test_what_a_child_says_is_told_and_is_no_part_of_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert in_child(lambda: os.write(2, b"{a warning\n") and "x" * 200_000, what="warning") == "x" * 200_000
+    assert capfd.readouterr().err == "{a warning\n"
