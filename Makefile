@@ -49,14 +49,15 @@ package: $(READY) ## Build the collection, check it as Galaxy does, install it, 
 	@tools/installed.sh $(VENV)
 
 N ?= 300
+MACHINES ?= 1
 CALLS ?= 100
 CUTS ?= 30
 HISTORIES ?= 10
 LAYOUTS ?= 100
 ROUNDS ?= 20
 SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)
-powercuts: $(READY) ## A VM whose power is cut at N (300) random instants of activations and removals (a minute each)
-	@$(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED)
+powercuts: $(READY) ## MACHINES (1) VMs whose power is cut at N (300) random instants of activations and removals (half a minute each)
+	@$(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED) --machines $(MACHINES)
 
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)

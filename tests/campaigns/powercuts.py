@@ -4,12 +4,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Power cuts at random instants, and what is left of them.
 
-    powercuts.py [--cuts N] [--seed S] [--vm NAME] [--table FILE]
+    powercuts.py [--cuts N] [--seed S] [--vm NAME] [--table FILE] [--machines N]
 
 A machine of the lab removes an image with its pool, activates it anew, and activates its next generation; at a random instant its QEMU is
 killed. The machine goes on with the same disk, and what it was doing is run again without any other help: it must succeed, run once more
 without changing anything, and the invariants (tools/invariants.py) must hold. Behind a removal, nothing at all may be left. So it goes
-round and round on one machine; only one that failed gets an empty disk, and its own is kept.
+round and round on one machine, or on several beside each other; only one that failed gets an empty disk, and its own is kept.
 
 Where a removal was cut off, and else by a throw of the dice, what flyd-restore.service does at a start is done first.
 
@@ -26,6 +26,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -254,36 +255,59 @@ def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def rounds_on(machine: PowerCuts, cuts: int, minutes: float) -> list[Round]:
-    """That many rounds, or fewer when the time is over; prints a line for each."""
-    rounds: list[Round] = []
-    until = time.monotonic() + minutes * 60
-    while len(rounds) < cuts and time.monotonic() < until:
-        begun = time.monotonic()
-        rounds.append(one := machine.round())
+class Rounds:
+    """Those of a campaign, whichever machine makes them; prints a line for each."""
+
+    def __init__(self, cuts: int, minutes: float) -> None:
+        self._cuts, self._until = cuts, time.monotonic() + minutes * 60
+        self._lock = threading.Lock()
+        self._begun = 0
+        self.done: list[Round] = []
+
+    def _is_another(self) -> bool:
+        with self._lock:
+            self._begun += 1
+            return self._begun <= self._cuts and time.monotonic() < self._until
+
+    def make_on(self, machine: PowerCuts) -> None:
+        """One round after the other, until there are enough of them or the time is over."""
+        while self._is_another():
+            begun = time.monotonic()
+            self._put_down(machine.round(), time.monotonic() - begun)
+
+    def _put_down(self, one: Round, seconds: float) -> None:
         verdict = "; ".join(one.failures + one.leaks) or "ok"
-        seconds = time.monotonic() - begun
-        print(
-            f"{len(rounds)}/{cuts} cut at {one.at_seconds:.2f} s in {one.phase}, settled {json.dumps(one.settled)}: {verdict} ({seconds:.0f} s)",
-            flush=True,
-        )
-    return rounds
+        with self._lock:
+            self.done.append(one)
+            print(
+                f"{len(self.done)}/{self._cuts} cut at {one.at_seconds:.2f} s in {one.phase}, settled {json.dumps(one.settled)}: {verdict} ({seconds:.0f} s)",
+                flush=True,
+            )
 
 
-def run(cuts: int, seed: int, vm: str, minutes: float = 1e6) -> tuple[list[Round], str]:
-    """That many rounds on a machine of that name, or fewer when the time is over: the rounds, and their table."""
+def run_on(vm: str, seed: int, rounds: Rounds) -> list[str]:
+    """Rounds on a machine of that name; returns the phases of its circle."""
     campaign = Campaign(vm)
     try:
         campaign.start()
         machine = PowerCuts(campaign, seed)
         machine.prepare()
         try:
-            rounds = rounds_on(machine, cuts, minutes)
+            rounds.make_on(machine)
         finally:
             machine.forget()
     finally:
         campaign.close()
-    return rounds, table(rounds, machine.phases())
+    return machine.phases()
+
+
+def run(cuts: int, seed: int, vms: Sequence[str], minutes: float) -> tuple[list[Round], str]:
+    """That many rounds on machines of those names, or fewer when the time is over: the rounds, and their table."""
+    rounds = Rounds(cuts, minutes)
+    with ThreadPoolExecutor(len(vms)) as beside:
+        running = [beside.submit(run_on, vm, seed + number, rounds) for number, vm in enumerate(vms)]
+        phases = [one.result() for one in running]
+    return rounds.done, table(rounds.done, phases[0])
 
 
 def main() -> int:
@@ -291,9 +315,11 @@ def main() -> int:
     parser = arguments.parser(__doc__, vm="cuts1")
     parser.add_argument("--cuts", type=int, default=10)
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--machines", type=int, default=1, help="how many machines beside each other (1)")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    rounds, text = run(given.cuts, given.seed, given.vm, given.minutes)
+    vms = [f"m{number}-{given.vm}" for number in range(2, given.machines + 1)]
+    rounds, text = run(given.cuts, given.seed, [given.vm, *vms], given.minutes)
     print(text)
     if given.table:
         given.table.write_text(f"{text}\n")

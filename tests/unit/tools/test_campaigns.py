@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 
 pytest.importorskip("ansible", reason="ansible-core is not installed")
 
 from tests.campaigns.crashes import CALLS, STEPS, Fault, calls_in, labels, spread, step_of
-from tests.campaigns.powercuts import AT_REST, Round, table
+from tests.campaigns.powercuts import AT_REST, PowerCuts, Round, Rounds, table
 
 TRACE = """\
 12 openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3
@@ -47,6 +50,32 @@ def test_faults_are_spread_over_steps_and_calls_and_the_seed_decides() -> None:
     assert len(set(chosen)) == 6
     assert chosen == spread(random.Random(1), many + few, 6)
     assert len(spread(random.Random(1), many + few, 1000)) == 102
+
+
+class OneAfterTheOther:
+    """A machine that is cut off without effect."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def round(self) -> Round:
+        self.rounds += 1
+        time.sleep(0.01)
+        return Round(float(self.rounds), AT_REST)
+
+
+def test_machines_beside_each_other_share_the_cuts_among_them() -> None:
+    rounds, machines = Rounds(7, minutes=1.0), [OneAfterTheOther(), OneAfterTheOther()]
+    with ThreadPoolExecutor(2) as beside:
+        list(beside.map(lambda machine: rounds.make_on(cast(PowerCuts, machine)), machines))
+    assert (len(rounds.done), sum(one.rounds for one in machines)) == (7, 7)
+    assert all(one.rounds for one in machines)
+
+
+def test_no_cut_is_begun_when_the_time_is_over() -> None:
+    rounds, machine = Rounds(7, minutes=0.0), OneAfterTheOther()
+    rounds.make_on(cast(PowerCuts, machine))
+    assert machine.rounds == 0
 
 
 def test_the_table_counts_cuts_by_phase() -> None:

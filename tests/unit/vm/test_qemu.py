@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from programs import LabError
-from qemu import Accelerator, Machine, choose_accelerator
+from qemu import Accelerator, Machine, choose_accelerator, processors
 
 _WITH_VMX = "processor : 0\nflags\t\t: fpu vmx sse\n"
 _WITH_SVM = "processor : 0\nflags\t\t: fpu svm sse\n"
@@ -24,6 +24,16 @@ def test_dev_kvm_alone_is_not_believed() -> None:
 
 def test_a_processor_alone_is_not_enough() -> None:
     assert choose_accelerator("", cpuinfo=_WITH_VMX, kvm_usable=False) is Accelerator.TCG
+
+
+def test_a_machine_has_two_processors_or_as_many_as_the_environment_says() -> None:
+    assert [processors(""), processors("1"), processors("4")] == [2, 1, 4]
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5"])
+def test_a_number_of_processors_that_is_none_is_told(wanted: str) -> None:
+    with pytest.raises(LabError, match=f"FLYD_LAB_PROCESSORS is '{wanted}': it must be a whole number from 1 on"):
+        processors(wanted)
 
 
 def test_the_environment_overrules() -> None:
