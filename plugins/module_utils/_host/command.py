@@ -39,7 +39,6 @@ class Program(str, enum.Enum):
         member.package = package
         return member
 
-    FALLOCATE = ("fallocate", "util-linux")
     LOSETUP = ("losetup", "mount")
     DMSETUP = ("dmsetup", "dmsetup")
     MKFS_EXT4 = ("mkfs.ext4", "e2fsprogs")

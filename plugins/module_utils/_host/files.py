@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from .._errors import BadInput, FlydError, NoSpace, Unsupported
+from .._errors import BadInput, CommandFailed, FlydError, NoSpace, Unsupported
 from .._names import printable
 
 
@@ -104,7 +104,9 @@ def from_os_error(error: OSError, what: str) -> FlydError:
             f"{where}: the host refuses resources ({error.strerror})",
             hint="raise the limits of memory and open files for this process (`ulimit -a`)",
         )
-    return Unsupported(
-        f"{where}: {error.strerror or error}",
-        hint="see `dmesg`; an input/output error means that the disk below is failing",
-    )
+    if error.errno == errno.EIO:
+        return CommandFailed(
+            f"{where}: {error.strerror}",
+            hint="the disk below fails: see `dmesg`; what was begun is not recorded as done, so run again once the disk is sound",
+        )
+    return Unsupported(f"{where}: {error.strerror or error}", hint="`dmesg` often has the kernel's side of it")

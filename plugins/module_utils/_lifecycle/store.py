@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from .._errors import Busy, CorruptStore, FlydError, NoSpace, Unsupported
+from .._errors import Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
 from .._host.files import check_private_directory, make_private_directory, sync_directory
 from .looking import in_memory, look_at
 from .records import (
@@ -228,7 +228,7 @@ def _from_sqlite(error: sqlite3.DatabaseError, path: str) -> FlydError:
             hint="check the mount options, owner and mode of its directory",
         )
     if "disk I/O" in said:
-        return Unsupported(
+        return CommandFailed(
             f"the disk below the store {path} fails: {said}",
             hint="see `dmesg`; the change was not recorded, and the next run settles what it had begun: run again once the disk is sound",
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, FlydError, NoSpace, Unsupported
+from module_utils._errors import BadInput, CommandFailed, FlydError, NoSpace, Unsupported
 from module_utils._host.files import (
     check_private_directory,
     file_errors,
@@ -97,7 +97,7 @@ def test_only_a_directory_can_be_synced(tmp_path: Path) -> None:
         (errno.EROFS, Unsupported, "read-only"),
         (errno.EMFILE, Unsupported, "refuses resources"),
         (errno.ENOMEM, Unsupported, "refuses resources"),
-        (errno.EIO, Unsupported, "Input/output error"),
+        (errno.EIO, CommandFailed, "Input/output error"),
     ],
 )
 def test_an_os_error_says_what_to_do(number: int, kind: type[FlydError], said: str) -> None:

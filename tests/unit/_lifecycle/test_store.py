@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CorruptStore, NoSpace, Unsupported
+from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, NoSpace, Unsupported
 from module_utils._lifecycle.records import (
     Image,
     Operation,
@@ -185,7 +185,7 @@ def test_a_disk_that_fails_is_not_told_as_damage_and_the_store_works_on(store: S
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (store_path.stat().st_size, limits[1]))  # what is written beyond: EFBIG
     try:
-        with pytest.raises(Unsupported, match=r"disk below the store .* fails"):
+        with pytest.raises(CommandFailed, match=r"disk below the store .* fails"):
             put(store, Image(id="2", object_key="large", summary="x" * 1_000_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

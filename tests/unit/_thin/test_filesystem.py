@@ -199,7 +199,7 @@ def test_real_what_was_lost_after_it_was_written_is_an_error(small_disk: Disk) -
         os.write(fd, os.urandom(20 * MIB))
         return "written"
 
-    with pytest.raises(Unsupported, match="syncfs: Input/output error"):
+    with pytest.raises(CommandFailed, match="syncfs: Input/output error"):
         populate(small_disk.path, small_disk.mount_point, work)
 
 
@@ -214,7 +214,7 @@ def test_real_what_an_early_sync_is_told_is_not_forgotten(small_disk: Disk) -> N
         with syncing(root_fd):
             return "written"
 
-    with pytest.raises(Unsupported, match="syncfs: Input/output error"):
+    with pytest.raises(CommandFailed, match="syncfs: Input/output error"):
         populate(small_disk.path, small_disk.mount_point, work)
 
 
