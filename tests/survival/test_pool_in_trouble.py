@@ -5,54 +5,31 @@ from __future__ import annotations
 import re
 import textwrap
 import time
-from typing import Any
 
 import pytest
 
 from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
 from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
+from tests.campaigns.target import STATE_DIR, Shell, Step, Target
 from tests.e2e.machine import ROOT
+from tests.survival.trouble import (
+    DATA_SECTORS,
+    END_FAULTY,
+    LONGEST_SECONDS,
+    METADATA_SECTORS,
+    SNAPSHOT,
+    FaultyDisk,
+    another,
+    before_the_tree_is_written,
+    prepared,
+    refused,
+)
 
 pytestmark = pytest.mark.timeout(1800)
 
-LONGEST_SECONDS = 30
-HANGING = "for state in /proc/[0-9]*/stat; do awk '$3 == \"D\" { print $2 }' $state 2> /dev/null; done; true"
-SNAPSHOT = "/dev/mapper/$(ls /dev/mapper | grep ^snap-)"
-# Appended to the code in the machine: when there was room enough, and before the tree is written, a guest takes all of it.
-FILLED_BY_A_GUEST = f"""
-import subprocess
-
-_populate = populate
-
-
-def populate(*arguments):
-    subprocess.run("dd if=/dev/urandom of={SNAPSHOT} bs=1M oflag=direct", shell=True, check=False)
-    return _populate(*arguments)
-"""
+# There was room enough, and before the tree is written a guest takes all of it.
+FILLED_BY_A_GUEST = f"dd if=/dev/urandom of={SNAPSHOT} bs=1M oflag=direct"
 ALLOCATED = f"stat --format %b {STATE_DIR}/pools/*/data"
-
-
-def prepared(crashes: Crashes, *, data_size: str = "256M", **pool: Any) -> dict[str, Step]:
-    """An activated image in a pool of that size; the steps by name, of a pool that is asked for as it is."""
-    steps = crashes.steps()
-    steps["pool"] = Step("flyd_pool", {"data_size": data_size, **pool})
-    crashes.succeed([steps[name] for name in ("tear down", "remove archive", "pool", "fetch", "unpack", "snapshot")])
-    return steps
-
-
-def refused(crashes: Crashes, step: Step) -> dict[str, Any]:
-    """The result of a step that must fail, in time and with nothing that hangs."""
-    begun = time.monotonic()
-    [result] = crashes.session.drive([step])
-    assert result["driven"] == 1, result
-    assert time.monotonic() - begun < LONGEST_SECONDS
-    assert crashes.target.ssh(HANGING).split() == []
-    return result
-
-
-def another(name: str) -> Step:
-    return Step("flyd_snapshot", {"key": KEY, "name": name})
 
 
 def test_a_pool_grows_while_a_guest_writes(crashes: Crashes) -> None:
@@ -89,28 +66,27 @@ def test_a_pool_that_a_guest_fills_while_an_image_is_unpacked_is_told_in_time_an
     prepared(crashes, data_size="64M")
     _pool, fetch, unpack, snapshot = crashes.activation(1)
     crashes.succeed([fetch])
-    path = f"{HOME}/site/{COLLECTION}/module_utils/_lifecycle/base_making.py"
-    crashes.target.ssh(f"cp {path} /root/kept.py; cat >> {path}", stdin=FILLED_BY_A_GUEST.encode())
-    crashes.session.close()  # the next one imports what is there now
-    try:
+    with before_the_tree_is_written(crashes, FILLED_BY_A_GUEST):
         assert refused(crashes, unpack)["error_kind"] == "no_space"
-    finally:
-        crashes.target.ssh(f"cp /root/kept.py {path}")
-        crashes.session.close()
     assert "base" not in crashes.target.ssh("dmsetup ls")
     crashes.succeed([Step("flyd_pool", {"data_size": "256M"}), crashes.steps()["remove snapshot"], unpack, snapshot])
     assert crashes.target.violations() == []
 
 
 def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
-    prepared(crashes, metadata_size="256K", min_free_percent=0)
+    steps = prepared(crashes, metadata_size="256K", min_free_percent=0)
+    _pool, fetch, unpack, _snapshot = crashes.activation(1)
+    crashes.succeed([fetch])
     # Each volume takes a block of metadata, and there are 64.
     crashes.target.ssh(
         'for id in $(seq 9001 9070); do dmsetup message pool 0 "create_thin $id" || break; done', check=False
     )
-    result = refused(crashes, another("second"))
-    assert result["error_kind"] in ("no_space", "corrupt_store"), result
-    if result["error_kind"] == "corrupt_store":
+    pool = Step("flyd_pool", {**steps["pool"].options, "min_free_percent": 5})
+    results = [refused(crashes, step) for step in (another("second"), unpack, pool)]
+    for result in results:
+        assert result["error_kind"] in ("no_space", "corrupt_store"), result
+        assert re.search(r"metadata_size|larger metadata|state: repaired", result["hint"]), result
+    if "corrupt_store" in [result["error_kind"] for result in results]:
         crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
     crashes.succeed(
         [Step("flyd_pool", {"data_size": "256M", "metadata_size": "8M", "min_free_percent": 0}), another("second")]
@@ -133,39 +109,6 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     assert [one["changed"] for one in (again, pool, snapshot)] == [False] * 3
     assert crashes.target.ssh(f"echo {SNAPSHOT}") == device
     assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
-
-
-DATA_SECTORS, METADATA_SECTORS = (256 << 20) // 512, (4 << 20) // 512
-END_FAULTY = """dmsetup remove --retry faulty
-for file in /root/faulty-data /root/faulty-metadata; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm $file; done
-"""
-
-
-class FaultyDisk:
-    """Two disks for a pool, of which one goes through the device-mapper device ``faulty``, whose table says where it fails."""
-
-    def __init__(self, crashes: Crashes, part: str, table: str) -> None:
-        self._ssh = crashes.target.ssh
-        self.loops: dict[str, str] = {}
-        for name, sectors in (("data", DATA_SECTORS), ("metadata", METADATA_SECTORS)):
-            path = f"/root/faulty-{name}"
-            self.loops[name] = self._ssh(f"truncate -s {sectors * 512} {path} && losetup --find --show {path}").strip()
-        self._loop = self.loops[part]
-        self._ssh(f"modprobe dm-flakey; dmsetup create faulty --table '{table.format(loop=self._loop)}'")
-        devices = {**self.loops, part: "/dev/mapper/faulty"}
-        self.pool = Step(
-            "flyd_pool",
-            {
-                **{f"{name}_device": device for name, device in devices.items()},
-                "data_size": "256M",
-                "metadata_size": "4M",
-            },
-        )
-
-    def become(self, table: str) -> None:
-        """Fail elsewhere, or nowhere."""
-        told = table.format(loop=self._loop)
-        self._ssh(f"dmsetup suspend faulty && dmsetup load faulty --table '{told}' && dmsetup resume faulty")
 
 
 def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(crashes: Crashes) -> None:

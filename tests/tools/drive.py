@@ -119,6 +119,7 @@ def _become_module(step: dict[str, Any], output: int) -> NoReturn:
     try:
         os.setsid()
         os.dup2(output, 1)
+        os.close(output)  # as from Ansible, a module's output is its descriptor 1 alone
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if step.get("inject"):
             os.kill(os.getpid(), signal.SIGSTOP)

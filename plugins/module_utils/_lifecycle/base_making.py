@@ -38,6 +38,7 @@ def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Vo
     """Plan the tree of ``image``, make a volume that fits it, write, seal, record; the last is the summary of the writing."""
     pool = active_pool(host, host.settings.pool.value)
     host.runner.require(Program.DMSETUP, Program.MKFS_EXT4, Program.E2FSCK)
+    host.directory("mnt")  # refused before anything is made, when it is not ours alone
     options = Options(
         limits=asked.limits,
         spool_directory=host.directory("spool"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import FlydError, NoSpace, OutOfOrder, Untrusted
+from module_utils._errors import BadInput, FlydError, NoSpace, OutOfOrder, Untrusted
 from module_utils._lifecycle import base_making
 from module_utils._lifecycle.records import Image, Operation, State, Volume, VolumeState
 from module_utils._thin.volume import flush
@@ -110,6 +110,23 @@ def test_a_program_that_fails_leaves_no_volume(fetched: Machine, line: str) -> N
         fetched.unpack()
     assert fetched.left_over() == []
     assert fetched.records(Image)[0].state is State.FETCHED
+    assert fetched.unpack().changed
+
+
+def test_a_mount_point_that_others_can_change_is_refused_before_a_volume_is_made(
+    fetched: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*_: object, **_options: object) -> None:
+        raise AssertionError("a volume was to be made")
+
+    mount_point = fetched.state / "mnt"
+    mount_point.mkdir()
+    mount_point.chmod(0o1777)
+    with monkeypatch.context() as patch:
+        patch.setattr(base_making, "create_volume", make)
+        with pytest.raises(BadInput, match="mnt belongs to uid 0 with mode 1777"):
+            fetched.unpack()
+    mount_point.chmod(0o700)
     assert fetched.unpack().changed
 
 
