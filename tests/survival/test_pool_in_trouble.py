@@ -76,22 +76,28 @@ def test_a_pool_that_a_guest_fills_while_an_image_is_unpacked_is_told_in_time_an
 def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_grown(crashes: Crashes) -> None:
     steps = prepared(crashes, metadata_size="256K", min_free_percent=0)
     _pool, fetch, unpack, _snapshot = crashes.activation(1)
-    crashes.succeed([fetch])
     # Each volume takes a block of metadata, and there are 64.
     crashes.target.ssh(
-        'for id in $(seq 9001 9070); do dmsetup message pool 0 "create_thin $id" || break; done', check=False
+        'for id in $(seq 9001 9070); do dmsetup message pool 0 "create_thin $id" || break; echo $id; done > /root/theirs',
+        check=False,
     )
     pool = Step("flyd_pool", {**steps["pool"].options, "min_free_percent": 5})
-    results = [refused(crashes, step) for step in (another("second"), unpack, pool)]
+    results = [refused(crashes, another("second"))]
+    crashes.succeed([fetch])
+    results += [refused(crashes, step) for step in (unpack, pool)]
     for result in results:
         assert result["error_kind"] in ("no_space", "corrupt_store"), result
         assert re.search(r"metadata_size|larger metadata|state: repaired", result["hint"]), result
     if "corrupt_store" in [result["error_kind"] for result in results]:
         crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
     crashes.succeed(
-        [Step("flyd_pool", {"data_size": "256M", "metadata_size": "8M", "min_free_percent": 0}), another("second")]
+        [
+            Step("flyd_pool", {"data_size": "256M", "metadata_size": "8M", "min_free_percent": 0}),
+            unpack,
+            another("second"),
+        ]
     )
-    crashes.target.ssh('for id in $(seq 9001 9070); do dmsetup message pool 0 "delete $id" || break; done', check=False)
+    crashes.target.ssh('for id in $(cat /root/theirs); do dmsetup message pool 0 "delete $id"; done', check=False)
     assert crashes.target.violations() == []
 
 
