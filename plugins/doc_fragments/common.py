@@ -25,7 +25,7 @@ options:
   command_timeout:
     description:
       - How many seconds one program, such as C(dmsetup) or C(mkfs.ext4), may take before it is killed,
-        and for how many seconds the writing of a tree may come to a standstill: nothing computed, read or written.
+        and for how many seconds the writing of a tree may come to a standstill, in which nothing is computed, read or written.
     type: float
     default: 120.0
   retries:
