@@ -103,7 +103,8 @@ def _understood(said: bytes, status: int, what: str) -> Json:
     told, _newline, answer = said.rpartition(b"\n")
     if not answer.startswith(b"{"):
         told, answer = said, b""
-    sys.stderr.write(told.decode("utf-8", "replace"))
+    if told.strip() and sys.stderr is not None:  # None: it was closed when the program began
+        sys.stderr.write(told.decode("utf-8", "replace"))
     if not answer:
         raise CommandFailed(
             f"the child for {what} ended without an answer (wait status {status})",

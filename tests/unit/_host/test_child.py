@@ -142,3 +142,8 @@ def test_a_child_keeps_no_output_of_its_parent_open_and_no_signal_of_its_group_e
 def test_what_a_child_says_is_told_and_is_no_part_of_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert in_child(lambda: os.write(2, b"{a warning\n") and "x" * 200_000, what="warning") == "x" * 200_000
     assert capfd.readouterr().err == "{a warning\n"
+
+
+def test_a_parent_without_standard_error_gets_its_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert in_child(lambda: os.write(2, b"a warning\n"), what="warning") == 10
