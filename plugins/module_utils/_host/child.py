@@ -36,18 +36,18 @@ def in_child(
     what: str,
     kept_fds: Collection[int] | None = None,
     timeout_seconds: float | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Json:
     """The result of ``work``, run in a child that dies with this process; it comes back as JSON.
 
     Nothing richer than JSON is read from the child: it may have been turned by a hostile archive, and unpickling would let it
     run code here. A ``FlydError`` or ``OSError`` of the child is raised here. A child that ends without a word (killed, out of
     memory) is ``CommandFailed`` that names ``what``, and so is one that has not answered after ``timeout_seconds`` (``None``: for ever).
-    With ``progress``, which gets the child's pid, that is how long what it returns may stay the same.
+    With ``progress``, that is how long what it returns may stay the same.
     With ``kept_fds`` the child holds no other descriptor above 2.
     """
     pid, read_end = _start(work, what, kept_fds)
-    patience = _Patience(pid, timeout_seconds, progress)
+    patience = _Patience(timeout_seconds, progress)
     try:
         with os.fdopen(read_end, "rb", buffering=0) as pipe:
             said = _until_the_end(pipe, patience)
@@ -62,10 +62,10 @@ def in_child(
 class _Patience:
     """How long a child may take, or may make no progress."""
 
-    def __init__(self, pid: int, seconds: float | None, progress: Callable[[int], object] | None) -> None:
+    def __init__(self, seconds: float | None, progress: Callable[[], object] | None) -> None:
         self.seconds = float("inf") if seconds is None else seconds
         self.fault = "made no progress for" if progress else "did not end within"
-        self._pid, self._progress = pid, progress
+        self._progress = progress
         self._seen: object = None
         self._until = time.monotonic() + self.seconds
 
@@ -79,7 +79,7 @@ class _Patience:
 
     def is_over(self) -> bool:
         """Whether the time is up; what was seen of the child's progress begins it anew."""
-        now = self._progress(self._pid) if self._progress else None
+        now = self._progress() if self._progress else None
         if now != self._seen:
             self._seen, self._until = now, time.monotonic() + self.seconds
         return time.monotonic() >= self._until

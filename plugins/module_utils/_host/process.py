@@ -58,17 +58,18 @@ def _stat(pid: int) -> list[bytes]:
     return stat[stat.rindex(b")") + 2 :].split()
 
 
-def family_activity(pid: int) -> int:
-    """A number that stays the same while process ``pid`` and its descendants neither compute nor read nor write anything.
+def descendants_activity(pid: int) -> int:
+    """A number that stays the same while the descendants of process ``pid`` neither compute nor read nor write anything.
 
-    Clock ticks (proc(5), stat fields 14 and 15) and the counters of /proc/PID/io, added up.
+    Clock ticks (proc(5), stat fields 14 and 15) and the counters of /proc/PID/io, added up. What ``pid`` itself does is left out, as to
+    look is to do something.
     """
     stats = {int(name): fields for name in os.listdir("/proc") if name.isdigit() and (fields := _stat(int(name)))}
     family, found = {pid}, 0
     while len(family) > found:
         found = len(family)
         family |= {one for one, fields in stats.items() if int(fields[1]) in family}
-    return sum(int(stats[one][11]) + int(stats[one][12]) + _io(one) for one in family & stats.keys())
+    return sum(int(stats[one][11]) + int(stats[one][12]) + _io(one) for one in family & stats.keys() - {pid})
 
 
 def _io(pid: int) -> int:

@@ -27,7 +27,7 @@ from .._host.isolation import (
     sync_filesystem,
     unmount,
 )
-from .._host.process import family_activity
+from .._host.process import descendants_activity
 from .device import requests_done
 from .volume import flush
 
@@ -137,7 +137,8 @@ def populate(
         lambda: _populate(device, mount_point, work),
         what="filling the volume",
         timeout_seconds=stalled_seconds,
-        progress=lambda pid: (family_activity(pid), requests_done(device)),
+        # Whoever verifies digests is a child of this process too, and may be the last to end.
+        progress=lambda: (descendants_activity(os.getpid()), requests_done(device)),
     )
 
 

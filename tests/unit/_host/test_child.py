@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from module_utils._errors import BadInput, CommandFailed, NoSpace
 from module_utils._host.child import in_child
-from module_utils._host.process import family_activity
+from module_utils._host.process import descendants_activity
 from tests.unit.processes import assert_ends
 
 
@@ -89,6 +91,17 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     assert_ends((tmp_path / "pid").read_text())
 
 
+def watched(work: Callable[[], object], seconds: float) -> object:
+    """The result of a child that may make no progress for so long, begun by a process that has no other children."""
+
+    def watch() -> object:
+        return in_child(
+            work, what="working", timeout_seconds=seconds, progress=lambda: descendants_activity(os.getpid())
+        )
+
+    return in_child(watch, what="watching")
+
+
 def test_a_child_that_is_late_is_killed() -> None:
     with pytest.raises(CommandFailed, match=r"sleeping did not end within 0.2 s and was killed") as caught:
         in_child(lambda: time.sleep(600), what="sleeping", timeout_seconds=0.2)
@@ -100,34 +113,34 @@ def test_a_child_that_does_nothing_is_killed_and_with_it_what_it_has_begun(tmp_p
         (tmp_path / "pid").write_text(str(os.getpid()))
         time.sleep(600)
 
-    with pytest.raises(CommandFailed, match=r"waiting made no progress for 0.5 s"):
-        in_child(
-            lambda: in_child(sleep, what="sleeping"), what="waiting", timeout_seconds=0.5, progress=family_activity
-        )
+    with pytest.raises(CommandFailed, match=r"working made no progress for 0.5 s and was killed"):
+        watched(lambda: in_child(sleep, what="sleeping"), 0.5)
     assert_ends((tmp_path / "pid").read_text())
 
 
-def test_a_child_may_take_as_long_as_it_gets_on(tmp_path: Path) -> None:
-    def work() -> str:
+@pytest.mark.parametrize("generations", [1, 2])
+def test_a_child_may_take_as_long_as_it_or_what_it_has_begun_gets_on(tmp_path: Path, generations: int) -> None:
+    def write() -> str:
         for number in range(20):
             (tmp_path / "file").write_text(str(number))
             time.sleep(0.1)
         return "done"
 
-    assert in_child(work, what="writing", timeout_seconds=0.9, progress=family_activity) == "done"
+    work = write if generations == 1 else lambda: in_child(write, what="writing")
+    assert watched(work, 0.9) == "done"
 
 
-def test_a_grandchild_that_gets_on_is_progress_too(tmp_path: Path) -> None:
-    def work() -> str:
-        for number in range(20):
-            (tmp_path / "file").write_text(str(number))
-            time.sleep(0.1)
-        return "done"
+def test_a_child_may_wait_for_another_of_its_parent_that_gets_on(tmp_path: Path) -> None:
+    def wait_for_another() -> object:
+        with subprocess.Popen(["sh", "-c", "for i in $(seq 20); do echo $i > file; sleep 0.1; done"], cwd=tmp_path):
+            return in_child(
+                lambda: time.sleep(1.8),
+                what="waiting",
+                timeout_seconds=0.9,
+                progress=lambda: descendants_activity(os.getpid()),
+            )
 
-    assert (
-        in_child(lambda: in_child(work, what="writing"), what="waiting", timeout_seconds=0.9, progress=family_activity)
-        == "done"
-    )
+    assert in_child(wait_for_another, what="beginning") is None
 
 
 def test_a_child_keeps_no_output_of_its_parent_open_and_no_signal_of_its_group_ends_it() -> None:

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from module_utils._host.process import Identity, boot_id, command_line, own_identity
+from module_utils._host.child import in_child
+from module_utils._host.process import Identity, boot_id, command_line, descendants_activity, own_identity
 
 
 def start(*argv: str) -> subprocess.Popen[bytes]:
@@ -75,3 +77,20 @@ def test_the_command_line_is_for_messages() -> None:
         time.sleep(0.01)
     child.communicate()
     assert command_line(child.pid) == ""
+
+
+def test_what_descendants_do_can_be_seen_and_what_the_process_itself_does_is_left_out(tmp_path: Path) -> None:
+    def look() -> list[bool]:
+        before = descendants_activity(os.getpid())
+        (tmp_path / "file").write_text("x")
+        at_rest = descendants_activity(os.getpid()) == before
+        with subprocess.Popen(["sh", "-c", "head -c 10 /dev/zero > file; read line"], cwd=tmp_path, stdin=-1) as child:
+            until = time.monotonic() + 20
+            while descendants_activity(os.getpid()) == before and time.monotonic() < until:
+                pass
+            seen = descendants_activity(os.getpid()) > before
+            child.communicate(b"\n")
+        return [at_rest, seen]
+
+    # In a process that has no other children.
+    assert in_child(look, what="looking") == [True, True]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, CommandFailed, NoSpace, Unsupported, Untrusted
+from module_utils._host.child import in_child
 from module_utils._host.command import Runner
 from module_utils._thin import filesystem
 from module_utils._thin.device import requests_done
@@ -238,7 +239,11 @@ def test_real_what_is_no_file_system_cannot_be_mounted(disk: Disk) -> None:
 def test_real_work_that_comes_to_a_standstill_is_ended_and_its_mount_is_gone(disk: Disk) -> None:
     make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
     with pytest.raises(CommandFailed, match=r"filling the volume made no progress for 1 s and was killed") as caught:
-        populate(disk.path, disk.mount_point, lambda _: time.sleep(600), stalled_seconds=1.0)
+        # From a process that has no other children.
+        in_child(
+            lambda: populate(disk.path, disk.mount_point, lambda _: time.sleep(600), stalled_seconds=1.0),
+            what="filling",
+        )
     assert caught.value.retryable
     check(Runner(), disk.path)  # nobody has it mounted
 
