@@ -605,7 +605,7 @@ def test_f37_bytes_that_cannot_be_synced_are_not_published(
         broken.setattr(os, "fsync", fail)
         broken.setattr("module_utils._source.partfile.sync_directory", lambda path: None)
         error = refusal(host, stored)
-    assert (error.kind, error.retryable) == (ErrorKind.UNSUPPORTED, False)
+    assert (error.kind, error.retryable) == (ErrorKind.COMMAND_FAILED, False)
     assert "syncing the download" in error.msg
     assert host.files() == []
     assert_next_run_is_right(host, proxy, stored)
