@@ -105,9 +105,14 @@ def _understood(said: bytes, status: int, what: str) -> Json:
         told, answer = said, b""
     if told.strip() and sys.stderr is not None:  # None: it was closed when the program began
         sys.stderr.write(told.decode("utf-8", "replace"))
+    return result_of(answer, f"the child for {what} ended without an answer (wait status {status})")
+
+
+def result_of(answer: bytes, silence: str) -> Json:
+    """The result in a child's answer; raises its error, or ``CommandFailed`` that says ``silence`` when there is no answer."""
     if not answer:
         raise CommandFailed(
-            f"the child for {what} ended without an answer (wait status {status})",
+            silence,
             hint="look for the out-of-memory killer in `dmesg`; then run again",
             retryable=True,
         )

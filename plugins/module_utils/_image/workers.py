@@ -15,7 +15,8 @@ import signal
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from .._errors import FlydError, error_to_json
+from .._host.child import result_of
 from .._host.death_signal import die_with_parent
 from .._host.files import from_os_error
 
@@ -70,16 +71,7 @@ def _result(worker: _Worker, what: str) -> Json:
     with os.fdopen(worker.answer, "rb") as pipe:
         worker.answer = -1
         answer = pipe.read()
-    if not answer:
-        raise CommandFailed(
-            f"a process for {what} ended without an answer",
-            hint="look for the out-of-memory killer in `dmesg`; then run again",
-            retryable=True,
-        )
-    message = json.loads(answer)
-    if "error" in message:
-        raise error_from_json(message["error"])
-    return message["result"]
+    return result_of(answer, f"a process for {what} ended without an answer")
 
 
 def _end(worker: _Worker) -> None:
