@@ -55,7 +55,6 @@ LATE = {"boto3", "botocore", "ulid"}  # not installed everywhere: a missing one 
 FORKS_ALLOWED = {
     "module_utils/_host/child.py": "a mount namespace and no_new_privs can only be given to a process of its own",
     "module_utils/_image/workers.py": "the tree is written by more than one process",
-    "module_utils/_image/verify.py": "digests are computed beside the planning, by another processor",
 }
 STARTS_A_PROGRAM = re.compile(r"os\.(system|popen|startfile|posix_spawnp?|exec[lv]p?e?|spawn[lv]p?e?)")
 

@@ -24,7 +24,7 @@ from .death_signal import die_with_parent
 from .files import from_os_error
 from .isolation import no_new_privileges
 
-_REAP_SECONDS, _REAP_POLL_SECONDS = 5.0, 0.01
+_REAP_SECONDS, _REAP_POLL_SECONDS = 5.0, 0.001
 _LOOKS = 8  # at a child's progress, while it may make none
 _PIPE_BYTES = 1 << 16
 Json = Any  # what json.dumps takes and json.loads gives back
@@ -56,7 +56,38 @@ def in_child(
         raise
     if said is None:
         raise CommandFailed.late(what, patience.seconds, _killed(pid), fault=patience.fault)
-    return _understood(said, os.waitpid(pid, 0)[1], what)
+    return _understood(said, f"the child for {what} ended without an answer (wait status {os.waitpid(pid, 0)[1]})")
+
+
+class Helper:
+    """A child that works beside this process from the moment this is made, and dies with it.
+
+    What ``in_child`` says of the work, its answer, its errors and its descriptors holds here too.
+    """
+
+    def __init__(self, work: Callable[[], Json], *, what: str, kept_fds: Collection[int] | None = None) -> None:
+        self._what = what
+        self._maker = os.getpid()
+        self.pid, read_end = _start(work, what, kept_fds)
+        self._answer: int | None = read_end
+
+    def result(self) -> Json:
+        """The result, waited for as long as it takes. Any descendant of the maker may ask, and only one of them, once."""
+        if self._answer is None:
+            raise ValueError(f"the answer of the child for {self._what} was read before")
+        with os.fdopen(self._answer, "rb", buffering=0) as pipe:
+            self._answer = None
+            said = pipe.readall()
+        return _understood(said, f"the child for {self._what} ended without an answer")
+
+    def close(self) -> None:
+        """End the child, if it still runs, and reap it, if it ends at all: what hangs in the kernel is left to itself."""
+        if self._answer is not None:
+            os.close(self._answer)
+            self._answer = None
+        if self.pid and os.getpid() == self._maker:
+            _killed(self.pid)
+            self.pid = 0
 
 
 class _Patience:
@@ -98,14 +129,14 @@ def _until_the_end(pipe: io.FileIO, patience: _Patience) -> bytes | None:
             return None
 
 
-def _understood(said: bytes, status: int, what: str) -> Json:
+def _understood(said: bytes, silence: str) -> Json:
     """The answer: the last line that is one. What comes before, or instead of it, is what was written to standard error."""
     told, _newline, answer = said.rpartition(b"\n")
     if not answer.startswith(b"{"):
         told, answer = said, b""
     if told.strip() and sys.stderr is not None:  # None: it was closed when the program began
         sys.stderr.write(told.decode("utf-8", "replace"))
-    return result_of(answer, f"the child for {what} ended without an answer (wait status {status})")
+    return result_of(answer, silence)
 
 
 def result_of(answer: bytes, silence: str) -> Json:

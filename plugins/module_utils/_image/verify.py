@@ -4,23 +4,18 @@
 """Digests of what is written straight from the archive, computed beside the writing.
 
 Invariant: whoever asks for the verdict gets it from a process that read every byte of every range; no answer is an error. The helper
-has no threads to fork with, dies with its parent, and keeps no descriptor but those that it reads from.
+has no threads to fork with, and keeps no descriptor but those that it reads from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import signal
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .._errors import CommandFailed, FlydError, error_from_json, error_to_json
-from .._host.child import close_all_but
-from .._host.death_signal import die_with_parent
-from .._host.files import from_os_error
+from .._host.child import Helper
 from .._names import Digest
 from .digests import check_digest
 from .extent import Extent
@@ -42,66 +37,23 @@ class Verification:
     """Checks run by a helper process from the moment this is made until ``join``, which any descendant may call, once."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
-        self._pid = 0
-        self._maker = os.getpid()
-        self._answer: int | None = None
+        self._helper: Helper | None = None
         if sum(check.extent.size for check in checks) <= _WORTH_A_PROCESS_BYTES:
             for check in checks:
                 _check(check)
-            return
-        set_death_signal = die_with_parent()
-        read_end, write_end = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            set_death_signal()
-            _answer(checks, write_end)
-        os.close(write_end)
-        self._answer = read_end
+        else:
+            kept_fds = {check.extent.fd for check in checks}
+            self._helper = Helper(lambda: _run(checks), what="computing digests", kept_fds=kept_fds)
 
     def join(self) -> None:
         """Wait for the verdict; raises ``Untrusted`` when a digest is wrong."""
-        if self._answer is None:
-            return
-        with os.fdopen(self._answer, "rb") as pipe:
-            self._answer = None
-            answer = pipe.read()
-        if not answer:
-            raise CommandFailed(
-                "the process that computes the layers' digests ended without an answer",
-                hint="look for the out-of-memory killer in `dmesg`; then run again",
-                retryable=True,
-            )
-        message = json.loads(answer)
-        if message is not None:
-            raise error_from_json(message)
+        if self._helper is not None:
+            self._helper.result()
 
     def close(self) -> None:
-        """End the helper, if it still runs, and reap it."""
-        if self._answer is not None:
-            os.close(self._answer)
-            self._answer = None
-        if self._pid and os.getpid() == self._maker:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
-
-
-def _answer(checks: Sequence[Check], write_end: int) -> None:
-    """What the helper does; it never returns."""
-    try:
-        close_all_but({write_end, *(check.extent.fd for check in checks)})
-        message = None
-        try:
-            _run(checks)
-        except FlydError as error:
-            message = error_to_json(error)
-        except OSError as error:
-            message = error_to_json(from_os_error(error, "computing digests"))
-        with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(json.dumps(message).encode())
-        os._exit(0)
-    finally:  # whatever happened, this process must never return into its parent's code
-        os._exit(70)
+        """End the helper, if it still runs."""
+        if self._helper is not None:
+            self._helper.close()
 
 
 def _run(checks: Sequence[Check]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, CommandFailed, NoSpace
-from module_utils._host.child import in_child
+from module_utils._host import child
+from module_utils._host.child import Helper, in_child
 from module_utils._host.process import descendants_activity
 from tests.unit.processes import assert_ends
 
@@ -160,3 +161,37 @@ def test_what_a_child_says_is_told_and_is_no_part_of_its_answer(capfd: pytest.Ca
 def test_a_parent_without_standard_error_gets_its_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     assert in_child(lambda: os.write(2, b"a warning\n"), what="warning") == 10
+
+
+def test_a_helper_works_beside_its_maker_and_answers_any_descendant(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    helper = Helper(lambda: (tmp_path / "fifo").read_text(), what="waiting")
+    (tmp_path / "fifo").write_text("go")  # in vain if it had been waited for
+    assert in_child(helper.result, what="asking") == "go"
+    helper.close()
+
+
+def test_the_answer_of_a_helper_is_there_once() -> None:
+    helper = Helper(lambda: 1, what="counting")
+    assert helper.result() == 1
+    with pytest.raises(ValueError, match="read before"):
+        helper.result()
+    helper.close()
+
+
+def test_a_helper_keeps_no_output_of_its_maker_open() -> None:
+    helper = Helper(lambda: [os.readlink(f"/proc/self/fd/{fd}") for fd in range(2)], what="looking")
+    assert helper.result() == [os.devnull] * 2
+    helper.close()
+
+
+def test_closing_waits_no_longer_than_it_may_for_a_helper_that_does_not_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = Helper(lambda: time.sleep(600), what="hanging")
+    pid = helper.pid
+    with monkeypatch.context() as patched:
+        patched.setattr(child, "_REAP_SECONDS", 0.2)
+        patched.setattr(child.os, "kill", lambda _pid, _signal: None)  # as for a process that hangs in the kernel
+        helper.close()
+    os.kill(pid, 0)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
