@@ -12,7 +12,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-package-index demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -160,6 +160,9 @@ test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an imag
 
 test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds
 	@FLYD_ROUNDS=5 $(PYTHON) -m pytest tests/e2e/test_7_at_once.py
+
+test-cut-off: $(READY) $(COLLECTIONS) ## Plays that lose their controller in the middle (the connection, Ctrl-C, an async task's time), on a VM
+	@$(PYTHON) -m pytest tests/e2e/test_9_cut_off.py
 
 test-package-index: $(READY) $(COLLECTIONS) ## The role prepare from a package index, in a VM
 	@$(PYTHON) -m pytest tests/e2e/test_8_package_index.py

@@ -66,22 +66,29 @@ class Machine:
 
     def play(self, *playbooks: str | Path, check: bool = False, **variables: str) -> Play:
         """Run playbooks of the collection (by path from the root of the checkout)."""
-        argv = [
-            "ansible-playbook",
-            "-i",
-            str(self.inventory),
-            "--limit",
-            self.name,
-            *(str(ROOT / book) for book in playbooks),
-        ]
-        argv += ["--check", "--diff"] if check else []
-        argv += ["--extra-vars", json.dumps(variables)]
-        done = self._ansible(argv)
+        done = self._ansible(self._playbook_argv(playbooks, variables) + (["--check", "--diff"] if check else []))
         recap = _RECAP.search(done.stdout)
         numbers = (
             {key: int(value) for key, value in recap.groupdict().items()} if recap else {"changed": -1, "failed": -1}
         )
         return Play(done.returncode, done.stdout + done.stderr, numbers["changed"], numbers["failed"])
+
+    def begin(self, *playbooks: str | Path, **variables: str) -> subprocess.Popen[str]:
+        """Begin to run playbooks, in a process group of their own that SIGINT ends; what they print goes into one pipe."""
+        return subprocess.Popen(
+            ["env", "--default-signal=INT", *self._playbook_argv(playbooks, variables)],
+            env=self._ansible_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+
+    def _playbook_argv(self, playbooks: Sequence[str | Path], variables: dict[str, str]) -> list[str]:
+        books = [str(ROOT / book) for book in playbooks]
+        hosts = ["-i", str(self.inventory), "--limit", self.name]
+        return ["ansible-playbook", *hosts, *books, "--extra-vars", json.dumps(variables)]
 
     def module(self, name: str, /, *, check: bool = False, **options: Any) -> dict[str, Any]:
         """The result of one module, whether it succeeded or not; ``key`` and the like are its options."""
@@ -138,8 +145,8 @@ class Machine:
             "secret_key": self.environment["AWS_SECRET_ACCESS_KEY"],
         }
 
-    def _ansible(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        environment = {
+    def _ansible_environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             **self.environment,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -147,9 +154,11 @@ class Machine:
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
             "ANSIBLE_NOCOLOR": "1",
         }
+
+    def _ansible(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             argv,
-            env=environment,
+            env=self._ansible_environment(),
             capture_output=True,
             text=True,
             timeout=PLAY_SECONDS,
