@@ -190,7 +190,7 @@ def test_closing_waits_no_longer_than_it_may_for_a_helper_that_does_not_die(monk
     pid = helper.pid
     with monkeypatch.context() as patched:
         patched.setattr(child, "_REAP_SECONDS", 0.2)
-        patched.setattr(child.os, "kill", lambda _pid, _signal: None)  # as for a process that hangs in the kernel
+        patched.setattr(os, "kill", lambda _pid, _signal: None)  # as for a process that hangs in the kernel
         helper.close()
     os.kill(pid, 0)
     os.kill(pid, signal.SIGKILL)
