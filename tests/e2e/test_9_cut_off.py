@@ -97,6 +97,7 @@ def test_an_async_task_whose_time_is_up(prepared: Machine, target: Target, uploa
         [result] = prepared.tasks([{"flyd.lite.flyd_unpack": {"key": KEY}, "async": 20, "poll": 1}])
     finally:
         target.ssh("kill -CONT $(pidof systemd-udevd)")
-    assert "did not complete" in result["msg"], result
+    # Who ends it, Ansible's wrapper there or the controller, is a matter of a second.
+    assert "Timeout exceeded" in result["msg"] or "did not complete" in result["msg"], result
     begins(target, "unpack", before)
     the_next_play_makes_it_right(prepared, target)
