@@ -52,6 +52,7 @@ N ?= 300
 MACHINES ?= 1
 CALLS ?= 100
 CUTS ?= 30
+AFTER ?= 0
 HISTORIES ?= 10
 LAYOUTS ?= 100
 ROUNDS ?= 20
@@ -63,7 +64,7 @@ crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system
 	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
 flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=archive takes one out, which is noticed
-	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
+	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --after $(AFTER) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
 histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
 	@$(PYTHON) tests/campaigns/histories.py --histories $(HISTORIES) --seed $(SEED)

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd)
 log=$PWD/build/lab.log
+# Two machines run at once, beside the tests: with a processor each, emulated ones slow each other least.
+export FLYD_LAB_PROCESSORS=${FLYD_LAB_PROCESSORS:-1}
 mkdir -p build
 
 # What fails here fails again, and says why, in the tests that need it.
