@@ -1,32 +1,57 @@
 #!/usr/bin/env bash
 # Everything that must hold: test.sh VENV
-# The lab is got ready beside the static checks and the unit tests. pytest comes last, so the last line is its summary.
+# An emulated machine keeps one processor busy, so what needs one runs beside all else, and is told at the end: pytest comes last, so the
+# last line is a summary of its.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd)
-log=$PWD/build/lab.log
-# Two machines run at once, beside the tests: with a processor each, emulated ones slow each other least.
+log=$PWD/build/lab.log in_machine=$PWD/build/in-machine.log elsewhere=$PWD/build/elsewhere.log
+# Two machines run at once: with a processor each, emulated ones slow each other least.
 export FLYD_LAB_PROCESSORS=${FLYD_LAB_PROCESSORS:-1}
 mkdir -p build
 
+lab() { "$venv/bin/python" tests/vm/lab.py "$@"; }
+
 # What fails here fails again, and says why, in the tests that need it.
 get_lab_ready() {
-    "$venv/bin/python" tests/vm/lab.py build
+    lab build
     tools/prepared_vm.sh "$venv" ready
-    "$venv/bin/python" tests/vm/lab.py down ready1
-    "$venv/bin/python" tests/vm/lab.py image redis
+    lab down ready1
+    lab image redis
+    lab s3 up # for both halves: the one that ends first must not stop it
 }
 
-get_lab_ready >"$log" 2>&1 </dev/null &
-lab=$!
-# Started by this script, so it may end it; a machine that is left is found and replaced by the next run.
-trap 'kill "$lab" 2>/dev/null || true' EXIT
+# These take long on an emulated machine: make test-predictions, make test-at-once, make test-package-index, make test-cut-off.
+test_in_machine() {
+    get_lab_ready >"$log" 2>&1 || true
+    exec "$venv/bin/python" -m pytest --durations 15 tests/e2e tests/scenarios \
+        --ignore tests/e2e/test_6_check_mode.py --ignore tests/e2e/test_7_at_once.py \
+        --ignore tests/e2e/test_8_package_index.py --ignore tests/e2e/test_9_cut_off.py
+}
 
-echo "The lab is made ready meanwhile; its log is $log"
+s3_was_up=$(lab s3 url 2>/dev/null || true)
+set -m # a process group of its own, which can be ended as a whole
+test_in_machine >"$in_machine" 2>&1 </dev/null &
+machine=$!
+set +m
+
+end_all() {
+    # Interrupted, pytest stops its machines; one that is left is found and replaced by the next run.
+    kill -INT -- "-$machine" 2>/dev/null && wait "$machine" || true
+    [[ -n $s3_was_up ]] || lab s3 down >/dev/null 2>&1 || true
+}
+trap end_all EXIT
+
+echo "In a machine there are tests meanwhile; the logs are $log and $in_machine"
 make --no-print-directory static FLYD_VENV="$venv"
 echo "static checks done after $SECONDS s"
-# These take long on an emulated machine: make test-predictions, make test-at-once, make test-package-index, make test-cut-off.
-"$venv/bin/python" -m pytest --durations 15 tests/unit tests/bench tests/s3 tests/e2e tests/scenarios \
-    tests/survival/test_samples.py \
-    --ignore tests/e2e/test_6_check_mode.py --ignore tests/e2e/test_7_at_once.py \
-    --ignore tests/e2e/test_8_package_index.py --ignore tests/e2e/test_9_cut_off.py
+failed=0
+"$venv/bin/python" -m pytest --durations 15 tests/unit tests/bench tests/s3 tests/survival/test_samples.py 2>&1 |
+    tee "$elsewhere" || failed=1
+echo "these tests done after $SECONDS s; the others:"
+in_machine_failed=0
+wait "$machine" || in_machine_failed=1
+cat "$in_machine"
+# What failed is told last.
+((in_machine_failed)) || ((!failed)) || tail --lines=50 "$elsewhere"
+((!failed && !in_machine_failed))
