@@ -29,7 +29,7 @@ from .pool_asked import is_active
 from .pool_making import spec_of
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
 from .remove import image_without_base
-from .settle import settle
+from .settle import is_tidy, settle
 from .views import no_pool, pool_view
 from .volumes import unmap
 
@@ -41,12 +41,13 @@ def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
     """Tear the pool down, or find that there is none. ``force`` takes the images in it along."""
     gone = no_pool(name.value)
     with doing(f"removal of the pool {name}"):
-        if host.store.pool(name.value) is None:
+        if host.store.pool(name.value) is None and is_tidy(host):
             return Outcome(gone, gone, False, {"removed": [], "freed_bytes": 0})
         with host.lock(f"pool setup {name}"):
             pool = host.store.pool(name.value)
             if pool is None:
-                return Outcome(gone, gone, False, {"removed": [], "freed_bytes": 0})
+                settle(host)
+                return Outcome(gone, gone, False, {"removed": [], "freed_bytes": 0}, tuple(host.settled))
             before = pool_view(pool, active=is_active(host, pool))
             settle(host)
             _require_empty(host, pool, force=force)

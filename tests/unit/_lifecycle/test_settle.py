@@ -100,6 +100,21 @@ def test_the_lock_of_a_dead_run_goes_with_the_next_run_even_if_that_has_nothing_
     assert fetched.everything() == before
 
 
+def test_a_teardown_that_finds_no_pool_settles_what_was_left_too(pooled: Machine) -> None:
+    pooled.remove_pool()
+    leave(pooled, intent())
+    with pooled.host() as host:
+        host.store.rows("INSERT INTO _busy VALUES ('pool setup pool', ?, ?, ?)", ME.boot_id, gone_pid(), 1)
+    looked = pooled.remove_pool(dry_run=True)
+    assert (looked.changed, looked.settled) == (False, (f"would undo the unpack of {KEY}",))
+    again = pooled.remove_pool()
+    assert (again.changed, again.settled) == (False, (f"undid the unpack of {KEY}",))
+    assert pooled.left_over() == []
+    before = pooled.everything()
+    assert pooled.remove_pool().settled == ()
+    assert pooled.everything() == before
+
+
 @pytest.mark.parametrize("state", [VolumeState.PLANNED, VolumeState.CREATED, VolumeState.DELETING])
 def test_an_unfinished_volume_is_unmapped_and_deleted(pooled: Machine, state: VolumeState) -> None:
     operation = intent(volume_ulid=new_volume_ulid())
