@@ -23,7 +23,6 @@ from .records import Image, Operation, OperationKind, RetiredImage, State
 
 _CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OF_AN_INTENT = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\..+")
 
 
 def on_disk(host: Host, image: Image) -> bool:
@@ -79,7 +78,7 @@ def drop_superfluous(host: Host, image: Image) -> list[str]:
 
 
 def sweep(host: Host) -> None:
-    """Remove archives that no generation names and parts that no intent owns: what runs that were cut off have left.
+    """Remove archives that no generation names: what runs that were cut off have left.
 
     While another process fetches nothing goes: it may have published what it has not recorded yet.
     """
@@ -91,14 +90,9 @@ def sweep(host: Host) -> None:
         known = {
             digest for image in (*host.store.all(Image), *host.store.all(RetiredImage)) for digest in image.digests
         }
-        owned = {one.ulid for one in intents}
-        for name in _names(host, "archives"):
+        for name in _names(host):
             if _SHA256.fullmatch(name) and name not in known:
                 remove_file(host.archive_path(name))
-        for name in _names(host, "spool"):
-            intent = _OF_AN_INTENT.fullmatch(name)
-            if intent and intent[1] not in owned:
-                remove_file(host.settings.path("spool", name))
 
 
 def _is_of_another(intent: Operation, me: Identity) -> bool:
@@ -106,9 +100,9 @@ def _is_of_another(intent: Operation, me: Identity) -> bool:
     return holder != me and holder.is_alive()
 
 
-def _names(host: Host, directory: str) -> list[str]:
+def _names(host: Host) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
-        return sorted(os.listdir(host.settings.path(directory)))
+        return sorted(os.listdir(host.settings.path("archives")))
     return []
 
 

@@ -4,9 +4,10 @@
 """Settling: what runs that were cut off left behind is finished or undone before anything else is done.
 
 Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active or is in trouble, which is told;
-every live volume of the store is in its pool; no base and no pool is suspended but by who is at work with it. Only what an intent or a row
-of the store names is touched. What cannot be settled never stops what was asked for: that meets the same trouble itself, if it needs
-what is in trouble, and if not, it must not suffer; nor must the ways out (a pool that grows, is repaired, is torn down).
+every live volume of the store is in its pool; no base and no pool is suspended but by who is at work with it; each part of a download in
+the spool has its intent. Only what an intent or a row of the store names is touched, and in the spool what bears an intent's name. What
+cannot be settled never stops what was asked for: that meets the same trouble itself, if it needs what is in trouble, and if not, it must
+not suffer; nor must the ways out (a pool that grows, is repaired, is torn down).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from .._errors import FlydError
 from .._host.process import Identity, own_identity
 from .host import Host
+from .leftovers import ownerless_parts, remove_ownerless_parts
 from .lock import dead_locks
 from .records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 
@@ -38,8 +40,8 @@ def abandoned(host: Host) -> list[Operation]:
 
 
 def is_tidy(host: Host) -> bool:
-    """Whether no run that was cut off has left an intent or a lock behind."""
-    return not abandoned(host) and not dead_locks(host.store)
+    """Whether no run that was cut off has left an intent, a lock or a part of a download behind."""
+    return not abandoned(host) and not dead_locks(host.store) and not ownerless_parts(host)
 
 
 def settle(host: Host, *, coming_up: str = "") -> None:
@@ -54,6 +56,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
                 _settle_one(host, operation, coming_up)
             except FlydError as error:
                 _leave(host, f"the {operation.kind.value} of {operation.subject}", error)
+    _sweep(host)
     from .lost import settle_lost  # late, as below: most runs have nothing to do and settle nothing
 
     for pool in host.store.all(PoolRecord, "formatted"):
@@ -62,6 +65,23 @@ def settle(host: Host, *, coming_up: str = "") -> None:
                 settle_lost(host, pool)
             except FlydError as error:
                 _leave(host, f"what the pool {pool.name} may have lost", error)
+
+
+def _sweep(host: Host) -> None:
+    """Remove the parts of downloads that belong to no run."""
+    if host.dry_run:
+        host.settled.extend(f"would remove {path}, which belongs to no run" for path in ownerless_parts(host))
+        return
+    if not ownerless_parts(host):
+        return
+    try:
+        removed = remove_ownerless_parts(host)
+    except FlydError as error:
+        _leave(host, "parts of downloads that belong to no run", error)
+        return
+    for path in removed:
+        host.settled.append(f"removed {path}, which belongs to no run")
+        host.log.write("settled", what=host.settled[-1])
 
 
 def _leave(host: Host, what: str, error: FlydError) -> None:

@@ -129,16 +129,12 @@ def test_an_archive_that_was_published_and_never_recorded_goes_with_the_next_dow
     assert pooled.left_over() == []
 
 
-def test_parts_that_no_intent_owns_go_with_the_next_download_and_nothing_else_does(pooled: Machine) -> None:
-    spool, archives = pooled.state / "spool", pooled.state / "archives"
-    for directory in (spool, archives):
-        directory.mkdir(mode=0o700, exist_ok=True)
-    for name in ("01J9Z3M4N5P6Q7R8S9T0V1W2X3.0.part", "01J9Z3M4N5P6Q7R8S9T0V1W2X3.0.part.state", "of-somebody.else"):
-        (spool / name).touch()
+def test_archives_that_no_generation_names_go_with_the_next_download_and_nothing_else_does(pooled: Machine) -> None:
+    archives = pooled.state / "archives"
+    archives.mkdir(mode=0o700, exist_ok=True)
     (archives / STRANGER).touch()
     (archives / "README").touch()
     pooled.fetch()
-    assert pooled.files_in("spool") == ["of-somebody.else"]
     assert pooled.files_in("archives") == sorted([SHA256, "README"])
 
 

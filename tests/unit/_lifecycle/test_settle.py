@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -113,6 +115,69 @@ def test_a_teardown_that_finds_no_pool_settles_what_was_left_too(pooled: Machine
     before = pooled.everything()
     assert pooled.remove_pool().settled == ()
     assert pooled.everything() == before
+
+
+# What lies in the spool and belongs to no run
+
+OWNERLESS = "01J9Z3M4N5P6Q7R8S9T0V1W2X3.0.part"
+
+
+def put_into_spool(machine: Machine, *names: str) -> None:
+    spool = machine.state / "spool"
+    spool.mkdir(mode=0o700, exist_ok=True)
+    for name in names:
+        (spool / name).touch()
+
+
+@pytest.mark.parametrize("arrow", ["pool", "fetch", "unpack", "snapshot", "remove_snapshot", "remove_pool"])
+def test_parts_that_no_intent_owns_go_with_the_next_run_whatever_it_does(pooled: Machine, arrow: str) -> None:
+    needs_root()
+    if arrow in ("fetch", "unpack", "snapshot"):
+        pooled.fetch()
+    if arrow in ("unpack", "snapshot"):
+        pooled.unpack()
+    if arrow == "remove_pool":
+        pooled.remove_pool()
+    put_into_spool(pooled, OWNERLESS, f"{OWNERLESS}.state", "of-somebody.else")
+    before = pooled.everything()
+    paths = [f"{pooled.state}/spool/{OWNERLESS}", f"{pooled.state}/spool/{OWNERLESS}.state"]
+    looked = getattr(pooled, arrow)(dry_run=True)
+    assert looked.settled == tuple(f"would remove {path}, which belongs to no run" for path in paths)
+    assert pooled.everything() == before
+    assert getattr(pooled, arrow)().settled == tuple(f"removed {path}, which belongs to no run" for path in paths)
+    assert pooled.files_in("spool") == ["of-somebody.else"]
+    assert getattr(pooled, arrow)().settled == ()
+
+
+def test_parts_that_an_intent_owns_stay_even_if_it_is_of_a_dead_run(pooled: Machine) -> None:
+    pooled.killed_at("fetch:downloaded", pooled.fetch)
+    owned = pooled.files_in("spool")
+    put_into_spool(pooled, OWNERLESS)
+    assert settled(pooled) == [f"removed {pooled.state}/spool/{OWNERLESS}, which belongs to no run"]
+    assert pooled.files_in("spool") == owned != []
+
+
+def test_parts_that_the_disk_does_not_let_go_of_stop_nobody(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_root()
+    put_into_spool(fetched, OWNERLESS)
+    unlink = os.unlink
+
+    def fail(path: str) -> None:
+        if OWNERLESS in path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        unlink(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", fail)
+        outcome = fetched.unpack()
+    assert outcome.changed
+    assert [line.partition(": ")[0] for line in outcome.settled] == [
+        "left parts of downloads that belong to no run for later"
+    ]
+    assert fetched.files_in("spool") == [OWNERLESS]
+
+
+# Intents with volumes
 
 
 @pytest.mark.parametrize("state", [VolumeState.PLANNED, VolumeState.CREATED, VolumeState.DELETING])
