@@ -48,25 +48,27 @@ class Beside:
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
         self._directory = Path(tempfile.mkdtemp(prefix="flyd-beside-"))
-        self._pid = 0
+        self._pid = self._started = 0
         if runs:
             commands = json.dumps([[str(self._directory / run.program), run.argv()] for run in runs])
             # The shell ends, so that it is nobody's child.
             argv = ["sh", "-c", _STARTER, "sh", sys.executable, __file__, commands]
             self._pid = int(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
+            self._started = _started(self._pid)
 
     def outcome(self, run: Run) -> tuple[int, str]:
         """The exit code and the output, waited for."""
         code = self._directory / f"{run.program}.code"
         while not code.exists():
-            assert self._is_running(), f"{run.program} was ended: {self._said(run)}"
+            if not self.is_running() and not code.exists():  # it may have come to its end since it was looked for
+                raise AssertionError(f"{run.program} was ended: {self._said(run)}")
             time.sleep(_POLL_SECONDS)
         return int(code.read_text()), self._said(run)
 
     def end(self) -> list[str]:
         """Nothing goes on, or is left, behind the session; returns the machines that may be left."""
         left = [run.vm for run in self._runs if not (self._directory / f"{run.program}.code").exists()]
-        if self._is_running():
+        if self.is_running():
             try:
                 os.killpg(self._pid, signal.SIGKILL)
             except ProcessLookupError:  # it has only just been started, and has no group of its own yet
@@ -74,16 +76,22 @@ class Beside:
         shutil.rmtree(self._directory, ignore_errors=True)  # what was said was told by the tests that asked
         return left
 
-    def _is_running(self) -> bool:
-        """Whether the process of that number is still ours."""
-        try:
-            return os.fsencode(__file__) in Path(f"/proc/{self._pid}/cmdline").read_bytes()
-        except OSError:
-            return False
+    def is_running(self) -> bool:
+        """Whether the process of that number is still ours. (What it runs does not tell: in the middle of an exec that is nothing.)"""
+        return bool(self._started) and _started(self._pid) == self._started
 
     def _said(self, run: Run) -> str:
         path = self._directory / f"{run.program}.said"
         return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _started(pid: int) -> int:
+    """When the process began to run, in clock ticks since the boot (proc(5)); 0 when there is none, or only what is left of one."""
+    try:
+        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(others[18])
 
 
 def main() -> int:

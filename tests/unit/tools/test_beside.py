@@ -44,6 +44,15 @@ def test_what_still_runs_is_ended_and_its_machine_named() -> None:
         beside.outcome(WRONG)
 
 
+@pytest.mark.parametrize("attempt", range(10))
+def test_from_its_first_moment_on_what_was_begun_is_seen_to_run(attempt: int) -> None:
+    beside = Beside([WRONG])
+    # Meanwhile another program is put into its place, and then another.
+    seen = [beside.is_running() for _ in range(500)]
+    beside.end()
+    assert all(seen), attempt
+
+
 def test_nothing_is_started_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert Beside([]).end() == []
