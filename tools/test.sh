@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold: test.sh VENV
-# An emulated machine keeps one processor busy, so what needs one runs beside all else, and is told at the end: pytest comes last, so the
-# last line is a summary of its.
+# An emulated machine keeps one processor busy, so the end-to-end tests run beside all else, and are told at the end: pytest comes last, so
+# the last line is a summary of its.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(cd "$1" && pwd)
@@ -24,7 +24,7 @@ get_lab_ready() {
 # These take long on an emulated machine: make test-predictions, make test-at-once, make test-package-index, make test-cut-off.
 test_in_machine() {
     get_lab_ready >"$log" 2>&1 || true
-    exec "$venv/bin/python" -m pytest --durations 15 tests/e2e tests/scenarios \
+    exec "$venv/bin/python" -m pytest --durations 15 tests/e2e \
         --ignore tests/e2e/test_6_check_mode.py --ignore tests/e2e/test_7_at_once.py \
         --ignore tests/e2e/test_8_package_index.py --ignore tests/e2e/test_9_cut_off.py
 }
@@ -46,7 +46,8 @@ echo "In a machine there are tests meanwhile; the logs are $log and $in_machine"
 make --no-print-directory static FLYD_VENV="$venv"
 echo "static checks done after $SECONDS s"
 failed=0
-"$venv/bin/python" -m pytest --durations 15 tests/unit tests/bench tests/s3 tests/survival/test_samples.py 2>&1 |
+"$venv/bin/python" -m pytest --durations 15 tests/unit tests/bench tests/s3 tests/survival/test_samples.py \
+    tests/scenarios 2>&1 |
     tee "$elsewhere" || failed=1
 echo "these tests done after $SECONDS s; the others:"
 in_machine_failed=0
