@@ -64,7 +64,7 @@ class Machine:
         """Copy a file into the VM."""
         self.ssh(f"cat > {remote}", stdin=local.read_bytes())
 
-    def play(self, *playbooks: str | Path, check: bool = False, **variables: str) -> Play:
+    def play(self, *playbooks: str | Path, check: bool = False, **variables: str | bool) -> Play:
         """Run playbooks of the collection (by path from the root of the checkout)."""
         done = self._ansible(self._playbook_argv(playbooks, variables) + (["--check", "--diff"] if check else []))
         recap = _RECAP.search(done.stdout)
@@ -73,7 +73,7 @@ class Machine:
         )
         return Play(done.returncode, done.stdout + done.stderr, numbers["changed"], numbers["failed"])
 
-    def begin(self, *playbooks: str | Path, **variables: str) -> subprocess.Popen[str]:
+    def begin(self, *playbooks: str | Path, **variables: str | bool) -> subprocess.Popen[str]:
         """Begin to run playbooks, in a process group of their own that SIGINT ends; what they print goes into one pipe."""
         return subprocess.Popen(
             ["env", "--default-signal=INT", *self._playbook_argv(playbooks, variables)],
@@ -85,7 +85,7 @@ class Machine:
             process_group=0,
         )
 
-    def _playbook_argv(self, playbooks: Sequence[str | Path], variables: dict[str, str]) -> list[str]:
+    def _playbook_argv(self, playbooks: Sequence[str | Path], variables: dict[str, str | bool]) -> list[str]:
         books = [str(ROOT / book) for book in playbooks]
         hosts = ["-i", str(self.inventory), "--limit", self.name]
         return ["ansible-playbook", *hosts, *books, "--extra-vars", json.dumps(variables)]

@@ -69,15 +69,37 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
     prepared.ssh("systemctl enable flyd-restore.service 2> /dev/null")
 
 
+NUMBERS = "/var/lib/node-exporter"
+# As the machine was prepared: else its environment would be made anew.
+WHEELS = {"prepare_wheels": str(ROOT / "build/wheels")}
+UNITS = "find /etc/systemd/system /usr/local/lib /var/lib/node-exporter -name '*flyd*' | sort"
+
+
 def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine, activation: Play) -> None:
-    directory = "/var/lib/node-exporter"
-    prepared.ssh(f"mkdir -p {directory}")
-    wheels = str(ROOT / "build/wheels")  # as the machine was prepared: else its environment would be made anew
-    play = prepared.play("playbooks/prepare.yml", prepare_wheels=wheels, prepare_textfile_directory=directory)
+    prepared.ssh(f"mkdir -p {NUMBERS}")
+    play = prepared.play("playbooks/prepare.yml", prepare_textfile_directory=NUMBERS, **WHEELS)
     assert play.returncode == 0, play.output
     assert prepared.ssh("systemctl is-active flyd-metrics.timer").strip() == "active"
     prepared.ssh("systemctl start flyd-metrics.service")  # returns when it has ended
-    numbers = prepared.ssh(f"cat {directory}/flyd.prom").splitlines()
+    numbers = prepared.ssh(f"cat {NUMBERS}/flyd.prom").splitlines()
     assert 'flyd_pool_healthy{pool="pool",mode="rw"} 1' in numbers
     assert 'flyd_images{state="activated"} 1' in numbers
-    prepared.ssh("systemctl disable --now flyd-metrics.timer 2> /dev/null")
+
+
+def test_units_that_are_wanted_no_more_are_removed_with_their_numbers(prepared: Machine, activation: Play) -> None:
+    devices, units = prepared.ssh(OUR_DEVICES), prepared.ssh(UNITS)
+    assert units.count("flyd-restore.service") == 2
+    looked = prepared.play("playbooks/prepare.yml", check=True, **WHEELS)
+    assert (looked.returncode, looked.changed, prepared.ssh(UNITS)) == (0, 1, units), looked.output
+    play = prepared.play("playbooks/prepare.yml", **WHEELS)
+    assert (play.returncode, play.changed > 0) == (0, True), play.output
+    assert prepared.ssh(UNITS).splitlines() == [
+        line for line in units.splitlines() if "metrics" not in line and "prom" not in line
+    ]
+    assert prepared.ssh("systemctl is-active flyd-metrics.timer; true").strip() == "inactive"
+    play = prepared.play("playbooks/prepare.yml", prepare_restore=False, **WHEELS)
+    assert play.returncode == 0, play.output
+    assert prepared.ssh(UNITS) == ""
+    assert prepared.ssh(OUR_DEVICES) == devices
+    again = prepared.play("playbooks/prepare.yml", prepare_restore=False, **WHEELS)
+    assert (again.returncode, again.changed) == (0, 0), again.output
