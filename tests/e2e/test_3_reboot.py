@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.e2e.conftest import REDIS_KEY
@@ -71,7 +73,7 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
 
 NUMBERS = "/var/lib/node-exporter"
 # As the machine was prepared: else its environment would be made anew.
-WHEELS = {"prepare_wheels": str(ROOT / "build/wheels")}
+WHEELS: dict[str, Any] = {"prepare_wheels": str(ROOT / "build/wheels")}
 UNITS = "find /etc/systemd/system /usr/local/lib /var/lib/node-exporter -name '*flyd*' | sort"
 
 
