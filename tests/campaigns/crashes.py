@@ -71,6 +71,8 @@ STEPS = (
 )
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
+# A step takes some ten seconds on an emulated machine; a run that waits for a lock of its own would do so for five minutes.
+_STANDSTILL_SECONDS = 150.0
 _HIT = re.compile(r"\(INJECTED\)|killed by SIGKILL|--- SIGTERM")
 _KINDS = {"kind": ("base", "snap"), "label": ("base", "snap", "delete")}
 # The step at which a label is reached, by what stands before its colon; a label that is not as the others of its kind, by its whole name.
@@ -255,7 +257,10 @@ class Crashes:
             case.outcome = "killed"
             return
         injected = ("-e", f"trace={fault.call}", "-e", f"inject={fault.call}:{fault.fate}:when={fault.number}")
+        begun = time.monotonic()
         results = self.session.drive([replace(step, inject=injected)])
+        if (seconds := time.monotonic() - begun) > _STANDSTILL_SECONDS:
+            case.violations.append(f"the run stood still: it took {seconds:.0f} s")
         case.was_hit = bool(results and _HIT.search(results[0]["traced"]))
         case.outcome = _outcome(results)
         if "a fault in flyd.lite itself" in case.outcome:

@@ -4,7 +4,8 @@
 """Locks that name their holder: rows of ``_busy``.
 
 Invariant: a lock belongs to a process that is alive, or to nobody: a row whose holder is gone (another boot, no such pid, another
-start time) is dropped inside the transaction that takes a lock. No clock decides who owns a lock.
+start time) is dropped inside the transaction that takes a lock. No clock decides who owns a lock. A row of this very process that nothing
+here holds (the disk did not let go of it, or a signal came in between) is nobody's either: a process never waits for itself.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from .store import Store
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
+# What this process holds: the store's path and the lock's name.
+_held: set[tuple[str, str]] = set()
+
 
 @contextlib.contextmanager
 def held(store: Store, name: str, *, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock ``name`` while inside; raises ``Busy`` that names the holder when it is not free in time."""
     _acquire(store, name, timeout_seconds)
     try:
+        _held.add((store.path, name))
         yield
     except BaseException:
         # What went wrong inside matters more than a lock that is free anyway as soon as this process ends.
@@ -59,9 +64,10 @@ def _try(store: Store, name: str) -> Identity | None:
         for dead in dead_locks(store):
             store.rows("DELETE FROM _busy WHERE name=?", dead)
         rows = store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", name)
-        if rows:
-            return Identity(*rows[0])
         me = own_identity()
+        if rows:
+            holder = Identity(*rows[0])
+            return None if holder == me and (store.path, name) not in _held else holder
         store.rows(
             "INSERT INTO _busy(name, boot_id, pid, started) VALUES (?, ?, ?, ?)",
             name,
@@ -79,6 +85,7 @@ def dead_locks(store: Store) -> list[str]:
 
 
 def _release(store: Store, name: str) -> None:
+    _held.discard((store.path, name))
     me = own_identity()
     with store.transaction():
         store.rows(

@@ -69,6 +69,30 @@ def test_a_lock_that_cannot_be_given_back_does_not_hide_what_went_wrong(store_pa
     with pytest.raises(KeyError, match="the first error"):
         fail()
     writer.close()
+    assert holders(store) == [row_of(ME)]
+
+
+@pytest.mark.parametrize("how", ["the disk does not let go of it", "a signal comes before it is held"])
+def test_a_process_never_waits_for_itself(store_path: Path, store: Store, how: str) -> None:
+    if how == "a signal comes before it is held":
+        leave_lock(store, ME)
+    else:
+        writer = sqlite3.connect(store_path, isolation_level=None)
+        with pytest.raises(Busy), held(store, NAME, timeout_seconds=0):
+            writer.execute("BEGIN IMMEDIATE")
+        writer.close()
+    assert holders(store) == [row_of(ME)]
+    with held(store, NAME, timeout_seconds=0):
+        assert holders(store) == [row_of(ME)]
+    assert holders(store) == []
+
+
+def test_a_lock_that_is_held_is_not_taken_twice_by_the_same_process(store_path: Path, store: Store) -> None:
+    with held(store, NAME, timeout_seconds=0):
+        with pytest.raises(Busy, match=rf"is held by process {os.getpid()} "):
+            held(another(store_path), NAME, timeout_seconds=0).__enter__()
+        assert holders(store) == [row_of(ME)]
+    assert holders(store) == []
 
 
 def test_locks_of_different_names_do_not_wait_for_each_other(store: Store) -> None:
