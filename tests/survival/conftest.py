@@ -12,6 +12,8 @@ from tests.campaigns.flushes import take_out
 from tests.e2e.machine import lab
 from tests.survival.beside import Beside
 
+pytest.register_assert_rewrite("tests.survival.trouble")  # its assertions tell what they saw
+
 PREFIX = os.environ.get("FLYD_SURVIVAL_VM", "survival")
 
 
