@@ -62,8 +62,8 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """All changes inside are committed together, or none; raises ``Busy`` when another process holds the file too long."""
         with store_errors(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")  # inside: a signal may come between it and the next line
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:

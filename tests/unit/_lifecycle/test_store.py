@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, NoSpace, Unsupported
+from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, NoSpace, Transient, Unsupported
 from module_utils._lifecycle.records import (
     Image,
     Operation,
@@ -117,6 +117,34 @@ def test_a_transaction_that_fails_changes_nothing(store: Store) -> None:
     with pytest.raises(KeyError):
         put_and_fail()
     assert store.all(Image) == []
+
+
+class Interrupted(sqlite3.Connection):
+    """A signal's exception comes right behind a statement."""
+
+    after = ""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        result = super().execute(sql, *values)
+        if sql == self.after:
+            self.after = ""
+            raise Transient("stopped by SIGTERM", hint="run again")
+        return result
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_a_run_that_is_stopped_where_a_transaction_begins_or_ends_can_still_undo(
+    store_path: Path, store: Store, statement: str
+) -> None:
+    connection = sqlite3.connect(store_path, isolation_level=None, factory=Interrupted)
+    stopped = Store(connection, str(store_path))
+    connection.after = statement
+    with pytest.raises(Transient, match="SIGTERM"), stopped.transaction():
+        stopped.put(IMAGE)
+    with stopped.transaction():
+        stopped.put(POOL)
+    assert store.all(PoolRecord) == [POOL]
+    stopped.close()
 
 
 def test_a_process_that_is_killed_in_a_transaction_changes_nothing(store_path: Path, store: Store) -> None:
