@@ -23,7 +23,7 @@ _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
 # What this process holds: the store's path and the lock's name.
-_held: set[tuple[str, str]] = set()
+_held_here: set[tuple[str, str]] = set()
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def held(store: Store, name: str, *, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock ``name`` while inside; raises ``Busy`` that names the holder when it is not free in time."""
     _acquire(store, name, timeout_seconds)
     try:
-        _held.add((store.path, name))
+        _held_here.add((store.path, name))
         yield
     except BaseException:
         # What went wrong inside matters more than a lock that is free anyway as soon as this process ends.
@@ -67,7 +67,7 @@ def _try(store: Store, name: str) -> Identity | None:
         me = own_identity()
         if rows:
             holder = Identity(*rows[0])
-            return None if holder == me and (store.path, name) not in _held else holder
+            return None if holder == me and (store.path, name) not in _held_here else holder
         store.rows(
             "INSERT INTO _busy(name, boot_id, pid, started) VALUES (?, ?, ?, ?)",
             name,
@@ -85,7 +85,7 @@ def dead_locks(store: Store) -> list[str]:
 
 
 def _release(store: Store, name: str) -> None:
-    _held.discard((store.path, name))
+    _held_here.discard((store.path, name))
     me = own_identity()
     with store.transaction():
         store.rows(
