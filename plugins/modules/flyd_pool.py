@@ -155,7 +155,7 @@ status:
   sample: rw
 restored:
   description: The devices of the snapshots that were not mapped, as after a reboot, and are now. In check mode, those that would be.
-  returned: O(state=present)
+  returned: O(state=present), O(state=repaired)
   type: list
   elements: str
 removed:

@@ -52,8 +52,8 @@ def _stat(pid: int) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
-    except OSError:
-        return []
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # of any other error nobody may conclude that it is gone: what it holds would be taken from it
     # The command's name stands in parentheses and may hold anything, parentheses too: count from the last one.
     return stat[stat.rindex(b")") + 2 :].split()
 

@@ -74,6 +74,17 @@ def status_of_known(host: Host, pool: PoolRecord) -> PoolStatus:
     return now
 
 
+def map_again(host: Host, pool: PoolRecord) -> list[str]:
+    """The devices of the snapshots that were not there and are now; in a dry run, of those that would be."""
+    unmapped = [snapshot.device for snapshot in unmapped_snapshots(host, pool)]
+    if not unmapped or host.dry_run:
+        return unmapped
+    with host.log.transition("restore", pool=pool.name) as log:
+        restored = map_snapshots(host, pool)
+        log["snapshots"] = len(restored)
+    return restored
+
+
 def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
     """Map the recorded snapshots of the pool, which is up, that are not mapped; their devices.
 
@@ -89,7 +100,7 @@ def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
         crash_point("restore:mapping")
         try:
             with doing(f"bringing back {snapshot.device}"), host.lock(f"image {_key_of(host, snapshot)}"):
-                done += _map_again(host, pool, snapshot.ulid)
+                done += _map_one(host, pool, snapshot.ulid)
         except FlydError as error:
             failed.append(error)
     if failed:
@@ -97,7 +108,7 @@ def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
     return done
 
 
-def _map_again(host: Host, pool: PoolRecord, ulid: str) -> list[str]:
+def _map_one(host: Host, pool: PoolRecord, ulid: str) -> list[str]:
     """Under the image's lock: its device, unless the snapshot was removed before this run had the lock."""
     snapshot = host.store.find(Snapshot, "ulid=?", ulid)
     volume = host.store.find(Volume, "ulid=? AND state=?", ulid, VolumeState.LIVE.value)

@@ -13,7 +13,7 @@ from .._names import ShortName
 from .._thin.device import SECTOR_BYTES
 from .._thin.health import require_healthy, require_sound, status
 from .._thin.pool import check_files
-from .bring_back import bring_up, map_snapshots, require_same_disk, status_of_known
+from .bring_back import bring_up, map_again, require_same_disk, status_of_known
 from .growth import grow, settle_growth
 from .host import Host
 from .outcome import Outcome
@@ -23,7 +23,6 @@ from .pool_asked import (
     is_active,
     pool_facts,
     refuse_unfinished,
-    unmapped_snapshots,
     wanted_pool,
     with_restored,
 )
@@ -49,7 +48,7 @@ def bring_about(host: Host, options: PoolOptions) -> Outcome:
             else:  # exactly, and an unfinished step is acknowledged
                 with host.lock(pool_lock(pool)):
                     check_transaction(host, pool)
-            restored = _map_again(host, pool)
+            restored = map_again(host, pool)
             return with_restored(_adjusted(host, pool, wanted, options), restored)
     _refuse_foreign(host, options.name, pool)
     if host.dry_run:
@@ -60,20 +59,9 @@ def bring_about(host: Host, options: PoolOptions) -> Outcome:
         bring_up(host, pool)
         log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
     settle(host)
-    restored = _map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
+    restored = map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
     outcome = _adjusted(host, pool, wanted_pool(pool, options), options)
     return with_restored(outcome._replace(before=before, changed=True), restored)
-
-
-def _map_again(host: Host, pool: PoolRecord) -> list[str]:
-    """The devices of the snapshots that were not there and are now; in a dry run, of those that would be."""
-    unmapped = [snapshot.device for snapshot in unmapped_snapshots(host, pool)]
-    if not unmapped or host.dry_run:
-        return unmapped
-    with host.log.transition("restore", pool=pool.name) as log:
-        restored = map_snapshots(host, pool)
-        log["snapshots"] = len(restored)
-    return restored
 
 
 def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
@@ -118,4 +106,4 @@ def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted
         {"device": after.device_path, "warnings": list(options.geometry().warnings)},
         tuple(host.settled),
     )
-    return with_restored(outcome, _map_again(host, pool) if pool else [])
+    return with_restored(outcome, map_again(host, pool) if pool else [])

@@ -22,14 +22,14 @@ from .._thin.pool import deactivate, require_sound, status
 from .._thin.repair import blank_metadata, copy_metadata, thin_check, thin_repair, write_metadata
 from .._thin.table import METADATA_BLOCK_BYTES
 from .base_checking import check_bases
-from .bring_back import bring_up, map_snapshots
+from .bring_back import bring_up, map_again, map_snapshots
 from .host import Host
 from .lost import settle_lost
 from .outcome import Facts, Outcome
-from .pool_asked import is_active
+from .pool_asked import is_active, unmapped_snapshots, with_restored
 from .pool_making import spec_of
 from .records import Operation, OperationKind, PoolRecord, Volume
-from .settle import settle
+from .settle import is_tidy, settle
 from .views import pool_view
 from .volumes import pool_lock, unmap
 
@@ -39,32 +39,53 @@ _NEARLY_FULL = 0.75
 def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome:
     """Mend the pool, or find it sound. ``metadata_bytes`` lets the new metadata be larger; it is when the old was nearly full."""
     with doing(f"repair of the pool {name}"):
-        found = _sound(host, name)
-        if found is not None:
-            return found
+        if _is_sound(host, name) and is_tidy(host) and not _unmapped(host, name):
+            return _outcome_of_sound(host, name)
         with host.lock(f"pool setup {name}"):
-            return _sound(host, name) or _repaired(host, name, metadata_bytes)
+            return _settled(host, name) if _is_sound(host, name) else _repaired(host, name, metadata_bytes)
 
 
-def _sound(host: Host, name: ShortName) -> Outcome | None:
-    """The unchanged outcome when there is nothing to mend; writes nothing."""
+def _is_sound(host: Host, name: ShortName) -> bool:
+    """Whether there is nothing to mend; writes nothing."""
     pool = host.store.pool(name.value)
     if pool is None or not pool.formatted:
         raise OutOfOrder(f"there is no pool {name} to repair", hint="make it with flyd_pool, state: present")
-    if _begun(host, pool) is not None or _trouble(host, pool):
-        return None
+    return _begun(host, pool) is None and not _trouble(host, pool)
+
+
+def _unmapped(host: Host, name: ShortName) -> bool:
+    """Whether the pool is up without all of its snapshots: a repair that was cut off at its very end leaves it so."""
+    pool = _recorded(host, name)
+    return is_active(host, pool) and bool(unmapped_snapshots(host, pool))
+
+
+def _settled(host: Host, name: ShortName) -> Outcome:
+    """Of a sound pool: what runs that were cut off have left is settled, and its snapshots are back if it is up."""
+    settle(host)
+    restored = map_again(host, _recorded(host, name)) if _unmapped(host, name) else []
+    outcome = _outcome_of_sound(host, name)
+    return with_restored(outcome, restored) if restored else outcome
+
+
+def _outcome_of_sound(host: Host, name: ShortName) -> Outcome:
+    pool = _recorded(host, name)
     view = pool_view(pool, active=is_active(host, pool))
     return Outcome(view, view, False, _facts(""), tuple(host.settled))
 
 
-def _facts(trouble: str) -> Facts:
-    return {"trouble": trouble, "metadata_copy": None, "bases": [], "lost": []}
-
-
-def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+def _recorded(host: Host, name: ShortName) -> PoolRecord:
     pool = host.store.pool(name.value)
     if pool is None:
         raise AssertionError("it was there under this lock")
+    return pool
+
+
+def _facts(trouble: str) -> Facts:
+    return {"trouble": trouble, "metadata_copy": None, "bases": [], "lost": [], "restored": []}
+
+
+def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+    pool = _recorded(host, name)
     before = pool_view(pool, active=is_active(host, pool))
     begun = _begun(host, pool)
     facts = _facts("a repair was cut off" if begun else _trouble(host, pool))
@@ -89,7 +110,7 @@ def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation |
     with host.store.transaction():
         host.store.drop(begun)
     settle(host)
-    map_snapshots(host, wanted)
+    facts["restored"] = map_snapshots(host, wanted)
     return wanted
 
 

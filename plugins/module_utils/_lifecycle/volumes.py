@@ -34,11 +34,15 @@ def active_pool(host: Host, name: str) -> PoolRecord:
         problem = (
             "does not exist" if pool is None else "is not active on this host" if pool.formatted else "is half made"
         )
-        raise OutOfOrder(
-            f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
-        )
+        raise _not_active(name, problem)
     refuse_unfinished(host, pool)
     return pool
+
+
+def _not_active(name: str, problem: str) -> OutOfOrder:
+    return OutOfOrder(
+        f"the thin pool {name} {problem}", hint="run flyd_pool first; the role flyd.lite.activate does so"
+    )
 
 
 def pool_lock(pool: PoolRecord) -> str:
@@ -106,7 +110,7 @@ def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = 
     """The volume's device, mapped, running and with its node, whatever it was before."""
     pool_device = host.dm.find(pool.uuid)
     if pool_device is None:
-        raise AssertionError("callers hold an active pool")
+        raise _not_active(pool.name, "is not active any more")
     return map_volume(
         host.dm,
         pool_device,

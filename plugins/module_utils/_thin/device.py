@@ -9,12 +9,16 @@ Source: the kernel's Documentation/ABI/testing/sysfs-block-dm.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .._host.files import from_os_error
+
 NODE_DIRECTORY = "/dev/mapper"
 SECTOR_BYTES = 512  # of every table and of sysfs
+_REMOVED_WHILE_READ = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _DONE = (0, 2, 4, 6, 11, 13, 15)  # reads, writes, discards: requests and sectors; flushes
 
 
@@ -77,8 +81,9 @@ def _read_all(sysfs: str, node_directory: str, wanted: dict[str, str]) -> Iterat
         try:
             if not asked or any(_attribute(directory, attribute) == value for attribute, value in asked):
                 yield _read_one(directory, node_directory)
-        except OSError:  # removed while we read (ENOENT, ENODEV)
-            continue
+        except OSError as error:
+            if error.errno not in _REMOVED_WHILE_READ:  # else a device that is there would be taken for one that is not
+                raise from_os_error(error, "reading what devices there are") from error
 
 
 def _read_one(directory: str, node_directory: str) -> Device:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from module_utils._host import process
 from module_utils._host.child import in_child
 from module_utils._host.process import Identity, boot_id, command_line, descendants_activity, own_identity
 
@@ -44,6 +49,19 @@ def test_a_process_that_has_ended_is_not_alive() -> None:
     assert identity.is_alive()
     child.communicate()
     assert not identity.is_alive()
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    me, real = own_identity(), open
+
+    def fail(path: str, *arguments: Any, **options: Any) -> Any:
+        if path.endswith("/stat"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(process, "open", fail, raising=False)
+    with pytest.raises(OSError, match="Too many open files"):
+        me.is_alive()
 
 
 def test_a_zombie_is_not_alive() -> None:

@@ -207,6 +207,20 @@ def test_until_a_repair_has_come_to_its_end_nothing_else_works_with_the_pool(dam
     assert [path.name for path in copies(damaged)] == [Path(copies(damaged)[0]).name]
 
 
+def test_a_repair_that_was_cut_off_at_its_very_end_is_finished_by_the_next_one(damaged: Machine) -> None:
+    [snapshot] = damaged.records(Snapshot)
+    damaged.killed_at("restore:mapping", damaged.repair)
+    assert damaged.left_over() != []
+    before = damaged.everything()
+    looked = damaged.repair(dry_run=True)
+    assert (looked.changed, looked.facts["restored"]) == (True, [snapshot.device])
+    assert damaged.everything() == before
+    again = damaged.repair()
+    assert (again.changed, again.facts["restored"], again.facts["trouble"]) == (True, [snapshot.device], "")
+    assert damaged.left_over() == []
+    assert not damaged.repair().changed
+
+
 def test_the_new_metadata_can_be_larger(activated: Machine) -> None:
     damage(activated)
     assert activated.repair(metadata_bytes=2 * METADATA_BYTES).changed

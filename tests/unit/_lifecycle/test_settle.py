@@ -87,7 +87,7 @@ def test_the_intent_of_a_living_process_is_let_alone(pooled: Machine) -> None:
     assert pooled.everything() == before
 
 
-@pytest.mark.parametrize("arrow", ["pool", "fetch"])
+@pytest.mark.parametrize("arrow", ["pool", "fetch", "repair"])
 def test_the_lock_of_a_dead_run_goes_with_the_next_run_even_if_that_has_nothing_to_do(
     fetched: Machine, arrow: str
 ) -> None:
@@ -129,7 +129,7 @@ def put_into_spool(machine: Machine, *names: str) -> None:
         (spool / name).touch()
 
 
-@pytest.mark.parametrize("arrow", ["pool", "fetch", "unpack", "snapshot", "remove_snapshot", "remove_pool"])
+@pytest.mark.parametrize("arrow", ["pool", "fetch", "unpack", "snapshot", "remove_snapshot", "remove_pool", "repair"])
 def test_parts_that_no_intent_owns_go_with_the_next_run_whatever_it_does(pooled: Machine, arrow: str) -> None:
     needs_root()
     if arrow in ("fetch", "unpack", "snapshot"):

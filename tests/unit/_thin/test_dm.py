@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, NoSpace, Unsupported
+from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
 from module_utils._host.command import Runner
 from module_utils._thin import device
 from module_utils._thin.dm import DeviceMapper, IoctlFailed
@@ -41,6 +41,26 @@ def test_devices_are_found_without_starting_a_program(fake_host: FakeHost) -> No
     assert fake_host.dm.find("FLYD-test-3") is None
     assert fake_host.dm.by_name("three") is None
     assert fake_host.runner.ran == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENOSPC, errno.EIO])
+def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    made = fake_host.dm.create("one", UUID, TABLE)
+    read = device._attribute
+
+    def fail(directory: str, name: str) -> str:
+        if name == "size":
+            raise OSError(number, os.strerror(number), directory)
+        return read(directory, name)
+
+    monkeypatch.setattr(device, "_attribute", fail)
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        assert fake_host.dm.find(made.uuid) is None
+        return
+    with pytest.raises(FlydError, match="reading what devices there are"):
+        fake_host.dm.find(made.uuid)
 
 
 def test_a_name_that_somebody_else_has_is_refused_and_his_device_stays(fake_host: FakeHost) -> None:
