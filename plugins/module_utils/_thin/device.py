@@ -18,7 +18,8 @@ from .._host.files import from_os_error
 
 NODE_DIRECTORY = "/dev/mapper"
 SECTOR_BYTES = 512  # of every table and of sysfs
-_REMOVED_WHILE_READ = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+# The last is device-mapper's own answer for a device that is on its way out (the kernel's drivers/md/dm-sysfs.c).
+_REMOVED_WHILE_READ = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EINVAL)
 _DONE = (0, 2, 4, 6, 11, 13, 15)  # reads, writes, discards: requests and sectors; flushes
 
 

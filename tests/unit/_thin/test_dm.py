@@ -18,6 +18,7 @@ from tests.unit.fakes.host import FakeHost
 
 UUID = "FLYD-test-1"
 TABLE = "0 2048 error"
+GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EINVAL)  # what sysfs says of a device that is removed while it is read
 
 
 def test_a_device_is_read_back_after_it_was_made(fake_host: FakeHost) -> None:
@@ -43,7 +44,7 @@ def test_devices_are_found_without_starting_a_program(fake_host: FakeHost) -> No
     assert fake_host.runner.ran == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("number", [*GONE, errno.EMFILE, errno.ENOSPC, errno.EIO])
 def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
     fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -56,7 +57,7 @@ def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
         return read(directory, name)
 
     monkeypatch.setattr(device, "_attribute", fail)
-    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+    if number in GONE:
         assert fake_host.dm.find(made.uuid) is None
         return
     with pytest.raises(FlydError, match="reading what devices there are"):
