@@ -18,7 +18,8 @@ from tests.unit.fakes.host import FakeHost
 
 UUID = "FLYD-test-1"
 TABLE = "0 2048 error"
-GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EINVAL)  # what sysfs says of a device that is removed while it is read
+# What sysfs says of a device that is removed while it is read.
+GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EINVAL)
 
 
 def test_a_device_is_read_back_after_it_was_made(fake_host: FakeHost) -> None:
