@@ -148,18 +148,33 @@ def _write_inventory(cache: Cache, output: Path) -> str:
     return text
 
 
+_Act = Callable[[Cache, argparse.Namespace], None]
+# Adds a verb to the command line: its name, what does it, a line of help.
+_Verb = Callable[[str, _Act, str], argparse.ArgumentParser]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lab.py", description="Virtual machines, S3 and an image to try flyd.lite on."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, act: Callable[[Cache, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def verb(name: str, act: _Act, text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
         added.set_defaults(act=act)
         return added
 
     verb("build", build, "make the machines' base image, when missing")
+    _add_life(verb)
+    _add_use(verb)
+    _add_s3(verb("s3", s3_url, "the S3 server"))
+    images = verb("image", image, "build an image archive and print its path")
+    images.add_argument("image", choices=sorted(_IMAGES))
+    return parser
+
+
+def _add_life(verb: _Verb) -> None:
+    """From the start of machines to their end."""
     starting = verb("up", up, "have N machines running; those that are not start pristine")
     starting.add_argument("count", type=_positive, metavar="N")
     starting.add_argument("--name", default="vm", metavar="PREFIX", help="machines are PREFIX1 to PREFIXN [vm]")
@@ -180,21 +195,21 @@ def _parser() -> argparse.ArgumentParser:
         starting.add_argument(
             "--init", default="", metavar="PATH", help="the guest's first process, instead of systemd"
         )
+    ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
+    ending.add_argument("names", nargs="*")
+
+
+def _add_use(verb: _Verb) -> None:
+    """What is done with machines that run."""
     attaching = verb("attach", attach, "plug a second disk, which outlives cuts and resets, into a running machine")
     attaching.add_argument("name")
     attaching.add_argument("--new", action="store_true", help="an empty one")
     verb("files", files, "print the directory of a machine's disks and console").add_argument("name")
-    ending = verb("down", down, "end machines and remove their files (all, and S3, when none is named)")
-    ending.add_argument("names", nargs="*")
     shell = verb("ssh", ssh, "run a command in a machine, or a shell")
     shell.add_argument("name")
     shell.add_argument("command", nargs=argparse.REMAINDER)
     listing = verb("inventory", inventory, "print the running machines as an Ansible inventory, and write it to a file")
     listing.add_argument("--output", type=Path, metavar="FILE")
-    _add_s3(verb("s3", s3_url, "the S3 server"))
-    images = verb("image", image, "build an image archive and print its path")
-    images.add_argument("image", choices=sorted(_IMAGES))
-    return parser
 
 
 def _add_s3(parser: argparse.ArgumentParser) -> None:

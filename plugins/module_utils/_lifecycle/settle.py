@@ -69,10 +69,11 @@ def settle(host: Host, *, coming_up: str = "") -> None:
 
 def _sweep(host: Host) -> None:
     """Remove the parts of downloads that belong to no run."""
-    if host.dry_run:
-        host.settled.extend(f"would remove {path}, which belongs to no run" for path in ownerless_parts(host))
+    left = ownerless_parts(host)
+    if not left:
         return
-    if not ownerless_parts(host):
+    if host.dry_run:
+        host.settled.extend(f"would remove {path}, which belongs to no run" for path in left)
         return
     try:
         removed = remove_ownerless_parts(host)
