@@ -7,12 +7,14 @@ READY := $(VENV)/.made-from-requirements
 COLLECTIONS := build/collections
 PYTHON_PARTS := tests $(wildcard bench)
 MAKEFLAGS += --no-print-directory
+# Ends the machines and the S3 server that the command behind it starts, whatever becomes of it; FLYD_KEEP leaves them.
+SESSION := $(PYTHON) tests/vm/lab.py session --
 SHELL := /bin/bash
 
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index demo build clean distclean
+.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -30,23 +32,23 @@ $(COLLECTIONS): tools/collection_link.sh
 	@touch $@
 
 demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the archive to PONG
-	@tools/demo.sh $(VENV)
+	@$(SESSION) tools/lab/demo.sh $(VENV)
 
 test: $(READY) $(COLLECTIONS) ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in VMs, the package
-	@tools/test.sh $(VENV)
+	@$(SESSION) tools/test.sh $(VENV)
 
 test-matrix: $(READY) $(COLLECTIONS) ## Unit tests on the Python floor of hosts, the rest on the newest ansible-core
-	@tools/test_matrix.sh $(VENV)
+	@$(SESSION) tools/test_matrix.sh $(VENV)
 
 integration: $(READY) $(COLLECTIONS) ## The modules by ansible-test in a VM; TARGETS="flyd_pool …" for some of them
-	@tools/integration.sh $(VENV) $(TARGETS)
+	@$(SESSION) tools/integration.sh $(VENV) $(TARGETS)
 
 molecule: $(READY) $(COLLECTIONS) ## All scenarios of molecule in a VM; SCENARIOS="activate …" for some of them
-	@tools/molecule.sh $(VENV) $(SCENARIOS)
+	@$(SESSION) tools/molecule.sh $(VENV) $(SCENARIOS)
 
 package: $(READY) ## Build the collection, check it as Galaxy does, install it, run it from there against a VM
-	@tools/package.sh $(VENV)
-	@tools/installed.sh $(VENV)
+	@$(SESSION) tools/package.sh $(VENV)
+	@$(SESSION) tools/lab/installed.sh $(VENV)
 
 N ?= 300
 MACHINES ?= 1
@@ -58,33 +60,33 @@ LAYOUTS ?= 100
 ROUNDS ?= 20
 SEED ?= $(shell shuf --input-range=1-1000000000 --head-count=1)
 powercuts: $(READY) ## MACHINES (1) VMs whose power is cut at N (300) random instants of activations and removals (half a minute each)
-	@$(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED) --machines $(MACHINES)
+	@$(SESSION) $(PYTHON) tests/campaigns/powercuts.py --cuts $(N) --seed $(SEED) --machines $(MACHINES)
 
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
-	@$(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
+	@$(SESSION) $(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
 flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=archive takes one out, which is noticed
-	@$(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --after $(AFTER) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
+	@$(SESSION) $(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --after $(AFTER) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
 histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
-	@$(PYTHON) tests/campaigns/histories.py --histories $(HISTORIES) --seed $(SEED)
+	@$(SESSION) $(PYTHON) tests/campaigns/histories.py --histories $(HISTORIES) --seed $(SEED)
 
 layouts-vm: $(READY) ## LAYOUTS (100) of what others have that looks like ours, in a VM with a real device mapper
-	@$(PYTHON) tests/campaigns/layouts.py --layouts $(LAYOUTS) --seed $(SEED)
+	@$(SESSION) $(PYTHON) tests/campaigns/layouts.py --layouts $(LAYOUTS) --seed $(SEED)
 
 at-once: $(READY) ## Twenty runs at once for one key, then ROUNDS (20) of ten keys at once with removals among them, in a VM
-	@$(PYTHON) tests/campaigns/at_once.py --rounds $(ROUNDS) --seed $(SEED)
+	@$(SESSION) $(PYTHON) tests/campaigns/at_once.py --rounds $(ROUNDS) --seed $(SEED)
 
 layouts: export FLYD_LAYOUTS = 100
 layouts: $(READY) ## A hundred hosts on which others have what looks like ours: nothing of theirs changes (simulated)
-	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_foreign.py
+	@$(PYTHON) -m pytest tests/unit/_lifecycle/faults/test_foreign.py
 
 histories: export FLYD_HISTORIES = 60
 histories: $(READY) ## Sixty random histories of steps, kills and reboots beside a model (simulated)
-	@$(PYTHON) -m pytest tests/unit/_lifecycle/test_histories.py
+	@$(PYTHON) -m pytest tests/unit/_lifecycle/faults/test_histories.py
 
 survival: $(READY) ## Pools and disks that are full, failing, damaged or exchanged, reboots in each state, in a VM (half an hour)
-	@$(PYTHON) -m pytest tests/survival
+	@$(SESSION) $(PYTHON) -m pytest tests/survival
 
 check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
 
@@ -127,7 +129,7 @@ bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB t
 	@$(PYTHON) -m bench.growth
 
 bench-devmapper: $(READY) ## From an archive to a mapped snapshot beside containerd's devmapper snapshotter, in a VM (ten minutes)
-	@$(PYTHON) -m bench.devmapper
+	@$(SESSION) $(PYTHON) -m bench.devmapper
 
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch
@@ -140,33 +142,74 @@ bench-fetch-options: $(READY) ## Fetching with other numbers of connections and 
 
 test-kills: export FLYD_KILL_MIB = 512
 test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make test has 16 MiB)
-	@$(PYTHON) -m pytest -rP tests/s3/test_kills.py
+	@$(PYTHON) -m pytest -rP tests/s3/downloads/test_kills.py
 
-.PHONY: fuzz bombs damage
+.PHONY: fuzz bombs slow damage test-real-images
+test-real-images: $(READY) ## Images made on the spot by buildah, podman, skopeo, umoci, bsdtar and mmdebstrap, beside GNU tar (root; apt; five minutes)
+	@tools/real_images.sh $(VENV)
+
 fuzz: $(READY) ## Archives made to break the engine, led by what code they reach, for MINUTES (10)
 	@$(PYTHON) tests/fuzz/fuzz.py --minutes $(or $(MINUTES),10)
 
 bombs: $(READY) ## Small archives that want to become large: which limit refuses them, how soon, and with how much memory
 	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.bombs
 
+slow: $(READY) ## Archives of 10 MB at most, each aimed at the slowest path of a stage, under seconds=SECONDS (5)
+	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.slow --seconds $(or $(SECONDS),5)
+
 damage: $(READY) ## Every sample image, cut at every block and with a byte flipped in every header
 	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.damage
 
 bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, beside four pings, on a VM
-	@tools/prepared_vm.sh $(VENV) bench >/dev/null
-	@$(PYTHON) -m bench.second_run
+	@$(SESSION) $(SHELL) -c 'tools/lab/prepared_vm.sh $(VENV) bench >/dev/null && $(PYTHON) -m bench.second_run'
+
+.PHONY: room test-room
+TREES ?= 200
+room: export FLYD_TREES = $(TREES)
+room: $(READY) ## TREES (200) random trees on real file systems: the computed volume, and what it takes of its pool (root; five minutes)
+	@$(PYTHON) -m pytest tests/unit/_image/merge/test_room.py
+
+test-room: $(READY) $(COLLECTIONS) ## Estimates beside dmsetup status for blocks of 64 KiB to 1 MiB, and FLYD_SNAPSHOTS (1000) snapshots in a default pool, in a VM (half an hour)
+	@$(SESSION) $(PYTHON) -m pytest -rP tests/room
+
+.PHONY: test-guests
+test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) takes a wall away
+	@$(SESSION) $(PYTHON) -m pytest tests/guests
+
+.PHONY: test-in-use
+test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py
+
+.PHONY: test-leaving
+test-leaving: $(READY) $(COLLECTIONS) ## A host that was prepared, used and left again, beside what it was: all files, in a VM (half an hour)
+	@$(SESSION) $(PYTHON) -m pytest tests/leaving
 
 test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an image, in a VM, beside what the real run does
-	@$(PYTHON) -m pytest tests/e2e/test_6_check_mode.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_6_check_mode.py
 
 test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds
-	@FLYD_ROUNDS=5 $(PYTHON) -m pytest tests/e2e/test_7_at_once.py
+	@FLYD_ROUNDS=5 $(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_7_at_once.py
+
+.PHONY: test-family
+test-family: $(READY) $(COLLECTIONS) ## Families of layer objects: pinned, grown, removed, in a VM
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_5_family.py
 
 test-cut-off: $(READY) $(COLLECTIONS) ## Plays that lose their controller in the middle (the connection, Ctrl-C, an async task's time), on a VM
-	@$(PYTHON) -m pytest tests/e2e/test_9_cut_off.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_9_cut_off.py tests/e2e/apart/test_9_hanging_host.py
 
 test-package-index: $(READY) $(COLLECTIONS) ## The role prepare from a package index, in a VM
-	@$(PYTHON) -m pytest tests/e2e/test_8_package_index.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_8_package_index.py
+
+test-prepare: export FLYD_PREPARE_KILLS = 8
+test-prepare: $(READY) $(COLLECTIONS) ## The role prepare on a prepared host: refused, killed at each task, rebooted, in a VM (half an hour)
+	@$(SESSION) $(PYTHON) -m pytest tests/unit/roles tests/e2e/apart/test_8_prepare_again.py tests/e2e/apart/test_8_units.py
+
+.PHONY: docs
+docs: $(READY) $(COLLECTIONS) ## The documentation as a site in build/docs/site
+	@tools/docs.sh $(VENV)
+
+lock: $(READY) ## Resolve what hosts get to the newest versions, with hashes, for each Python of theirs
+	@tools/lock.sh $(VENV)
 
 format: $(READY) ## Let ruff mend what it can
 	$(BIN)/ruff check --quiet --fix .

@@ -21,9 +21,9 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from bench import table
-from bench.measuring import BenchError
-from tests.campaigns.target import STATE_DIR, Step, Target
+from bench.harness import table
+from bench.harness.measuring import BenchError
+from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 
 _HOME = "/root/race"

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import disks, table
-from bench.inputs import ROOT
-from bench.measuring import MIB, Argv, BenchError, Cost, descendants, environment, measure, peak_bytes
+from bench.harness import disks, table
+from bench.harness.inputs import ROOT
+from bench.harness.measuring import MIB, Argv, BenchError, Cost, descendants, environment, measure, peak_bytes
 from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program

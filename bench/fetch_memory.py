@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from bench import disks, table
-from bench.inputs import ROOT
-from bench.measuring import MIB, BenchError, environment, peak_bytes
+from bench.harness import disks, table
+from bench.harness.inputs import ROOT
+from bench.harness.measuring import MIB, BenchError, environment, peak_bytes
 
 _TOOL = ROOT / "tests/tools/fetch.py"
 _PIECE = bytes(MIB)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import contenders, disks, synthetic, table
-from bench.measuring import MIB, BenchError, Cost, environment, measure, peak_bytes, run
+from bench.harness import contenders, disks, synthetic, table
+from bench.harness.measuring import MIB, BenchError, Cost, environment, measure, peak_bytes, run
 
 _BLOCK_BYTES = 4096
 _ROOM_BYTES = 512 * MIB

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.measuring import BenchError
+from bench.harness.measuring import BenchError
 from tests.e2e.machine import LAB, Machine, lab
 from tests.unit.builders import images, tar
 

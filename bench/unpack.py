@@ -11,15 +11,15 @@ import os
 import sys
 from pathlib import Path
 
-from cache import Cache
-from packages import ensure_programs
+from disks.cache import Cache
+from disks.packages import ensure_programs
 from programs import LabError, find_program
 
-from bench import contenders, disks, inputs
-from bench.contenders import BSDTAR, GNU_TAR, GZIP_TAR, UMOCI, Contender
-from bench.measuring import BenchError
-from bench.race import Race
-from bench.verifying import Reference
+from bench.harness import contenders, disks, inputs
+from bench.harness.contenders import BSDTAR, GNU_TAR, GZIP_TAR, UMOCI, Contender
+from bench.harness.measuring import BenchError
+from bench.harness.race import Race
+from bench.harness.verifying import Reference
 
 
 def races(archive: Path, name: str, work: Path, given: argparse.Namespace) -> list[Race]:

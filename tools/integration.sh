@@ -21,7 +21,7 @@ exec 9>build/integration.lock
 flock 9
 provide_pip "$venv"
 trap stop EXIT
-tools/prepared_vm.sh "$venv" "$prefix" 9>&- >/dev/null
+tools/lab/prepared_vm.sh "$venv" "$prefix" 9>&- >/dev/null
 copy_tree "$copy"
 lab inventory --output "$inventory" >/dev/null
 

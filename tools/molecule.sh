@@ -7,7 +7,7 @@ shift
 mkdir -p build
 exec 9>build/molecule.lock
 flock 9
-# Molecule notes what it has made below ANSIBLE_HOME. A machine that a run which was stopped has left is made anew.
+# Molecule notes what it has made below ANSIBLE_HOME. A machine that a stopped run has left is made again.
 export PATH=$venv/bin:$PATH ANSIBLE_HOME=$PWD/build/molecule LC_ALL=C.UTF-8 NO_COLOR=1
 rm -rf "$ANSIBLE_HOME"
 scenarios=(--all)

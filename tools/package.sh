@@ -46,7 +46,8 @@ PATH=$importer/bin:$PATH GALAXY_IMPORTER_RUN_ANSIBLE_DOC=true GALAXY_IMPORTER_CH
     "$importer/bin/python" -m galaxy_importer.main "$tarball" >"$found" 2>&1 9>&- || fail "$(cat "$found")"
 rm -f importer_result.json
 grep --quiet 'Importer processing completed successfully' "$found" || fail "$(cat "$found")"
-warnings=$(grep -E '^(WARNING|ERROR)' "$found" || true)
+# A playbook that destroys has no hosts until they are named, so it fails the importer's syntax check, which is given no variables.
+warnings=$(grep -E '^(WARNING|ERROR)' "$found" | grep --invert-match 'this playbook destroys: name its hosts' || true)
 [[ -z $warnings ]] || fail "$warnings"
 
 say "Install into an empty directory"
@@ -67,7 +68,7 @@ say "Documentation of what was installed"
 cd "$package"
 ansible-doc --type module --json flyd.lite.flyd_{pool,fetch,unpack,snapshot,info} >/dev/null
 roles=$(ansible-doc --type role --list flyd.lite)
-for role in prepare activate deactivate; do
+for role in prepare activate deactivate unprepare; do
     [[ $roles == *"flyd.lite.$role"* ]] || fail "ansible-doc knows nothing of the role $role"
 done
 say "Built, checked and installed: $installed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must hold: test.sh VENV
-# An emulated machine keeps one processor busy, so the end-to-end tests run beside all else, and are told at the end: pytest comes last, so
+# An emulated machine keeps one processor busy, so the end-to-end tests run beside all else, and are printed at the end: pytest comes last, so
 # the last line is a summary of its.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,18 +15,16 @@ lab() { "$venv/bin/python" tests/vm/lab.py "$@"; }
 # What fails here fails again, and says why, in the tests that need it.
 get_lab_ready() {
     lab build
-    tools/prepared_vm.sh "$venv" ready
+    tools/lab/prepared_vm.sh "$venv" ready
     lab down ready1
     lab image redis
     lab s3 up # for both halves: the one that ends first must not stop it
 }
 
-# These take long on an emulated machine: make test-predictions, make test-at-once, make test-package-index, make test-cut-off.
+# tests/e2e/apart: each has a make target of its own.
 test_in_machine() {
     get_lab_ready >"$log" 2>&1 || true
-    exec "$venv/bin/python" -m pytest --durations 15 tests/e2e \
-        --ignore tests/e2e/test_6_check_mode.py --ignore tests/e2e/test_7_at_once.py \
-        --ignore tests/e2e/test_8_package_index.py --ignore tests/e2e/test_9_cut_off.py
+    exec "$venv/bin/python" -m pytest --durations 15 tests/e2e --ignore tests/e2e/apart
 }
 
 s3_was_up=$(lab s3 url 2>/dev/null || true)
@@ -53,6 +51,6 @@ echo "these tests done after $SECONDS s; the others:"
 in_machine_failed=0
 wait "$machine" || in_machine_failed=1
 cat "$in_machine"
-# What failed is told last.
+# What failed is printed last.
 ((in_machine_failed)) || ((!failed)) || tail --lines=50 "$elsewhere"
 ((!failed && !in_machine_failed))

@@ -49,7 +49,7 @@ floor() {
     # urllib3 1.26, the last for it, leaves sockets to the collector, which any test may meet.
     attempt "$venv/bin/python" -m pytest -q -W "default::DeprecationWarning" -W "default::pytest.PytestUnraisableExceptionWarning" tests/unit \
         --ignore tests/unit/tools/test_campaigns.py --ignore tests/unit/vm \
-        --ignore tests/unit/_image/test_real_producers.py # what runs on the controller only
+        --ignore tests/unit/_image/formats/test_real_producers.py # what runs on the controller only
 }
 
 newest() {

@@ -30,12 +30,14 @@ options:
     default: 120.0
   retries:
     description:
-      - How often a transient fault is tried again inside the module.
+      - How often a transient error is retried - of a whole transition, such as a time-out of a program, or of one request to S3, but never of both.
+        Errors such as a wrong option, a wrong digest or a lack of room are not retried. C(docs/errors.md) has a table of both.
+      - No attempt begins later than 120 seconds after the first failure, and the next one begins only after what the failed one has left is settled.
     type: int
     default: 4
   retry_delay:
     description:
-      - How many seconds to wait before the first new try. The wait doubles from there, with a random part, up to 20 seconds.
+      - The upper bound, in seconds, of the random wait before the first retry. It doubles with each one, up to 20 seconds.
     type: float
     default: 0.5
 author:
@@ -51,7 +53,8 @@ options:
     required: true
   pool:
     description:
-      - The name of the thin pool, as given to M(flyd.lite.flyd_pool).
+      - The name of the thin pool, as given to M(flyd.lite.flyd_pool). An image that lies in another pool is refused.
+      - When left out, it is the pool that holds the image or, for a new generation, the one before it. Any other image goes into V(pool).
+      - A removal that names no pool removes the image from whatever pool holds it.
     type: str
-    default: pool
 """

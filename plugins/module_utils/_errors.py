@@ -50,6 +50,7 @@ class FlydError(Exception):
             self.retryable = retryable
         self.details: dict[str, Detail] = details
         self.trail: list[str] = []
+        self.gave_up = False  # it was retried as often as the options allow: this run does not retry it again
 
     def __str__(self) -> str:
         return f"while {' while '.join(self.trail)}: {self.msg}" if self.trail else self.msg
@@ -87,7 +88,7 @@ class NoSpace(FlydError):
 
 
 class Transient(FlydError):
-    """A fault that passes by itself (network, throttling); it was already retried."""
+    """A transient error (network, throttling), which the module retries."""
 
     kind = ErrorKind.TRANSIENT
     retryable = True

@@ -4,26 +4,32 @@
 """The only file that knows AnsibleModule: options in, an outcome or an error out.
 
 Invariant: a module ends in exactly one place, with valid JSON, whatever happened; a failure carries error_kind, retryable and hint,
-and never a traceback or a credential.
+and never a traceback or a credential. What a module shows of its options, in its result, its errors and the host's journal, is redacted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
+import time
 import traceback
+from collections.abc import Mapping
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-from ._errors import CommandFailed, FlydError, MissingLibrary, Transient, Unsupported
-from ._host.files import from_os_error
-from ._lifecycle.host import Host, Settings, open_host
+from ._errors import BadInput, CommandFailed, FlydError, MissingLibrary, Transient, Unsupported
+from ._host import environment
+from ._host.files.durable import from_os_error
+from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
-from ._names import ShortName, parse_bytes, printable
-
-VENV_PYTHON = "/opt/flyd/venv/bin/python"
+from ._lifecycle.params import Given
+from ._lifecycle.run import Host, open_host
+from ._names import new_run_id, printable
+from ._redaction import redacted, redacted_value, secrets_of, secrets_of_environment
 
 COMMON_ARGUMENTS: dict[str, Any] = {
     "state_dir": {"type": "path", "default": "/var/lib/flyd"},
@@ -34,58 +40,55 @@ COMMON_ARGUMENTS: dict[str, Any] = {
 }
 IMAGE_ARGUMENTS: dict[str, Any] = {
     "key": {"type": "str", "required": True, "no_log": False},
-    "pool": {"type": "str", "default": "pool"},
+    "pool": {"type": "str"},
 }
 
 
-class Given:
-    """The options of a module, as it was called; each method gives one option in the type that is wanted."""
+class Module(AnsibleModule):  # type: ignore[misc]  # ansible-core comes without types
+    """AnsibleModule that shows of a URL in an option neither user nor query, not even in what its constructor logs and says.
 
-    def __init__(self, params: dict[str, Any]) -> None:
-        self._params = params
+    Every result names its run: ``run`` is the ULID that stands in the lines of the log, too.
+    """
 
-    def text(self, name: str) -> str:
-        """The option as a string; empty when it was not given."""
-        value = self._params.get(name)
-        return "" if value is None else str(value)
+    def __init__(self, **given: Any) -> None:
+        self.run = new_run_id()
+        self._begun = time.monotonic()
+        super().__init__(**given)
 
-    def flag(self, name: str) -> bool:
-        """A boolean option, false when it was not given."""
-        return bool(self._params.get(name))
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secret parts of all URLs in the options and in the environment, until the options are redacted."""
+        return secrets_of(self.params) | secrets_of_environment()
 
-    def number(self, name: str) -> float:
-        """An option that has a number."""
-        return float(self._params[name])
+    def log(self, msg: Any, log_args: Any = None) -> None:
+        """Write to the journal, without secrets."""
+        text = msg.decode("utf-8", "replace") if isinstance(msg, bytes) else msg
+        super().log(redacted(text, self.secrets), redacted_value(log_args or {}, self.secrets))
 
-    def optional_int(self, name: str) -> int | None:
-        """A whole number, or None."""
-        value = self._params.get(name)
-        return None if value is None else int(value)
+    def exit_json(self, **kwargs: Any) -> None:
+        """End with a result. Facts are an image's, and returned as they are but for known secrets."""
+        self._redact_options()
+        super().exit_json(**{**kwargs, **self._of_run()})
 
-    def mapping(self, name: str) -> dict[str, Any]:
-        """A dictionary, empty when it was not given."""
-        return dict(self._params.get(name) or {})
+    def fail_json(self, msg: str, **kwargs: Any) -> None:
+        """End with an error, every text of which is redacted. What AnsibleModule finds wrong with the options has a kind like all others."""
+        secrets = self.secrets
+        self._redact_options()
+        error = {**_failure(BadInput(msg, hint="the module's documentation says what each option takes"), []), **kwargs}
+        del error["msg"]
+        super().fail_json(msg=redacted(msg, secrets), **redacted_value({**error, **self._of_run()}, secrets))
 
-    def words(self, name: str) -> list[str]:
-        """A list of strings."""
-        return [str(word) for word in self._params.get(name) or []]
+    def add_path_info(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Leave a result with a ``path`` as it is: that path is an answer, not a file that the module manages."""
+        return kwargs
 
-    def size_bytes(self, name: str) -> int:
-        """A size such as 2G in bytes, 0 when it was not given; raises ``BadInput`` that names the option."""
-        text = self.text(name)
-        return parse_bytes(text, what=name) if text else 0
+    def _of_run(self) -> dict[str, Any]:
+        return {"run_id": str(self.run), "run_seconds": round(time.monotonic() - self._begun, 3)}
 
-    def settings(self) -> Settings:
-        """The options that all modules share."""
-        return Settings(
-            state_dir=self.text("state_dir"),
-            pool=ShortName(self.text("pool") or self.text("name")),
-            lock_timeout_seconds=self.number("lock_timeout"),
-            command_timeout_seconds=self.number("command_timeout"),
-            retries=max(0, int(self.number("retries"))),
-            retry_delay_seconds=self.number("retry_delay"),
-            starts_over=_can_start_over(),
-        )
+    def _redact_options(self) -> None:
+        secrets = self.secrets
+        self.no_log_values.update(secrets)
+        self.params.update(redacted_value(self.params, secrets))
 
 
 Work = Callable[[Host, Given], Outcome]
@@ -98,81 +101,96 @@ def run(
     absent: Work | None = None,
     repaired: Work | None = None,
     read_only: bool = False,
+    counts: Mapping[str, Counts] | None = None,
     **rules: Any,
 ) -> None:
     """Run a module: parse its options, do what O(state) asks for on the opened host, exit. ``rules`` are AnsibleModule's own.
 
     A module without ``absent`` has no option state; ``repaired`` is one state more. A ``read_only`` module never writes; the others do not in check mode.
+    ``counts`` has the options that count for some states only.
     When a Python package is missing, the module starts over in the interpreter that the role prepare has made.
     """
     states = {"present": present, "absent": absent, "repaired": repaired}
     choices = [state for state, work in states.items() if work is not None]
-    state = {"state": {"type": "str", "choices": choices, "default": "present"}} if absent else {}
-    module = AnsibleModule(argument_spec={**COMMON_ARGUMENTS, **arguments, **state}, supports_check_mode=True, **rules)
-    work = states[module.params.get("state", "present")] or present
+    spec = {"state": {"type": "str", "choices": choices, "default": "present"}} if absent else {}
+    module = Module(argument_spec={**COMMON_ARGUMENTS, **arguments, **spec}, supports_check_mode=True, **rules)
+    state = module.params.get("state", "present")
     _unwind_on_signals()
+    _take_name(str(module._name))
     host: list[Host] = []
     try:
-        outcome = _work(module, work, host, dry_run=read_only or module.check_mode)
-    except MissingLibrary as error:
-        if _can_start_over():
-            respawn_module(VENV_PYTHON)
-        failed: FlydError = error
-    except FlydError as error:
-        failed = error
-    except _Stopped as stopped:
-        failed = Transient(f"stopped by {stopped}", hint="run again: what was open has been undone or will be settled")
-    except OSError as error:
-        failed = from_os_error(error, "working on this host")
-    except Exception as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
-        failed = _unexpected(error, host)
+        for warning in without_effect(module.params, arguments, counts or {}, state):
+            module.warn(warning)
+        outcome = _work(module, states[state] or present, host, dry_run=read_only or module.check_mode)
+    except (Exception, _Stopped) as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
+        _fail(module, _understood(error, host), host)
     else:
         module.exit_json(**_success(module, outcome, host[0]))
-        return
-    _log(module, failed, host)
-    module.fail_json(**_failure(failed, host))
+
+
+def _fail(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
+    _log(module, error, opened)
+    for host in opened:
+        for warning in host.warnings:
+            module.warn(warning)
+    module.fail_json(**_failure(error, opened))
+
+
+def _understood(error: BaseException, opened: list[Host]) -> FlydError:
+    """What ended the work, in our terms. For a missing package the module starts over, and does not come back, where it can."""
+    if isinstance(error, MissingLibrary) and _can_start_over():
+        respawn_module(environment.interpreter())
+    if isinstance(error, FlydError):
+        return error
+    if isinstance(error, _Stopped):
+        return Transient(f"stopped by {error}", hint="run again: what was open has been undone or will be settled")
+    return from_os_error(error, "working on this host") if isinstance(error, OSError) else _unexpected(error, opened)
 
 
 def _log(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
-    """One line for a run that failed, wherever it did; none in check mode, and none before the state directory was opened."""
+    """One line for a run that failed, wherever it did; none in check mode, and none before the state directory was opened.
+
+    None for one that only asks the controller for a file, either.
+    """
     for host in opened:
-        if not host.dry_run:
+        if not host.dry_run and "awaits" not in error.details:
             params = module.params
-            host.log_of_failure.failed(
-                error, module=str(module._name), subject=str(params.get("key") or params.get("name") or "")
-            )
+            host.log.failed(error, module=str(module._name), subject=str(params.get("key") or params.get("name") or ""))
 
 
 def _can_start_over() -> bool:
-    return os.path.exists(VENV_PYTHON) and not has_respawned()
+    return os.path.exists(environment.interpreter()) and not has_respawned()
 
 
-def _work(module: AnsibleModule, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:
-    given = Given(module.params)
-    settings = given.settings()
+def _work(module: Module, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:
+    for warning in environment.warnings():  # a run that needs no package of it warns too: the host's next boot does
+        module.warn(warning)
+    settings = (given := Given(dict(module.params))).settings(starts_over=_can_start_over())
     if os.geteuid() != 0:
         raise Unsupported(
             f"running as uid {os.geteuid()}, not as root",
             hint="set `become: true`: loop devices and device-mapper need root",
         )
-    with open_host(settings, dry_run=dry_run) as host:
+    with open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run) as host:
         opened.append(host)
         return work(host, given)
 
 
 def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, Any]:
     facts = dict(outcome.facts)
-    for warning in facts.pop("warnings", []):
+    for warning in (*facts.pop("warnings", []), *host.warnings):
         module.warn(warning)
     changed = outcome.changed or host.has_mended
-    result = {**facts, "changed": changed, "settled": list(outcome.settled), "actions": host.runner.ran}
+    result = {**facts, "changed": changed, "settled": list(outcome.settled), "actions": folded(host.runner.ran)}
     if module._diff and outcome.before != outcome.after:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
     return result
 
 
 def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
+    removed = list(dict.fromkeys(path for host in opened for path in host.removed))
     return {
+        **({"removed": removed} if removed else {}),
         "msg": str(error),
         "error_kind": error.kind.value,
         "retryable": error.retryable,
@@ -180,22 +198,35 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
         "doing": list(error.trail),
         "details": dict(error.details),
         "settled": [line for host in opened for line in host.settled],
-        "actions": [line for host in opened for line in host.runner.ran],
-        "changed": any(host.has_mended for host in opened),
+        "actions": folded([line for host in opened for line in host.runner.ran]),
+        "attempts": 1 + sum(host.retry.repeated for host in opened),
+        "changed": any(host.has_mended or host.removed for host in opened),
     }
 
 
-def _unexpected(error: Exception, opened: list[Host]) -> FlydError:
+def folded(lines: list[str]) -> list[str]:
+    """``lines`` with each line that repeats the one before it counted instead of shown: a device that was busy is tried many times."""
+    runs = ((line, len(list(same))) for line, same in itertools.groupby(lines))
+    return [line if count == 1 else f"{line} ({count} times)" for line, count in runs]
+
+
+def _unexpected(error: BaseException, opened: list[Host]) -> FlydError:
     """A fault of ours. Its traceback goes to the log, where whoever mends it looks."""
     where = "the log"
     for host in opened:
         if not host.dry_run:
-            host.log_of_failure.write("unexpected", traceback=traceback.format_exc())
+            host.log.write("unexpected", traceback=traceback.format_exc())
             where = host.settings.path("log", "flyd.jsonl")
     return CommandFailed(
         f"a fault in flyd.lite itself: {type(error).__name__}: {printable(str(error))}",
         hint=f"please report it with the last lines of {where}; running again is safe: open work is settled first",
     )
+
+
+def _take_name(module: str) -> None:
+    """Show as ``module`` in `ps` and to whoever waits for a lock: with pipelining the command line is a bare interpreter's."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write(module.rpartition(".")[2])
 
 
 class _Stopped(BaseException):

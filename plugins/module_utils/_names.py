@@ -9,7 +9,9 @@ the name of a file or a device: those are made of ULIDs and digests only.
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from typing import NamedTuple
 
 from ._errors import BadInput, MissingLibrary
@@ -18,8 +20,12 @@ MAX_FILE_BYTES = (1 << 63) - 1  # off_t
 MAX_KEY_BYTES = 1024  # S3: "object key names", UTF-8 bytes
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_SIZE = re.compile(r"([0-9]{1,15})\s*([KMGTPkmgtp]?)(i?[bB])?")
-_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+# As Ansible's human_to_bytes has it, and KiB beside: a lower-case b behind a prefix would be bits.
+_SIZE = re.compile(
+    r"([0-9]{1,15}|[0-9]{0,15}\.[0-9]{1,15})\s*(?:([KMGTPEZYkmgtpezy]?)(B|iB)?|b|(?i:(kilo|mega|giga|tera|peta|exa|zetta|yotta)?byte))"
+)
+_SIZE_UNITS = {unit: 1 << 10 * power for power, unit in enumerate(("", *"KMGTPEZY"))}
+_ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
 
 
@@ -51,7 +57,7 @@ class ObjectKey(_Name):
     __slots__ = ()
 
     def __new__(cls, value: str) -> ObjectKey:
-        """Raises ``BadInput`` for what no key can be, or no file system should meet."""
+        """Raises ``BadInput`` for what no key can be."""
         problem = _key_problem(value, value.encode("utf-8", "surrogatepass"))
         if problem:
             raise BadInput(
@@ -73,10 +79,6 @@ def _key_problem(value: str, raw: bytes) -> str:
         return f"is {len(raw)} bytes long; S3 allows {MAX_KEY_BYTES}"
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value):
         return "holds a control character or is not UTF-8"
-    if any(part in (".", "..") for part in value.split("/")):
-        return "has a `.` or `..` component"
-    if value.startswith("/"):
-        return "begins with a slash"
     return ""
 
 
@@ -94,7 +96,7 @@ class Digest(NamedTuple):
         if len(value) != _DIGEST_HEX_LENGTH.get(digest.algorithm, -1) or not re.fullmatch(r"[0-9a-f]+", digest.hex):
             raise BadInput(
                 f"{what} {printable(text)!r} is not sha256:<64 hex digits> or sha512:<128 hex digits>",
-                hint="copy the digest whole, with its algorithm in front",
+                hint="copy the whole digest, with its algorithm in front, into checksum",
             )
         return digest
 
@@ -112,7 +114,7 @@ class Ulid(_Name):
         if not _ULID.fullmatch(value):
             raise BadInput(
                 f"{printable(value)!r} is not a ULID",
-                hint="a ULID has 26 characters, such as 01J9Z3M4N5P6Q7R8S9T0V1W2X3",
+                hint="a ULID has 26 characters, such as 01J9Z3M4N5P6Q7R8S9T0V1W2X3: see flyd_info",
             )
         return super().__new__(cls, value)
 
@@ -126,6 +128,12 @@ def new_ulid() -> Ulid:
     return Ulid(str(ULID()))
 
 
+def new_run_id() -> Ulid:
+    """A ULID for a run. Every run has one, also where python-ulid is missing and where there is nothing to do, so no package makes it."""
+    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return Ulid("".join(_ULID_DIGITS[number >> 5 * place & 31] for place in reversed(range(26))))
+
+
 class ShortName(_Name):
     """A name that an operator gives to a pool or a snapshot: 1 to 63 letters, digits, ``_ . -``, not first a sign."""
 
@@ -136,23 +144,61 @@ class ShortName(_Name):
         if not _SHORT_NAME.fullmatch(value):
             raise BadInput(
                 f"the name {printable(value)!r} cannot be used",
-                hint="use 1 to 63 letters, digits, underscores, dots and hyphens, beginning with a letter or a digit",
+                hint="give a name of 1 to 63 letters, digits, underscores, dots and hyphens, beginning with a letter or a digit",
             )
         return super().__new__(cls, value)
 
 
 def parse_bytes(text: str, *, what: str) -> int:
-    """Bytes from ``2G``, ``512M``, ``1048576``: units of 1024. Raises ``BadInput`` that names ``what``."""
+    """Bytes from ``2G``, ``1.5 GB``, ``512MiB``, ``1048576``: units of 1024. Raises ``BadInput`` that names ``what``."""
     match = _SIZE.fullmatch(text.strip())
-    if not match or int(match[1]) == 0:
+    size_bytes = _bytes_of(match[1], (match[2] or (match[4] or "")[:1]).upper()) if match else 0
+    if size_bytes == 0:
         raise BadInput(
-            f"{what} is {printable(text)!r}, which is no size above zero",
-            hint="write a number with K, M, G or T, for example 512M",
+            f"{what} is {printable(text)!r}, which is not a size above zero",
+            hint=f"write {what} as a number with K, M, G or T, for example 512M",
         )
-    size_bytes = int(match[1]) * _SIZE_UNITS[match[2].upper()]
     if size_bytes > MAX_FILE_BYTES:
         raise BadInput(
             f"{what} is {printable(text)!r}, which is more than any file can have",
-            hint="write a size below 8E, for example 512M",
+            hint=f"write a smaller {what}, for example 512M",
         )
     return size_bytes
+
+
+_UNITS = ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"))
+
+
+def option_size(size_bytes: int) -> str:
+    """A size as an option takes it, in the largest unit that leaves nothing: "4G", "320M", "1000"."""
+    for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if size_bytes and not size_bytes % (1 << shift):
+            return f"{size_bytes >> shift}{unit}"
+    return str(size_bytes)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for messages, rounded, in the largest unit of 1024 that it fills: "255 MiB", "1.5 GiB", "12 bytes"."""
+    for shift, unit in _UNITS:
+        if size_bytes >= 1 << shift:
+            return f"{size_bytes / (1 << shift):.1f}".removesuffix(".0") + f" {unit}"
+    return "1 byte" if size_bytes == 1 else f"{size_bytes} bytes"
+
+
+def exact_size_text(size_bytes: int) -> str:
+    """The same where every byte counts: in the largest unit that needs no rounding."""
+    for shift, unit in _UNITS:
+        if size_bytes >= 1 << shift and not size_bytes * 10 % (1 << shift):
+            return (
+                size_text(size_bytes)
+                if size_bytes < 1 << (shift + 10)
+                else f"{size_bytes / (1 << shift):.1f}".removesuffix(".0") + f" {unit}"
+            )
+    return "1 byte" if size_bytes == 1 else f"{size_bytes} bytes"
+
+
+def _bytes_of(number: str, unit: str) -> int:
+    """``number`` of ``unit``, exactly, rounded to a byte."""
+    whole, _point, part = number.partition(".")
+    scale: int = 10 ** len(part)
+    return (2 * int(whole + part) * _SIZE_UNITS[unit] + scale) // (2 * scale)

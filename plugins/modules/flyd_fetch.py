@@ -12,18 +12,23 @@ short_description: Fetch an image archive from S3 and verify it
 version_added: 0.1.0
 description:
   - Downloads the object, several ranges at a time, computing its SHA-256 while it arrives, and keeps it under that digest in
-    O(state_dir). A download that was cut off is gone on with by the next run.
+    O(state_dir). A download that was interrupted is resumed by the next run.
   - A key that ends in V(/) is a family. The objects under it, in natural order (1, 2, 10), are the layers of one image. They are
     fetched together, and each lies under its own digest, so a layer that several families have is there once.
   - The digest of a family is the SHA-256 of what C(sha256sum) prints for its objects in that order, named by their keys behind the
     family's. Where the layers lie as files, C(sha256sum $(ls -v) | sha256sum) gives it.
   - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether all is still the same, and not at all
-    when O(checksum) pins it.
+    when O(checksum) pins it. A checksum file that O(checksum) names is one request more. When S3 has a SHA-256 of the object, it is
+    compared too; the list of a family has none.
+  - A second run also looks at the archive on the host. When its size, times or inode are not those of the file that was verified, it is
+    hashed, and fetched again when it is damaged.
   - When what is behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
   - Proxies are taken from the environment of the module (C(HTTPS_PROXY), C(HTTP_PROXY), C(NO_PROXY)).
   - A fault that may pass (429, 500, 502, 503, 504, a connection that breaks, is silent or trickles, an object that is replaced while it is read) is
     tried again as O(retries), O(retry_delay) and O(deadline) say; C(Retry-After) is obeyed when it ends before the deadline. Any other is
-    told at once.
+    reported at once.
+  - When no bytes come for O(read_timeout) seconds, a line in the log and a warning say so. A play that is interrupted (Ctrl-C, a lost connection)
+    does not end the module on the host - the download continues, and another run for the same key waits for it.
   - While it runs, a small file C(spool/ULID.progress) below O(state_dir) tells how many bytes of how many are there, as
     M(flyd.lite.flyd_info) does, and the log has a line every ten seconds.
 requirements:
@@ -34,48 +39,154 @@ options:
     description:
       - V(present) fetches the archive, if it is not there.
       - V(absent) forgets the key and removes its archives. It refuses while the image is unpacked. S3 is not asked.
+      - Options that say what is to be fetched, or how it is to be verified, have no effect with V(absent), and a warning names them. So
+        that one task can have either state, the options that say how S3 is reached are accepted.
     type: str
     choices: [present, absent]
     default: present
   force:
     description:
       - With O(state=absent), remove the bases of the image and their snapshots along with the archives.
+      - Refused with O(state=present) - an archive is fetched again when it is damaged or missing, or after O(state=absent).
     type: bool
     default: false
+  src:
+    description:
+      - Where the archive is, when it is not an object of S3. Then O(key) is no more than the name that the image has in the store, which
+        the other modules and the roles use. O(bucket) and the options beside it are used only for a checksum file that lies in S3.
+      - An C(https://) URL is read by the managed host. It may be a presigned URL of S3. The server's certificate is verified as
+        O(validate_certs) and O(ca_bundle) say, redirects are followed but not away from TLS, and what was cut off is gone on with where the
+        server knows ranges. An C(http://) URL is read, too, with a warning unless O(checksum) is a digest.
+      - A path is that of a file of the controller, looked for as M(ansible.builtin.copy) does (in C(files/) of the role or the play), which
+        is sent to the host only when the host has not got its bytes. With O(remote_src=true), and as C(file:///PATH), it is that of a file
+        of the managed host.
+      - The bytes are verified, limited and kept as those of an object of S3 are. A second run with the same bytes changes nothing. Other
+        bytes are a new generation, as O(on_change) says.
+      - It cannot be used for a family, a O(key) that ends in V(/).
+    type: str
+  remote_src:
+    description:
+      - The path in O(src) is one of the managed host, not of the controller. The file stays where it is.
+      - When it has other times or another inode than in the last run, it is hashed to find out whether it has changed.
+    type: bool
+    default: false
+  headers:
+    description:
+      - Headers for requests of O(src), such as a token. Values of eight characters or more are not shown, and none is sent to
+        another server that a redirect leads to.
+    type: dict
+  url_username:
+    description:
+      - The user of HTTP basic authentication for O(src).
+    type: str
+  url_password:
+    description:
+      - The password that belongs to O(url_username).
+    type: str
+  controller_file:
+    description:
+      - What is known of a file of the controller. The action plugin of this module fills it in; playbooks leave it out.
+    type: dict
+    suboptions:
+      sha256:
+        description: The SHA-256 of the file, in hex.
+        type: str
+        required: true
+      size:
+        description: The size of the file, in bytes.
+        type: int
+        required: true
+      path:
+        description: Where it was sent to on the host, once it was.
+        type: str
   bucket:
     description:
-      - The bucket.
+      - The bucket. On Ceph that of another tenant is V(TENANT:BUCKET). On AWS it may be the ARN or the alias of an access point, also of
+        Outposts, of Object Lambda and (with the Python package awscrt on the host) of several regions.
+      - When left out, a key that was fetched before keeps its bucket, and any other is looked for in
+        V(flyio-platform-hiring-challenge). Another bucket has another object, which O(on_change) is about.
+      - With O(state=absent), an image from another bucket is refused.
     type: str
-    default: flyio-platform-hiring-challenge
+  version_id:
+    description:
+      - The version of the object, in a bucket that has versions. Without it the newest is fetched.
+      - A family has no version, so it cannot be used for a O(key) that ends in V(/).
+    type: str
+    aliases: [version]
+  request_payer:
+    description:
+      - V(requester) accepts that this account pays for the requests and the transfer, which a requester pays bucket asks for.
+    type: str
+    choices: [requester]
+  sse_customer_key:
+    description:
+      - The key with which the object was encrypted when it was uploaded (SSE-C). 32 bytes in base64, or 32 characters. It is sent over
+        TLS only.
+      - A checksum file in S3 may be encrypted with the same key, or not at all.
+      - An object that is encrypted with a key of KMS or of S3 needs no option.
+    type: str
   endpoint_url:
     description:
-      - Where S3 is, when it is not AWS. Scheme, host and port, such as V(https://s3.example.org:9000). Redirects are not followed.
+      - Where S3 is, when it is not AWS. Scheme, host and port, and a path where the server has one, such as
+        V(https://s3.example.org:9000) or V(https://example.org/storage/v1/s3). Redirects are not followed.
     type: str
+    aliases: [aws_endpoint_url, s3_url]
   region:
     description:
       - The region of the bucket. When it is left out and S3 says that the bucket is elsewhere, that region is asked, once.
     type: str
+    aliases: [aws_region]
+  dualstack:
+    description:
+      - Ask AWS under the names that have IPv6 addresses too.
+    type: bool
+    default: false
   access_key:
     description:
       - The access key. Without one, the usual chain of AWS is followed on the host (environment, profile, instance role).
     type: str
+    aliases: [aws_access_key_id, aws_access_key]
   secret_key:
     description:
       - The secret key that belongs to O(access_key).
     type: str
+    aliases: [aws_secret_access_key, aws_secret_key]
   session_token:
     description:
       - The token of temporary credentials.
     type: str
+    aliases: [aws_session_token, aws_security_token, security_token]
   profile:
     description:
       - A profile of the AWS configuration on the host.
+    type: str
+    aliases: [aws_profile]
+  assume_role_arn:
+    description:
+      - A role that is assumed, with the credentials that the other options or the host give, before S3 is asked. A profile that names a
+        role needs no option.
+    type: str
+    aliases: [role_arn, iam_role_arn]
+  external_id:
+    description:
+      - The external ID that the trust policy of O(assume_role_arn) asks for.
+    type: str
+  sts_endpoint_url:
+    description:
+      - Where the token service is that gives O(assume_role_arn), when it is not that of AWS. On Ceph and MinIO it is the O(endpoint_url).
     type: str
   anonymous:
     description:
       - Ask without credentials, for a public bucket.
     type: bool
     default: false
+    aliases: [no_sign_request]
+  aws_config:
+    description:
+      - >-
+        Other parameters of C(botocore.config.Config), such as C(use_fips_endpoint), C(proxies), or C(use_accelerate_endpoint) below C(s3).
+      - Time-outs, retries, connections and checksums have options of this module instead, and are refused here.
+    type: dict
   validate_certs:
     description:
       - Whether to verify the server's certificate.
@@ -85,6 +196,7 @@ options:
     description:
       - A file on the host with the certificate authorities to trust. Without it those of the host, or of C(AWS_CA_BUNDLE), are.
     type: path
+    aliases: [aws_ca_bundle]
   addressing:
     description:
       - Where a request names the bucket, in the path of the URL or in the name of the host.
@@ -92,6 +204,7 @@ options:
     type: str
     choices: [auto, path, virtual]
     default: auto
+    aliases: [addressing_style]
   connections:
     description:
       - How many ranges are asked for at a time, of all objects of a family together.
@@ -130,11 +243,14 @@ options:
   checksum:
     description:
       - The expected digest, V(sha256:HEX), or a checksum file that holds it, in the format of C(sha256sum) or C(sha512sum). That is the
-        key of an object in the same bucket, an C(s3://BUCKET/KEY) URL, or an C(https://) or C(http://) URL without a password.
+        key of an object in the same bucket, an C(s3://BUCKET/KEY) URL, an C(https://) or C(http://) URL without a password, or
+        C(file:///PATH) of the managed host. With O(src) it is named by a URL.
       - For a family, its own digest, or a file that names its objects and nothing else.
       - No checksum file is looked for unless it is named here, also not C(KEY.sha256) beside the object. What is named must be there.
-      - A checksum file is read when something is to be fetched. As long as the object stays the same and was verified by a checksum
-        file or a pinned digest, it is not read again.
+      - A checksum file is read in every run, with one request, and what it says is compared with what is on the host. When it says
+        something else now, the module fails with V(untrusted) in RV(error_kind); when it is gone, with V(bad_input); when it cannot be
+        reached, with V(transient). A digest, or O(on_change=ignore), asks for nothing.
+      - The user, the password and the query of a URL are not shown in results, errors and logs.
       - A URL's redirects are followed, but not from C(https://) to anything else. O(ca_bundle), O(validate_certs), O(read_timeout) and
         the proxies of the host's environment hold for it too.
       - Bytes that are on the host already under the expected digest are not downloaded again, by whatever key they came.
@@ -144,14 +260,50 @@ options:
       - What to do when neither O(checksum) nor the object itself names a SHA-256. The object's own is one of the full object, which S3
         keeps when it was uploaded in one part with C(--checksum-algorithm SHA256); the composite one of an upload in parts does not count.
       - V(first_use) records the digest of what arrived and says so (RV(trust)), V(require) refuses.
+      - With V(require), what is on the host from an earlier run is accepted when a digest, a checksum file or S3 vouched for it then, and
+        the object has not changed since; not when it was taken at first use.
     type: str
     choices: [first_use, require]
     default: first_use
+  on_change:
+    description:
+      - What to do when another object is behind O(key) than the one that was fetched, that is, when its version, ETag, size or SHA-256 in
+        S3 is another one and its content is not known to be the same. A digest in O(checksum) decides alone which content is meant; with
+        one, this option has no effect.
+      - V(follow) fetches it as a new generation, as O(checksum) and O(checksum_policy) allow, and says so in RV(replaced). Where no checksum
+        vouches for it, there is a warning.
+      - V(refuse) fails with V(untrusted) in RV(error_kind), also when a checksum file or S3 vouches for the new object, and downloads
+        nothing. The hint says how to accept it.
+      - V(ignore) does not ask S3 as long as what was fetched from the same O(bucket) is on the host. What is missing there, or damaged, is
+        fetched as with V(follow). A checksum file is read unless it is the one that vouched before. With O(checksum_policy=require), an
+        object that was taken at first use is asked for nevertheless.
+      - Check mode says the same as the run, without the digest of an object that no checksum vouches for.
+    type: str
+    choices: [follow, refuse, ignore]
+    default: follow
   max_size:
     description:
       - The largest archive to accept; of a family, all objects together.
+      - It counts for a download. What is on the host already and is larger stays, with a warning.
     type: str
     default: 64G
+  pool:
+    description:
+      - The name of the thin pool that the image is meant for. When it is given, an image that cannot fit the pool is refused with
+        V(no_space) in RV(error_kind) before it is downloaded, in check mode too. The hint names the O(flyd.lite.flyd_pool#module:data_size)
+        with which it fits.
+      - What is compared is the size of the layers, of the smallest image in the archive, with the room in the pool beyond its reserve. Of
+        compressed layers that is a lower bound. S3 is asked for the headers of the archive only when the object itself is larger than the
+        room, and for nothing when there is nothing to download.
+      - Layers that replace each other's files may take less than their sizes. Leave the option out to download such an image anyway;
+        M(flyd.lite.flyd_unpack) then decides by the tree.
+      - An image that lies in another pool is refused. A removal that names no pool removes the image from whatever pool holds it.
+    type: str
+  assume_pool_size:
+    description:
+      - The size of the pool's data that an earlier task of the same play would have made, when it ran in check mode as well
+        (RV(flyd.lite.flyd_pool#module:data_size)). It counts in check mode only, and only with O(pool).
+    type: str
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.common.image
@@ -179,6 +331,16 @@ EXAMPLES = r"""
     key: images/redis_latest.tar
     checksum: images/redis_latest.tar.sha256
 
+- name: Never take another object than the first one without a digest for it
+  flyd.lite.flyd_fetch:
+    key: images/redis_latest.tar
+    on_change: refuse
+
+- name: Fetch once, and do not ask S3 again
+  flyd.lite.flyd_fetch:
+    key: images/redis_latest.tar
+    on_change: ignore
+
 - name: Fetch the layers of an image that lie as objects of their own
   flyd.lite.flyd_fetch:
     key: images/redis/
@@ -192,7 +354,7 @@ image_id:
   returned: O(state=present)
   type: str
 sha256:
-  description: The SHA-256 of the archive.
+  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
   returned: O(state=present)
   type: str
 size:
@@ -213,15 +375,104 @@ path:
   type: str
 objects:
   description:
-    - The objects of a family, lowest layer first. Each has C(object_key), C(sha256), C(size_bytes), C(etag), C(version_id), C(trust)
-      and C(path).
+    - The objects of a family, lowest layer first. Empty for an archive.
   returned: O(state=present)
   type: list
   elements: dict
+  contains:
+    object_key:
+      description: The key of the object.
+      type: str
+    sha256:
+      description: The SHA-256 of the object.
+      type: str
+    size_bytes:
+      description: The size of the object.
+      type: int
+    etag:
+      description: The ETag of the object.
+      type: str
+    version_id:
+      description: The version of the object, in a bucket that has versions.
+      type: str
+    trust:
+      description: Who vouched for the object, as in RV(trust).
+      type: str
+    path:
+      description: The object on the host.
+      type: str
 trust:
-  description: Who vouched for the digest. One of V(pinned), V(sidecar), V(object) and V(first_use); of a family, the least of its objects'.
+  description:
+    - Who vouches for the digest in this run. One of V(pinned), V(sidecar), V(object) and V(first_use); of a family, the least of its
+      objects'. When neither O(checksum) nor S3 names a digest, who did so when the same object was fetched.
   returned: O(state=present)
   type: str
+vouched_by:
+  description: The digest or the checksum file (without user and query) behind RV(trust). None for V(first_use).
+  returned: O(state=present)
+  type: str
+platform:
+  description: The platform of the image, as its configuration has it. None before the image is unpacked, and where it names none.
+  returned: O(state=present)
+  type: str
+  sample: linux/amd64
+config:
+  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  returned: O(state=present)
+  type: dict
+  contains:
+    Env:
+      description: The environment, each variable as C(NAME=VALUE).
+      type: list
+      elements: str
+    Cmd:
+      description: The command, or the default arguments of RV(config.Entrypoint).
+      type: list
+      elements: str
+    Entrypoint:
+      description: The program to run, with arguments.
+      type: list
+      elements: str
+    User:
+      description: The user to run it as.
+      type: str
+    WorkingDir:
+      description: The directory to run it in.
+      type: str
+    architecture:
+      description: The architecture, as Go names it.
+      type: str
+    os:
+      description: The operating system.
+      type: str
+    variant:
+      description: The variant of the architecture.
+      type: str
+archive:
+  description:
+    - What was found of the archives on the host before this run, the worst of a family's. V(unchanged), as they were verified;
+      V(verified), touched, hashed again and sound; V(missing); V(damaged), not the bytes that were verified.
+    - A damaged archive is fetched again, which is a change. None when the key was not fetched before.
+  returned: O(state=present)
+  type: str
+replaced:
+  description:
+    - What another object took the place of. None when the content is the same.
+  returned: O(state=present)
+  type: dict
+  contains:
+    old_sha256:
+      description: The SHA-256 of what was fetched before.
+      type: str
+    new_sha256:
+      description: The SHA-256 of the new object. None in check mode when only the bytes tell it.
+      type: str
+    old_etag:
+      description: The ETag of what was fetched before.
+      type: str
+    new_etag:
+      description: The ETag of the new object.
+      type: str
 bytes_received:
   description: How many bytes of the object this run has received.
   returned: O(state=present)
@@ -235,35 +486,48 @@ bytes_resumed:
   returned: O(state=present)
   type: int
 attempts:
-  description: 1, and how many requests for bytes were repeated. 0 when no bytes had to come.
-  returned: O(state=present)
+  description:
+    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+      nothing to do.
+  returned: always
   type: int
 waited_seconds:
   description: How long the run has waited between attempts.
-  returned: O(state=present)
+  returned: success
   type: float
 new_generation:
   description: Whether what is behind the key has changed, so that a new generation takes it, or would.
   returned: O(state=present)
   type: bool
 removed:
-  description: What was removed, or would be.
-  returned: O(state=absent)
+  description:
+    - What was removed, or would be.
+    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
+      C(changed) is true then.
+  returned: O(state=absent); on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
-  description: The bytes that the archives took on the disk. Not given in check mode.
+  description: The bytes that the archives took on the disk. None in check mode.
   returned: O(state=absent)
   type: int
+run_id:
+  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  returned: always
+  type: str
+run_seconds:
+  description: How long the run took, on the host.
+  returned: always
+  type: float
 settled:
   description:
-    - What was finished or undone of earlier runs that were cut off, one sentence each. That is a change.
+    - What was finished or undone of interrupted runs, or of an earlier attempt of this one, one sentence each. That is a change.
     - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
   returned: always
   type: list
   elements: str
 actions:
-  description: The programs that were run, in order.
+  description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
   returned: always
   type: list
   elements: str
@@ -289,7 +553,7 @@ doing:
   elements: str
 details:
   description:
-    - Small facts about a failure for programs. Which ones there are depends on the failure. After a fault of S3 or of the line there are
+    - Small facts about a failure for programs. Which ones there are depends on the failure. After an error of S3 or of the connection there are
       C(attempts), how often in a row it was tried, and C(waited_seconds), how long was waited in between, if at all.
   returned: failure
   type: dict
@@ -301,30 +565,64 @@ diff:
   type: dict
 """
 
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch import Fetch, FetchOptions
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.fetch import Fetch
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options import FetchOptions, OnChange
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import SHORTEST_SECONDS, Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
-from ansible_collections.flyd.lite.plugins.module_utils._source.options import S3Options
-from ansible_collections.flyd.lite.plugins.module_utils._source.patience import DownloadOptions
-from ansible_collections.flyd.lite.plugins.module_utils._source.trust import ChecksumPolicy
+from ansible_collections.flyd.lite.plugins.module_utils._source.digests.trust import ChecksumPolicy
+from ansible_collections.flyd.lite.plugins.module_utils._source.download.retry_policy import DownloadOptions
+from ansible_collections.flyd.lite.plugins.module_utils._source.options import S3Options, parse_sse_key
+from ansible_collections.flyd.lite.plugins.module_utils._source.place import Place, bucket_of, place_of
 
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "force": {"type": "bool", "default": False},
-    "bucket": {"type": "str", "default": "flyio-platform-hiring-challenge"},
-    "endpoint_url": {"type": "str"},
-    "region": {"type": "str"},
-    "access_key": {"type": "str", "no_log": False},
-    "secret_key": {"type": "str", "no_log": True},
-    "session_token": {"type": "str", "no_log": True},
-    "profile": {"type": "str"},
-    "anonymous": {"type": "bool", "default": False},
+    "bucket": {"type": "str"},
+    "src": {"type": "str"},
+    "remote_src": {"type": "bool", "default": False},
+    "headers": {"type": "dict"},
+    "url_username": {"type": "str"},
+    "url_password": {"type": "str", "no_log": True},
+    "controller_file": {
+        "type": "dict",
+        "options": {
+            "sha256": {"type": "str", "required": True},
+            "size": {"type": "int", "required": True},
+            "path": {"type": "str"},
+        },
+    },
+    "version_id": {"type": "str", "aliases": ["version"]},
+    "request_payer": {"type": "str", "choices": ["requester"]},
+    "sse_customer_key": {"type": "str", "no_log": True},
+    "endpoint_url": {"type": "str", "aliases": ["aws_endpoint_url", "s3_url"]},
+    "region": {"type": "str", "aliases": ["aws_region"]},
+    "dualstack": {"type": "bool", "default": False},
+    "access_key": {"type": "str", "no_log": False, "aliases": ["aws_access_key_id", "aws_access_key"]},
+    "secret_key": {"type": "str", "no_log": True, "aliases": ["aws_secret_access_key", "aws_secret_key"]},
+    "session_token": {
+        "type": "str",
+        "no_log": True,
+        "aliases": ["aws_session_token", "aws_security_token", "security_token"],
+    },
+    "profile": {"type": "str", "aliases": ["aws_profile"]},
+    "assume_role_arn": {"type": "str", "aliases": ["role_arn", "iam_role_arn"]},
+    "external_id": {"type": "str", "no_log": True},
+    "sts_endpoint_url": {"type": "str"},
+    "anonymous": {"type": "bool", "default": False, "aliases": ["no_sign_request"]},
+    "aws_config": {"type": "dict"},
     "validate_certs": {"type": "bool", "default": True},
-    "ca_bundle": {"type": "path"},
-    "addressing": {"type": "str", "choices": ["auto", "path", "virtual"], "default": "auto"},
+    "ca_bundle": {"type": "path", "aliases": ["aws_ca_bundle"]},
+    "addressing": {
+        "type": "str",
+        "choices": ["auto", "path", "virtual"],
+        "default": "auto",
+        "aliases": ["addressing_style"],
+    },
     "connections": {"type": "int", "default": 16},
     "part_size": {"type": "str", "default": "8M"},
     "connect_timeout": {"type": "float", "default": 10.0},
@@ -334,24 +632,56 @@ ARGUMENTS = {
     "deadline": {"type": "float", "default": 3600.0},
     "checksum": {"type": "str"},
     "checksum_policy": {"type": "str", "choices": ["first_use", "require"], "default": "first_use"},
+    "on_change": {"type": "str", "choices": ["follow", "refuse", "ignore"], "default": "follow"},
     "max_size": {"type": "str", "default": "64G"},
+    "assume_pool_size": {"type": "str"},
 }
+
+
+COUNTS = {
+    **present_only("src", "remote_src", "headers", "url_username", "url_password"),
+    **present_only("version_id", "checksum", "checksum_policy", "on_change", "max_size", "assume_pool_size"),
+    "force": Counts(("absent",), is_refused=True),
+}
+DEFAULT_BUCKET = "flyio-platform-hiring-challenge"
 
 
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
+    recorded, where = host.store.image_or_new(str(key)).bucket, place(given)
+    bucket = bucket_of(where, given.text("bucket"), recorded) or DEFAULT_BUCKET
     policy = ChecksumPolicy(given.text("checksum_policy"))
     options = FetchOptions(
-        key, source(given), given.text("checksum"), policy, given.size_bytes("max_size"), download(given)
+        key,
+        source(given, bucket),
+        given.text("checksum"),
+        policy,
+        given.size_bytes("max_size"),
+        download(given),
+        OnChange(given.text("on_change")),
+        given.size_bytes("assume_pool_size"),
+        where,
     )
     return advance(host, key, Fetch(options))
 
 
-def source(given: Given) -> S3Options:
+def place(given: Given) -> Place:
+    """Where the archive is when it is not in the bucket."""
+    return place_of(
+        given.text("src"),
+        remote_src=given.flag("remote_src"),
+        sent=given.mapping("controller_file"),
+        headers=given.mapping("headers"),
+        user=given.text("url_username"),
+        password=given.text("url_password"),
+    )
+
+
+def source(given: Given, bucket: str) -> S3Options:
     """Where the bucket is, and who asks."""
     return S3Options(
-        bucket=given.text("bucket"),
+        bucket=bucket,
         endpoint_url=given.text("endpoint_url"),
         region=given.text("region"),
         access_key=given.text("access_key"),
@@ -362,9 +692,17 @@ def source(given: Given) -> S3Options:
         validate_certs=given.flag("validate_certs"),
         ca_bundle=given.text("ca_bundle"),
         addressing=given.text("addressing"),
-        connect_timeout_seconds=given.number("connect_timeout"),
-        read_timeout_seconds=given.number("read_timeout"),
+        connect_timeout_seconds=given.number("connect_timeout", least=SHORTEST_SECONDS),
+        read_timeout_seconds=given.number("read_timeout", least=SHORTEST_SECONDS),
         max_connections=int(given.number("connections")),
+        version_id=given.text("version_id"),
+        requester_pays=bool(given.text("request_payer")),
+        sse_key=parse_sse_key(given.text("sse_customer_key")),
+        role_arn=given.text("assume_role_arn"),
+        external_id=given.text("external_id"),
+        sts_endpoint_url=given.text("sts_endpoint_url"),
+        dualstack=given.flag("dualstack"),
+        config=given.mapping("aws_config"),
     )
 
 
@@ -381,10 +719,10 @@ def download(given: Given) -> DownloadOptions:
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveArchive
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveArchive
 
     key = ObjectKey(given.text("key"))
-    return advance(host, key, RemoveArchive(key.value, force=given.flag("force")))
+    return advance(host, key, RemoveArchive(key.value, force=given.flag("force"), bucket=given.text("bucket")))
 
 
 def main() -> None:
@@ -393,8 +731,9 @@ def main() -> None:
         work,
         ARGUMENTS,
         absent=undo,
+        counts=COUNTS,
         required_together=[("access_key", "secret_key")],
-        mutually_exclusive=[("anonymous", "access_key", "profile")],
+        mutually_exclusive=[("anonymous", "access_key", "profile"), ("src", "version_id")],
     )
 
 

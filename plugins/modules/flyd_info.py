@@ -20,11 +20,6 @@ options:
     elements: str
     choices: [images, snapshots, pools, transitions, drift]
     default: [images, snapshots, pools, transitions, drift]
-  pool:
-    description:
-      - Accepted so that all modules can share their defaults. All pools are reported.
-    type: str
-    default: pool
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes.info
@@ -45,32 +40,366 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: The current generation of every key, as recorded.
-  returned: when asked for
+  description: The current generation of every key.
+  returned: when O(what) has V(images)
   type: list
   elements: dict
+  contains:
+    id:
+      description: The ULID of this generation of the image.
+      type: str
+    object_key:
+      description: The key of the object, or of the family.
+      type: str
+    state:
+      description: How far the image has come, V(fetched), V(unpacked) or V(activated), or V(new) when it is to be fetched again.
+      type: str
+    sha256:
+      description: The SHA-256 of the archive, or of the family.
+      type: str
+    size_bytes:
+      description: The size of the archive, or of all objects of the family.
+      type: int
+    bucket:
+      description: The bucket that it was fetched from.
+      type: str
+    etag:
+      description: The ETag of the object.
+      type: str
+    version_id:
+      description: The version of the object, in a bucket that has versions.
+      type: str
+    trust:
+      description: Who vouched for the digest.
+      type: str
+    vouched_by:
+      description: The digest or the checksum file that vouched.
+      type: str
+    vouched_digest:
+      description: The digest that was vouched for.
+      type: str
+    keep_archive:
+      description: Whether the archive stays on disk now that the base is sealed.
+      type: bool
+    members:
+      description: The objects of a family, lowest layer first.
+      type: list
+      elements: dict
+      contains:
+        object_key:
+          description: The key of the object.
+          type: str
+        sha256:
+          description: The SHA-256 of the object.
+          type: str
+        size_bytes:
+          description: The size of the object.
+          type: int
+        etag:
+          description: The ETag of the object.
+          type: str
+        version_id:
+          description: The version of the object.
+          type: str
+        trust:
+          description: Who vouched for the object.
+          type: str
+    platform:
+      description: The platform of the image. None before it is unpacked, and where its configuration names none.
+      type: str
+    config:
+      description: What the image says about running it. None before it is unpacked.
+      type: dict
+      contains:
+        Env:
+          description: The environment, each variable as C(NAME=VALUE).
+          type: list
+          elements: str
+        Cmd:
+          description: The command, or the default arguments of the entry point.
+          type: list
+          elements: str
+        Entrypoint:
+          description: The program to run, with arguments.
+          type: list
+          elements: str
+        User:
+          description: The user to run it as.
+          type: str
+        WorkingDir:
+          description: The directory to run it in.
+          type: str
+        architecture:
+          description: The architecture, as Go names it.
+          type: str
+        os:
+          description: The operating system.
+          type: str
+        variant:
+          description: The variant of the architecture.
+          type: str
+    summary:
+      description: What was written when it was unpacked. Empty before.
+      type: dict
+      contains:
+        layout:
+          description: The kind of archive.
+          type: str
+        layers:
+          description: How many layers were merged.
+          type: int
+        entries:
+          description: How many entries the tree has.
+          type: int
+        bytes:
+          description: How many bytes of file content the tree has.
+          type: int
+        logical_bytes:
+          description: The same, holes included.
+          type: int
+        inodes:
+          description: How many inodes the tree takes.
+          type: int
+        directories:
+          description: How many directories the tree has.
+          type: int
+        hard_links:
+          description: How many names are further names of a file.
+          type: int
+        devices:
+          description: How many device nodes were made.
+          type: int
+        skipped_devices:
+          description: How many device nodes were not made.
+          type: int
+        whiteouts:
+          description: How many whiteouts were applied.
+          type: int
+        left_out:
+          description: How many members were left out because they are the bookkeeping of aufs.
+          type: int
+        dropped_xattrs:
+          description: How many extended attributes and ACLs could not be kept.
+          type: int
+        clamped_times:
+          description: How many times lie outside of what ext4 can store.
+          type: int
+        missing_walls:
+          description: What the host could not put between itself and the processes that handled the image.
+          type: list
+          elements: str
+        free_size:
+          description: The free space beside the image, in bytes, that the size of its base was computed with; null when a size was given.
+          type: int
+        warnings:
+          description: What was said of the image when it was unpacked.
+          type: list
+          elements: str
+        seconds:
+          description: The seconds of each phase of the unpacking, by name.
+          type: dict
+    made_with:
+      description: The options of M(flyd.lite.flyd_unpack) that the base was made with. Empty when there is none.
+      type: dict
+      contains:
+        platform:
+          description: The platform that was wanted.
+          type: str
+        image_name:
+          description: The image of the archive that was wanted.
+          type: str
+        device_nodes:
+          description: What was done with device nodes.
+          type: str
+        limits:
+          description: The limits, in bytes, seconds or numbers.
+          type: dict
+    base_device:
+      description: The device of the base. It is not mapped once it is sealed. None when there is none.
+      type: str
+    base_ulid:
+      description: The ULID in the name of that device.
+      type: str
+    snap_device:
+      description: The device of the snapshot named C(default), or of the newest when there is none of that name. None when there is no snapshot.
+      type: str
+    created_at:
+      description: When this generation was recorded, in UTC.
+      type: str
+    updated_at:
+      description: When its record was changed last, in UTC.
+      type: str
 snapshots:
-  description: Every snapshot, and whether it is C(mapped).
-  returned: when asked for
+  description: Every snapshot.
+  returned: when O(what) has V(snapshots)
   type: list
   elements: dict
+  contains:
+    ulid:
+      description: The ULID in the name of the device.
+      type: str
+    image_id:
+      description: The generation of the image that it is of.
+      type: str
+    object_key:
+      description: The key of that image.
+      type: str
+    name:
+      description: The name of the activation.
+      type: str
+    device:
+      description: The device.
+      type: str
+    read_only:
+      description: Whether the device refuses writes.
+      type: bool
+    mapped:
+      description: Whether the device is there.
+      type: bool
+    uid:
+      description: The owner that was given to the node. None when none was.
+      type: int
+    gid:
+      description: The group that was given to the node. None when none was.
+      type: int
+    mode:
+      description: The mode that was given to the node, such as V(0660). None when none was.
+      type: str
+    created_at:
+      description: When it was made, in UTC.
+      type: str
 pools:
-  description: Every pool with its sizes, use and mode.
-  returned: when asked for
+  description: Every pool.
+  returned: when O(what) has V(pools)
   type: list
   elements: dict
+  contains:
+    name:
+      description: The name of the pool.
+      type: str
+    pool_id:
+      description: The ULID of the pool.
+      type: str
+    active:
+      description: Whether its device is there.
+      type: bool
+    device:
+      description: The device of the pool.
+      type: str
+    data:
+      description: The file or device with the data.
+      type: str
+    metadata:
+      description: The file or device with the metadata.
+      type: str
+    data_bytes:
+      description: The size of the data.
+      type: int
+    metadata_bytes:
+      description: The size of the metadata.
+      type: int
+    block_bytes:
+      description: The size of a block.
+      type: int
+    low_water_blocks:
+      description: How many free blocks are so few that the kernel raises an event.
+      type: int
+    error_if_no_space:
+      description: Whether a write to a full pool fails at once.
+      type: bool
+    min_free_percent:
+      description: The share that must stay free, in percent.
+      type: int
+    transaction_id:
+      description: The transaction id that the metadata must have.
+      type: int
+    status:
+      description: The mode that the kernel reports, or why it cannot be asked. Only for an active pool, as all that follows.
+      type: str
+    data_used_bytes:
+      description: How much of the data is in use.
+      type: int
+    metadata_used_bytes:
+      description: How much of the metadata is in use.
+      type: int
+    needs_check:
+      description: Whether the kernel wants the metadata checked.
+      type: bool
+    held_metadata:
+      description: Whether the metadata is held for a reader.
+      type: bool
+    is_low:
+      description: Whether the pool has less free than it should.
+      type: bool
 transitions:
-  description: Every intent that is open, and whether it is C(abandoned). The next run settles those.
-  returned: when asked for
+  description: The open operations, each of which a run is at work with or has abandoned.
+  returned: when O(what) has V(transitions)
   type: list
   elements: dict
+  contains:
+    ulid:
+      description: The ULID of the operation.
+      type: str
+    kind:
+      description: What is being done, such as V(fetch) or V(remove).
+      type: str
+    subject:
+      description: The key of the image, or the name of the pool.
+      type: str
+    volume_ulid:
+      description: The ULID of the volume that is made or removed. Empty when there is none.
+      type: str
+    boot_id:
+      description: The boot of the host in which it began.
+      type: str
+    pid:
+      description: The process that does it.
+      type: int
+    started:
+      description: When that process started, in clock ticks since boot.
+      type: int
+    begun_at:
+      description: When it began, in UTC.
+      type: str
+    abandoned:
+      description: Whether that process is gone. The next run settles such an operation.
+      type: bool
+    progress:
+      description: How far a download has come. None for other operations.
+      type: dict
+      contains:
+        key:
+          description: The key that is downloaded.
+          type: str
+        run:
+          description: The ULID of the run that downloads it.
+          type: str
+        received_bytes:
+          description: How many bytes are here.
+          type: int
+        total_bytes:
+          description: How many bytes there are in all.
+          type: int
+        bytes_per_second:
+          description: How many have come in a second.
+          type: int
 drift:
-  description: Each contradiction between the database and the kernel, one sentence each.
-  returned: when asked for
+  description:
+    - Each contradiction between the database and the kernel, one sentence each; and what the host lacks to keep udev and LVM from
+      reading what guests write.
+  returned: when O(what) has V(drift)
   type: list
   elements: str
+run_id:
+  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  returned: always
+  type: str
+run_seconds:
+  description: How long the run took, on the host.
+  returned: always
+  type: float
 settled:
-  description: What was finished or undone of earlier runs that were cut off, one sentence each.
+  description: What was finished or undone of earlier runs that were interrupted. Always empty, as this module changes nothing.
   returned: always
   type: list
   elements: str
@@ -90,6 +419,10 @@ retryable:
   description: Whether running the same again can help.
   returned: failure
   type: bool
+attempts:
+  description: Always 1 for a failure, as reading is not retried.
+  returned: failure
+  type: int
 hint:
   description: What to do about a failure.
   returned: failure
@@ -105,15 +438,15 @@ details:
   type: dict
 """
 
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.info import Subject, inform
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.report.info import Subject, inform
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._module import run
 
 SUBJECTS = [subject.value for subject in Subject]
 ARGUMENTS = {
     "what": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": SUBJECTS},
-    "pool": {"type": "str", "default": "pool"},
 }
 
 

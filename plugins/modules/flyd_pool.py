@@ -18,44 +18,58 @@ description:
     device and inode, never by number.
   - Metadata that holds a pool is never written over, and a pool of another owner is never touched.
   - A pool that is not active has its metadata read whole by C(thin_check) before it is brought up.
+  - Warns on a host that lacks the udev rule of the role C(flyd.lite.prepare), or has not applied it to the pool.
 requirements:
   - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
 options:
   name:
     description:
       - The name of the pool and of its device-mapper device.
+      - When left out, it is the pool that holds the image of O(key), and V(pool) when there is none.
     type: str
-    default: pool
     aliases: [pool]
   state:
     description:
       - V(present) makes the pool, or brings it back.
-      - V(absent) removes the pool with its loop devices and files. It refuses while there are images in it.
+      - V(absent) removes the pool with its loop devices and files. It refuses while there are images in it, and while a device is in use
+        that is mapped from it; nothing is removed then.
       - V(repaired) mends a pool whose metadata the kernel or C(thin_check) refuses, and changes nothing in one that is sound.
         The metadata is copied first; C(thin_repair) writes new metadata, which is checked before it takes the place of the old;
         then C(e2fsck -fn) checks the bases. A base or snapshot that could not be saved is forgotten, and made again by the next
-        run. Nothing in the pool may be in use. It never happens by itself, and only O(name) and O(metadata_size) count for it.
+        run. Nothing in the pool may be in use. It is done only when it is asked for.
+      - With V(absent) and V(repaired), files and devices that are not those of the pool are refused, and options that have no effect are
+        named in a warning.
     type: str
     choices: [present, absent, repaired]
     default: present
+  key:
+    description:
+      - The key of an image that is about to be put into the pool. When that image lies in another pool, nothing is made, and the error
+        names the pool that holds it.
+      - Refused with another O(state) than V(present).
+    type: str
   force:
     description:
-      - With O(state=absent), remove the images along with the pool, and thin ids in it that others have made.
+      - With O(state=absent), remove the images along with the pool, and thin ids in it that others have made. Refused with another state.
       - A pool that a device of others is mapped from is never removed.
     type: bool
     default: false
   data_file:
     description:
       - The file that holds the pool's data. Made when missing, below O(state_dir) when left out.
+      - Not below C(/home), C(/root) or C(/run/user), nor C(/usr), C(/boot) or C(/etc), where C(flyd-restore.service) cannot use it.
     type: path
   metadata_file:
     description:
       - The file that holds the pool's metadata. Made when missing, below O(state_dir) when left out.
+      - Not below C(/home), C(/root) or C(/run/user), nor C(/usr), C(/boot) or C(/etc), where C(flyd-restore.service) cannot use it.
     type: path
   data_device:
     description:
       - A block device for the pool's data, instead of a file. Which disk it is is recorded, where the kernel tells - over another one
         the pool does not come up.
+      - The first MiB of a new pool is given to no guest, for there the host looks for partition tables and file systems when it boots. Where
+        O(data_size) is left out or a share, the last MiB is not used either.
     type: path
   metadata_device:
     description:
@@ -63,14 +77,16 @@ options:
     type: path
   data_size:
     description:
-      - The size of the data, such as V(20G).
+      - The size of the data, such as V(20G), or a share such as V(80%) of O(data_device), or of the file system that holds the data file.
+      - A new pool gets 2G when this is left out, and all of O(data_device) when it is on a device. A pool that exists keeps its size.
       - A pool that exists grows while it is in use when this is larger than what it has. It never shrinks - a smaller size is refused.
     type: str
-    default: 2G
   metadata_size:
     description:
-      - The size of the metadata. When left out, 48 bytes for each block of data, and at least 4 MiB.
+      - The size of the metadata. When left out, 48 bytes for each block of data and 128 KiB for each of up to a thousand snapshots (one
+        for 16 blocks of data), and at least 16 MiB.
       - It grows as O(data_size) does, and along with it when left out.
+      - With O(state=repaired), the size of the metadata that is written. For a pool that is sound it is a warning.
     type: str
   block_size:
     description:
@@ -84,14 +100,13 @@ options:
   error_if_no_space:
     description:
       - Whether a write to a full pool fails at once, instead of hanging for a minute first.
-      - It can be changed while the pool is in use.
+      - It can be changed while the pool is in use. When left out, a pool that exists keeps what it has, and a new one gets V(true).
     type: bool
-    default: true
   min_free_percent:
     description:
-      - The share of the pool's data and of its metadata that must stay free. Below it nothing new is made.
+      - The share of the pool's data and of its metadata that must stay free, in percent. Below it nothing new is made.
+      - When left out, a pool that exists keeps what it has, and a new one gets V(10).
     type: int
-    default: 10
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes
@@ -119,7 +134,7 @@ EXAMPLES = r"""
 - name: Mend a pool whose metadata is damaged
   flyd.lite.flyd_pool:
     state: repaired
-  register: mended
+  register: repaired
 """
 
 RETURN = r"""
@@ -128,29 +143,66 @@ device:
   returned: O(state=present)
   type: str
   sample: /dev/mapper/pool
+data_size:
+  description: The size of the pool's data, in bytes; in check mode the size that it would have.
+  returned: O(state=present)
+  type: int
+  sample: 2147483648
 pool_id:
-  description: The ULID of the pool, which is part of the device-mapper UUID of everything in it.
-  returned: O(state=present), except in check mode for a pool that does not exist
+  description: The ULID of the pool, which is part of the device-mapper UUID of everything in it. None in check mode for a new pool.
+  returned: O(state=present)
   type: str
 data:
-  description: Where the data lives (C(path)), and C(used_bytes) of C(total_bytes).
-  returned: O(state=present), except in check mode for a pool that does not exist
+  description: Where the data lives, and how full it is. None in check mode for a pool that is not up.
+  returned: O(state=present)
   type: dict
+  contains:
+    path:
+      description: The file or device.
+      type: str
+    used_bytes:
+      description: How much is in use.
+      type: int
+    total_bytes:
+      description: How much there is.
+      type: int
 metadata:
-  description: Where the metadata lives (C(path)), and C(used_bytes) of C(total_bytes).
-  returned: O(state=present), except in check mode for a pool that does not exist
+  description: Where the metadata lives, and how full it is. None in check mode for a pool that is not up.
+  returned: O(state=present)
   type: dict
+  contains:
+    path:
+      description: The file or device.
+      type: str
+    used_bytes:
+      description: How much is in use.
+      type: int
+    total_bytes:
+      description: How much there is.
+      type: int
 block_size:
   description: The size of a block, in bytes.
-  returned: O(state=present), except in check mode for a pool that does not exist
+  returned: O(state=present)
+  type: int
+low_water_mark:
+  description: How many free blocks are so few that the kernel raises an event.
+  returned: O(state=present)
+  type: int
+error_if_no_space:
+  description: Whether a write to a full pool fails at once.
+  returned: O(state=present)
+  type: bool
+min_free_percent:
+  description: The share of the pool that must stay free, in percent.
+  returned: O(state=present)
   type: int
 transaction_id:
-  description: The transaction id in the pool's metadata, which ties the pool to the database.
-  returned: O(state=present), except in check mode for a pool that does not exist
+  description: The transaction id in the pool's metadata, which ties the pool to the database. None in check mode for a pool that is not up.
+  returned: O(state=present)
   type: int
 status:
-  description: The mode that the kernel reports, V(rw) when all is well.
-  returned: O(state=present), except in check mode for a pool that does not exist
+  description: The mode that the kernel reports, V(rw) when all is well. None in check mode for a pool that is not up.
+  returned: O(state=present)
   type: str
   sample: rw
 restored:
@@ -159,8 +211,11 @@ restored:
   type: list
   elements: str
 removed:
-  description: What was removed, or would be.
-  returned: O(state=absent)
+  description:
+    - What was removed, or would be.
+    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
+      C(changed) is true then.
+  returned: O(state=absent); on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
@@ -185,15 +240,33 @@ lost:
   returned: O(state=repaired)
   type: list
   elements: str
+attempts:
+  description:
+    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+      nothing to do.
+  returned: always
+  type: int
+waited_seconds:
+  description: How long the run has waited between attempts.
+  returned: success
+  type: float
+run_id:
+  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  returned: always
+  type: str
+run_seconds:
+  description: How long the run took, on the host.
+  returned: always
+  type: float
 settled:
   description:
-    - What was finished or undone of earlier runs that were cut off, one sentence each. That is a change.
+    - What was finished or undone of interrupted runs, or of an earlier attempt of this one, one sentence each. That is a change.
     - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
   returned: always
   type: list
   elements: str
 actions:
-  description: The programs that were run, in order.
+  description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
   returned: always
   type: list
   elements: str
@@ -229,26 +302,38 @@ diff:
   type: dict
 """
 
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import pool_name_of, require_pool_on
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool import ensure_pool
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool_asked import PoolOptions
-from ansible_collections.flyd.lite.plugins.module_utils._module import Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import DEFAULT_POOL, Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.ensure import ensure_pool
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.request import DataSize, PoolRequest
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._module import run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 
 ARGUMENTS = {
-    "name": {"type": "str", "default": "pool", "aliases": ["pool"]},
+    "name": {"type": "str", "aliases": ["pool"]},
+    "key": {"type": "str", "no_log": False},
     "force": {"type": "bool", "default": False},
     "data_file": {"type": "path"},
     "metadata_file": {"type": "path"},
     "data_device": {"type": "path"},
     "metadata_device": {"type": "path"},
-    "data_size": {"type": "str", "default": "2G"},
+    "data_size": {"type": "str"},
     "metadata_size": {"type": "str"},
     "block_size": {"type": "str"},
     "low_water_mark": {"type": "int"},
-    "error_if_no_space": {"type": "bool", "default": True},
-    "min_free_percent": {"type": "int", "default": 10},
+    "error_if_no_space": {"type": "bool"},
+    "min_free_percent": {"type": "int"},
+}
+
+
+COUNTS = {
+    **present_only("data_size", "block_size", "low_water_mark", "error_if_no_space", "min_free_percent"),
+    "metadata_size": Counts(("present", "repaired")),
+    "key": Counts(("present",), is_refused=True),
+    "force": Counts(("absent",), is_refused=True),
 }
 
 
@@ -256,33 +341,42 @@ def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     return ensure_pool(
         host,
-        PoolOptions(
-            name=ShortName(given.text("name")),
+        PoolRequest(
+            name=ShortName(given.text("name") or pool_name_of(host, given.text("key")) or DEFAULT_POOL),
             data=given.text("data_device") or given.text("data_file"),
             metadata=given.text("metadata_device") or given.text("metadata_file"),
             is_loop=not given.text("data_device"),
-            data_bytes=given.size_bytes("data_size"),
+            data_size=DataSize.parse_optional(given.text("data_size")),
             metadata_bytes=given.size_bytes("metadata_size") or None,
             block_bytes=given.size_bytes("block_size") or None,
             low_water_blocks=given.optional_int("low_water_mark"),
-            error_if_no_space=given.flag("error_if_no_space"),
-            min_free_percent=int(given.number("min_free_percent")),
+            error_if_no_space=given.optional_flag("error_if_no_space"),
+            min_free_percent=given.optional_int("min_free_percent"),
+            key=given.text("key"),
         ),
     )
 
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.teardown import remove_pool
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.teardown import remove_pool
 
-    return remove_pool(host, ShortName(given.text("name")), force=given.flag("force"))
+    return remove_pool(host, _checked_name(host, given), force=given.flag("force"))
 
 
 def mend(host: Host, given: Given) -> Outcome:
     """What repaired means."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.repair import repair_pool
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.repair import repair_pool
 
-    return repair_pool(host, ShortName(given.text("name")), given.size_bytes("metadata_size"))
+    return repair_pool(host, _checked_name(host, given), given.size_bytes("metadata_size"))
+
+
+def _checked_name(host: Host, given: Given) -> ShortName:
+    """The name of a pool that exists, if there is one of it, on the files or devices that are named."""
+    name = ShortName(given.text("name") or DEFAULT_POOL)
+    data = given.text("data_device") or given.text("data_file")
+    require_pool_on(host, name.value, data, given.text("metadata_device") or given.text("metadata_file"))
+    return name
 
 
 def main() -> None:
@@ -292,6 +386,7 @@ def main() -> None:
         ARGUMENTS,
         absent=undo,
         repaired=mend,
+        counts=COUNTS,
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],
         required_together=[("data_device", "metadata_device")],
     )

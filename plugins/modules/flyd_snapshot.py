@@ -25,18 +25,22 @@ options:
     description:
       - V(present) makes the snapshot, or maps it again.
       - V(absent) removes the snapshots of that name, of all generations of the image, and what was written to them.
+        Every device is asked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
+      - With V(absent), only O(key), O(pool) and O(name) have an effect. A warning names what else is given.
     type: str
     choices: [present, absent]
     default: present
   size:
     description:
-      - The size of the snapshot, at least that of the base. The file system is grown to it.
+      - The size of the snapshot, at least that of the base, which it has when this is left out. The file system is grown to it.
+      - A snapshot that exists keeps its size. Another one, smaller or larger, is refused.
     type: str
   read_only:
     description:
       - Map the snapshot read-only.
+      - When left out, a new snapshot is writable, and one that is there stays as it is. It cannot be changed - another value than that of
+        the snapshot is refused.
     type: bool
-    default: false
   owner:
     description:
       - The owner of the device node, a name or a number.
@@ -47,8 +51,21 @@ options:
     type: str
   mode:
     description:
-      - The mode of the device node, in octal, such as V("0660").
-    type: str
+      - The mode of the device node, as M(ansible.builtin.file) takes it. An octal number in quotes such as V("0660") or with a leading zero,
+        or a symbolic mode such as V("u=rw,g=r,o="), which counts from the mode that the node has.
+      - A number without quotes and leading zero, such as V(660), is a decimal one, and hardly what is meant.
+      - The owner, group and mode of the node are recorded, and set again when the host has booted.
+    type: raw
+  assume:
+    description:
+      - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
+      - V(generation) says that M(flyd.lite.flyd_fetch) would have fetched a new generation of the image
+        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation.
+      - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether there is room in it is then not predicted.
+    type: list
+    elements: str
+    choices: [generation, pool]
+    default: []
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.common.image
@@ -82,54 +99,154 @@ image_id:
   description: The ULID of this generation of the image.
   returned: O(state=present)
   type: str
+sha256:
+  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
+  returned: O(state=present)
+  type: str
+trust:
+  description: Who vouched for the digest when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
+  returned: O(state=present)
+  type: str
+vouched_by:
+  description: The digest or the checksum file behind RV(trust). None for V(first_use).
+  returned: O(state=present)
+  type: str
+platform:
+  description: The platform of the image, as its configuration has it. None before the image is unpacked, and where it names none.
+  returned: O(state=present)
+  type: str
+  sample: linux/amd64
+config:
+  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  returned: O(state=present)
+  type: dict
+  contains:
+    Env:
+      description: The environment, each variable as C(NAME=VALUE).
+      type: list
+      elements: str
+    Cmd:
+      description: The command, or the default arguments of RV(config.Entrypoint).
+      type: list
+      elements: str
+    Entrypoint:
+      description: The program to run, with arguments.
+      type: list
+      elements: str
+    User:
+      description: The user to run it as.
+      type: str
+    WorkingDir:
+      description: The directory to run it in.
+      type: str
+    architecture:
+      description: The architecture, as Go names it.
+      type: str
+    os:
+      description: The operating system.
+      type: str
+    variant:
+      description: The variant of the architecture.
+      type: str
+pool:
+  description: The name of the pool that holds the image, or would.
+  returned: O(state=present)
+  type: str
+base_device:
+  description: The device of the base that the snapshot is of. It is not mapped. None when the base does not exist.
+  returned: O(state=present)
+  type: str
+msg:
+  description: A line for people and for programs that look for it.
+  returned: O(state=present)
+  type: str
+  sample: "SUCCESS: Image activated at device /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3"
+snap_device:
+  description: The same as RV(device), under the name that it has in the database. It is there for every name of a snapshot.
+  returned: O(state=present)
+  type: str
 name:
   description: The name of the activation.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: str
 device:
-  description: The device to use.
-  returned: O(state=present); none in check mode for a snapshot that does not exist
+  description: The device to use. None in check mode for a snapshot that does not exist.
+  returned: O(state=present)
   type: str
   sample: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 ulid:
-  description: The ULID in the device's name.
-  returned: O(state=present); none in check mode for a snapshot that does not exist
+  description: The ULID in the device's name. None in check mode for a snapshot that does not exist.
+  returned: O(state=present)
   type: str
 size:
-  description: The size of the device, in bytes.
-  returned: O(state=present), except in check mode
+  description: The size of the device, in bytes. None in check mode for a snapshot that does not exist.
+  returned: O(state=present)
   type: int
 read_only:
   description: Whether the device refuses writes.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: bool
 drive:
-  description: A drive object as Firecracker's API takes it.
-  returned: O(state=present), except in check mode
+  description: A drive object as Firecracker's API takes it. None in check mode for a snapshot that does not exist.
+  returned: O(state=present)
   type: dict
+  contains:
+    drive_id:
+      description: The name of the drive, C(rootfs).
+      type: str
+    path_on_host:
+      description: The same as RV(device).
+      type: str
+    is_root_device:
+      description: Whether the guest has its root file system on it.
+      type: bool
+    is_read_only:
+      description: The same as RV(read_only).
+      type: bool
   sample:
     drive_id: rootfs
     path_on_host: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
     is_root_device: true
     is_read_only: false
 removed:
-  description: What was removed, or would be.
-  returned: O(state=absent)
+  description:
+    - What was removed, or would be.
+    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
+      C(changed) is true then.
+  returned: O(state=absent); on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
-  description: The bytes that the pool has back. Not given in check mode.
+  description: The bytes that the pool has back. None in check mode.
   returned: O(state=absent)
   type: int
+attempts:
+  description:
+    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+      nothing to do.
+  returned: always
+  type: int
+waited_seconds:
+  description: How long the run has waited between attempts.
+  returned: success
+  type: float
+run_id:
+  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  returned: always
+  type: str
+run_seconds:
+  description: How long the run took, on the host.
+  returned: always
+  type: float
 settled:
   description:
-    - What was finished or undone of earlier runs that were cut off, one sentence each. That is a change.
+    - What was finished or undone of interrupted runs, or of an earlier attempt of this one, one sentence each. That is a change.
     - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
   returned: always
   type: list
   elements: str
 actions:
-  description: The programs that were run, in order.
+  description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
   returned: always
   type: list
   elements: str
@@ -165,38 +282,50 @@ diff:
   type: dict
 """
 
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.node import NodeAccess
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot import Activate, SnapshotOptions
-from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.device_node import NodeAccess
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.options import SnapshotOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.snapshot import Activate
+from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName
 
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "name": {"type": "str", "default": "default"},
     "size": {"type": "str"},
-    "read_only": {"type": "bool", "default": False},
+    "read_only": {"type": "bool"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
-    "mode": {"type": "str"},
+    "mode": {"type": "raw"},
+    "assume": {"type": "list", "elements": "str", "choices": ["generation", "pool"], "default": []},
 }
+
+
+COUNTS = present_only("size", "read_only", "owner", "group", "mode", "assume")
 
 
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
-    access = NodeAccess.parse(given.text("owner"), given.text("group"), given.text("mode"))
+    access = NodeAccess.parse(given.text("owner"), given.text("group"), given.raw("mode"))
     options = SnapshotOptions(
-        key, ShortName(given.text("name")), given.size_bytes("size"), given.flag("read_only"), access
+        key,
+        ShortName(given.text("name")),
+        given.size_bytes("size"),
+        given.optional_flag("read_only"),
+        access,
+        assume=frozenset(given.words("assume")),
     )
     return advance(host, key, Activate(options))
 
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveSnapshot
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveSnapshot
 
     key = ObjectKey(given.text("key"))
     return advance(host, key, RemoveSnapshot(key.value, ShortName(given.text("name")).value))
@@ -204,7 +333,7 @@ def undo(host: Host, given: Given) -> Outcome:
 
 def main() -> None:
     """Entry point."""
-    run(work, ARGUMENTS, absent=undo)
+    run(work, ARGUMENTS, absent=undo, counts=COUNTS)
 
 
 if __name__ == "__main__":

@@ -22,53 +22,155 @@ options:
     description:
       - V(present) unpacks the image, if that was not done.
       - V(absent) removes the base volumes of all generations of the image. It refuses while there are snapshots of them.
+        Every device is asked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
+      - With V(absent), only O(key), O(pool) and O(force) have an effect. A warning names what else is given.
     type: str
     choices: [present, absent]
     default: present
   force:
     description:
       - With O(state=absent), remove the snapshots along with their base.
+      - Refused with O(state=present) - a base is made again after O(state=absent).
     type: bool
     default: false
   size:
     description:
-      - The size of the volume, such as V(4G). Computed from the tree when left out, with room to live in.
+      - The size of the volume, such as V(4G). When left out, it is computed from the tree so that O(free_size) stays free.
+      - It counts when a base is made. A base that is there keeps its size, and another size is a warning.
+    type: str
+  free_size:
+    description:
+      - How much space is free for a guest beside the image, such as V(4G), when O(size) is left out.
+      - The default is a quarter of the image, and at least V(1G). The volume is thin, so free space takes nothing of the pool until
+        it is written.
+      - It counts when a base is made. A base that is there keeps its size, and another value is a warning.
     type: str
   platform:
     description:
-      - Which image of a multi-platform archive to take, such as V(linux/amd64). This machine's platform when left out.
+      - Which image of an archive to take, such as V(linux/amd64) or V(linux/arm/v7). This machine's platform when left out.
+      - An image for another platform is refused, whatever the kind of archive. Other names of an architecture, such as C(x86_64),
+        C(aarch64) or C(armhf), are understood.
+      - It counts when a base is made. For a base that holds the image for another platform, it is a warning.
     type: str
   image_name:
     description:
-      - Which image of an archive of several to take, by its tag.
+      - Which image of an archive of several to take, by its tag, by its position counted from 0, or by the digest of its manifest.
+      - It counts when a base is made. For a base that was made of another image of the archive, it is a warning.
     type: str
   limits:
     description:
-      - Bounds on what an archive may ask of the host, by name. What is not named keeps its default.
-      - An error names the limit and the value met.
-      - C(entries) [1500000] counts the members of all layers, and C(layers) [512] those.
-      - C(content_bytes) [64 GiB] bounds the logical size of all files, holes included, and C(file_bytes) [32 GiB] that of one.
-      - C(decompressed_bytes) [64 GiB] bounds what decompression may put out, and C(ratio) [200] how many times its input.
-      - C(depth) [512] counts the directories above a path, C(path_bytes) [16384] bounds a path,
-        and C(implied_directories) [100000] counts those that members need and no member is.
-      - C(header_bytes) [1 MiB] bounds one extended header or sparse map, C(metadata_bytes) [128 MiB] all names, links, attributes
-        and sparse maps together, and C(document_bytes) [4 MiB] one JSON document.
-      - C(hard_links) [65000] counts the names of one file, and C(seconds) [3600] bounds the time to read, and again to write.
+      - Bounds on what an archive may ask of the host. What is left out has the value that its description names.
+      - They count when a base is made. For a base that is there, a limit lower than the one that it was made with is a warning. A higher
+        one says nothing else, as the image has kept the lower one.
+      - A size is a number of bytes, or a number with K, M, G or T. The others are whole numbers.
+      - An error names the limit and a value that suffices, or says that the archive needs at least so much.
+      - The archive is read by a process that the kernel does not let take more memory than an image within C(entries),
+        C(metadata_bytes) and C(document_bytes) takes (2 GiB with the defaults), nor more processor time than C(seconds) on each
+        processor; it is killed when C(seconds) and a twentieth are over. The error then names C(memory_bytes) or C(seconds).
     type: dict
+    suboptions:
+      entries:
+        description:
+          - How many members all layers may have together.
+          - V(1500000) when left out.
+        type: int
+      content_bytes:
+        description:
+          - The logical size of all files together, holes included.
+          - V(64G) when left out.
+        type: str
+      file_bytes:
+        description:
+          - The logical size of one file, holes included.
+          - V(32G) when left out.
+        type: str
+      decompressed_bytes:
+        description:
+          - What decompression may put out, of all layers together.
+          - V(64G) when left out.
+        type: str
+      ratio:
+        description:
+          - How many times its input decompression may put out, of all layers together, once 1 GiB is out.
+          - Sparse files and zeros of less than that are never refused for it.
+          - V(200) when left out.
+        type: int
+      depth:
+        description:
+          - How many directories may stand above a path.
+          - V(512) when left out.
+        type: int
+      implied_directories:
+        description:
+          - How many directories members may need that no member is.
+          - V(100000) when left out.
+        type: int
+      path_bytes:
+        description:
+          - The length of a path.
+          - V(16K) when left out.
+        type: str
+      header_bytes:
+        description:
+          - One extended header or sparse map.
+          - V(1M) when left out.
+        type: str
+      metadata_bytes:
+        description:
+          - All names, links, attributes and sparse maps together.
+          - V(128M) when left out.
+        type: str
+      document_bytes:
+        description:
+          - One JSON document.
+          - V(4M) when left out.
+        type: str
+      hard_links:
+        description:
+          - How many names one file may have. ext4 allows no more than the default.
+          - V(65000) when left out.
+        type: int
+      layers:
+        description:
+          - How many layers an image may have.
+          - V(512) when left out.
+        type: int
+      seconds:
+        description:
+          - The time to read, and again to write.
+          - V(3600) when left out.
+        type: int
+      decoder_memory_bytes:
+        description:
+          - The memory of all processes that decompress layers, together. When it is low, fewer of them run side by side.
+          - A layer that alone needs more, as with a large dictionary of xz or a large window of zstd, is refused.
+          - V(256M) when left out.
+        type: str
   device_nodes:
     description:
       - What to do with device nodes in the image.
       - They are harmless while unpacking, since the volume is mounted C(nodev) there.
+      - V(create) when left out. It counts when a base is made. For a base that was made with another choice, it is a warning.
     type: str
     choices: [create, skip, refuse]
-    default: create
   keep_archive:
     description:
       - Whether the fetched archive, or the layers of a family, stay on disk once the base is sealed.
       - When V(false), it is removed as soon as no other image needs it. Unpacking again then needs M(flyd.lite.flyd_fetch) again,
         which downloads all of it.
+      - When left out, the archive of a new base stays, and one that was removed stays away. V(true) does not bring back an archive that was
+        removed, and warns.
     type: bool
-    default: true
+  assume:
+    description:
+      - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
+      - V(generation) says that M(flyd.lite.flyd_fetch) would have fetched a new generation of the image
+        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation.
+      - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether there is room in it is then not predicted.
+    type: list
+    elements: str
+    choices: [generation, pool]
+    default: []
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.common.image
@@ -89,6 +191,7 @@ EXAMPLES = r"""
     size: 8G
     limits:
       entries: 100000
+      file_bytes: 2G
 """
 
 RETURN = r"""
@@ -96,57 +199,180 @@ image_id:
   description: The ULID of this generation of the image.
   returned: O(state=present)
   type: str
+sha256:
+  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
+  returned: O(state=present)
+  type: str
+trust:
+  description: Who vouched for the digest when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
+  returned: O(state=present)
+  type: str
+vouched_by:
+  description: The digest or the checksum file behind RV(trust). None for V(first_use).
+  returned: O(state=present)
+  type: str
+platform:
+  description: The platform of the image, as its configuration has it. None before the image is unpacked, and where it names none.
+  returned: O(state=present)
+  type: str
+  sample: linux/amd64
+config:
+  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  returned: O(state=present)
+  type: dict
+  contains:
+    Env:
+      description: The environment, each variable as C(NAME=VALUE).
+      type: list
+      elements: str
+    Cmd:
+      description: The command, or the default arguments of RV(config.Entrypoint).
+      type: list
+      elements: str
+    Entrypoint:
+      description: The program to run, with arguments.
+      type: list
+      elements: str
+    User:
+      description: The user to run it as.
+      type: str
+    WorkingDir:
+      description: The directory to run it in.
+      type: str
+    architecture:
+      description: The architecture, as Go names it.
+      type: str
+    os:
+      description: The operating system.
+      type: str
+    variant:
+      description: The variant of the architecture.
+      type: str
+pool:
+  description: The name of the pool that holds the image, or would.
+  returned: O(state=present)
+  type: str
 device:
-  description: The base volume's device. It is not mapped once it is sealed.
+  description: The base volume's device. It is not mapped once it is sealed. None in check mode for a base that does not exist, as all that
+    the tree tells.
   returned: O(state=present)
   type: str
   sample: /dev/mapper/base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 base:
   description: The name of that device.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: str
 size:
   description: The size of the volume, in bytes.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
+  type: int
+free_size:
+  description: The free space beside the image, in bytes, that the size was computed with; null when O(size) was given.
+  returned: O(state=present)
   type: int
 entries:
   description: How many entries the tree has.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: int
 bytes:
   description: How many bytes of file content the tree has.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
+  type: int
+logical_bytes:
+  description: How many bytes of file content the tree has, holes included.
+  returned: O(state=present)
+  type: int
+inodes:
+  description: How many inodes the tree takes.
+  returned: O(state=present)
+  type: int
+directories:
+  description: How many directories the tree has.
+  returned: O(state=present)
+  type: int
+hard_links:
+  description: How many names are further names of a file.
+  returned: O(state=present)
   type: int
 layers:
   description: How many layers were merged.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: int
 whiteouts:
   description: How many whiteouts were applied.
-  returned: O(state=present), except in check mode
+  returned: O(state=present)
   type: int
-config:
-  description: What the image says about running it, under the names that Docker and OCI give it, such as C(Env), C(Cmd), C(Entrypoint), C(User), C(WorkingDir).
-  returned: O(state=present), except in check mode
-  type: dict
+missing_walls:
+  description:
+    - What this host could not put between itself and the processes that handled the image when it was unpacked. Empty where all walls stood.
+    - Names of namespaces (V(pid), V(net), V(ipc), V(uts), V(cgroup)), V(root) for the changed root and the capabilities, and
+      V(system_calls) for the list of allowed calls, which needs a processor of x86_64 or aarch64. A warning says the same.
+  returned: O(state=present)
+  type: list
+  elements: str
+layout:
+  description: The kind of archive, one of C(oci), C(docker), C(docker-legacy), C(rootfs) and C(family).
+  returned: O(state=present)
+  type: str
+dropped_xattrs:
+  description: How many extended attributes and ACLs could not be kept. A warning names them.
+  returned: O(state=present)
+  type: int
+clamped_times:
+  description: How many times lie outside of what ext4 can store, and were set to the nearest that it can.
+  returned: O(state=present)
+  type: int
+left_out:
+  description: How many members were left out because they are the bookkeeping of aufs.
+  returned: O(state=present)
+  type: int
+devices:
+  description: How many device nodes were made.
+  returned: O(state=present)
+  type: int
+skipped_devices:
+  description: How many device nodes were not made, because of O(device_nodes=skip).
+  returned: O(state=present)
+  type: int
 removed:
-  description: What was removed, or would be; with O(state=present) the archives that O(keep_archive) lets go.
-  returned: success
+  description:
+    - What was removed, or would be; with O(state=present) the archives that O(keep_archive) lets go.
+    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
+      C(changed) is true then.
+  returned: success; on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
-  description: The bytes that the pool has back. Not given in check mode.
+  description: The bytes that the pool has back. None in check mode.
   returned: O(state=absent)
   type: int
+attempts:
+  description:
+    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+      nothing to do.
+  returned: always
+  type: int
+waited_seconds:
+  description: How long the run has waited between attempts.
+  returned: success
+  type: float
+run_id:
+  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  returned: always
+  type: str
+run_seconds:
+  description: How long the run took, on the host.
+  returned: always
+  type: float
 settled:
   description:
-    - What was finished or undone of earlier runs that were cut off, one sentence each. That is a change.
+    - What was finished or undone of interrupted runs, or of an earlier attempt of this one, one sentence each. That is a change.
     - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
   returned: always
   type: list
   elements: str
 actions:
-  description: The programs that were run, in order.
+  description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
   returned: always
   type: list
   elements: str
@@ -183,43 +409,75 @@ diff:
 """
 
 from ansible_collections.flyd.lite.plugins.module_utils._image.limits import Limits
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.advance import advance
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.host import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack import Unpack, UnpackOptions
-from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, Given, run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.options import UnpackOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.unpack import Unpack
+from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 
+LIMITS = {
+    "entries": {"type": "int"},
+    "content_bytes": {"type": "str"},
+    "file_bytes": {"type": "str"},
+    "decompressed_bytes": {"type": "str"},
+    "ratio": {"type": "int"},
+    "depth": {"type": "int"},
+    "implied_directories": {"type": "int"},
+    "path_bytes": {"type": "str"},
+    "header_bytes": {"type": "str"},
+    "metadata_bytes": {"type": "str"},
+    "document_bytes": {"type": "str"},
+    "hard_links": {"type": "int"},
+    "layers": {"type": "int"},
+    "seconds": {"type": "int"},
+    "decoder_memory_bytes": {"type": "str"},
+}
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "force": {"type": "bool", "default": False},
     "size": {"type": "str"},
+    "free_size": {"type": "str"},
     "platform": {"type": "str"},
     "image_name": {"type": "str"},
-    "limits": {"type": "dict"},
-    "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"], "default": "create"},
-    "keep_archive": {"type": "bool", "default": True},
+    "limits": {"type": "dict", "options": LIMITS},
+    "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"]},
+    "keep_archive": {"type": "bool"},
+    "assume": {"type": "list", "elements": "str", "choices": ["generation", "pool"], "default": []},
+}
+
+
+COUNTS = {
+    **present_only("size", "free_size", "platform", "image_name", "limits", "device_nodes", "keep_archive", "assume"),
+    "force": Counts(("absent",), is_refused=True),
 }
 
 
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
+    limits = given.mapping("limits")
     options = UnpackOptions(
         key,
         given.size_bytes("size"),
-        limits=Limits.of(given.mapping("limits")),
+        limits=Limits.of(limits),
+        limits_given=tuple(name for name, value in limits.items() if value is not None),
         image_name=given.text("image_name"),
         platform=given.text("platform"),
         device_nodes=given.text("device_nodes"),
-        keep_archive=given.flag("keep_archive"),
+        keep_archive=given.optional_flag("keep_archive"),
+        free_bytes=given.size_bytes("free_size"),
+        assume=frozenset(given.words("assume")),
     )
     return advance(host, key, Unpack(options))
 
 
 def undo(host: Host, given: Given) -> Outcome:
     """What absent means."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.remove import RemoveBase
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveBase
 
     key = ObjectKey(given.text("key"))
     return advance(host, key, RemoveBase(key.value, force=given.flag("force")))
@@ -227,7 +485,7 @@ def undo(host: Host, given: Given) -> Outcome:
 
 def main() -> None:
     """Entry point."""
-    run(work, ARGUMENTS, absent=undo)
+    run(work, ARGUMENTS, absent=undo, counts=COUNTS, mutually_exclusive=[("size", "free_size")])
 
 
 if __name__ == "__main__":

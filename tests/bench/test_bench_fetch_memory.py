@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("boto3", reason="boto3 is not installed")
 
 from bench.fetch_memory import peak, running
-from bench.measuring import MIB
+from bench.harness.measuring import MIB
 
 
 def test_an_object_sixteen_times_as_large_takes_no_more_memory_to_speak_of(tmp_path: Path) -> None:

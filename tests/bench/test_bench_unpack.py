@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.builders import images, tar
-from tests.unit.real import needs_loops
+from tests.unit.support.real import needs_loops
 
 ROOT = Path(__file__).parents[2]
 

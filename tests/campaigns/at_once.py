@@ -30,16 +30,16 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
-from tests.campaigns.sample_images import BUCKETS, archive
-from tests.campaigns.target import STATE_DIR, AtOnce, Shell, Step, Target
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.sample_images import BUCKETS, archive
+from tests.campaigns.harness.target import STATE_DIR, AtOnce, Shell, Step, Target
 from tests.e2e.machine import lab
 
 KEYS = tuple(f"at-once/{number}.tar" for number in range(10))
 _POOL = Step("flyd_pool", {"data_size": "1G"})
 _INFO = Step("flyd_info", {"what": ["images", "snapshots", "drift"]})
-_LOG = Shell(f"cat {STATE_DIR}/log/flyd.jsonl")
+_LOG = Shell(f"cat {STATE_DIR}/log/flyd*.jsonl")
 _SMALL = {"files": 20}
 
 

@@ -33,10 +33,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import Shell, Step, Target
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import Shell, Step, Target
 from tests.e2e.machine import ROOT
 
 CALLS = [

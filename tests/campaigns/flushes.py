@@ -31,10 +31,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
 
 _DISK_BYTES = 640 << 20
 # Nothing is written back by the clock: what nobody flushes stays in memory.
@@ -59,11 +59,11 @@ umount {STATE_DIR}
 _END_LOG = "dmsetup remove --retry logged; losetup --detach-all; truncate -s 0 /root/disk.img"
 _REPLAY = f"python3 {HOME}/tools/replay.py /root/log.img"
 # The file and the function in it.
-_SYNCFS = ("_host/isolation.py", "sync_filesystem")
+_SYNCFS = ("_host/confinement/isolation.py", "sync_filesystem")
 _SEAL = ("_thin/volume.py", "flush")
 # While the file system is checked, a second passes, in which the pool flushes its data by itself.
-_CHECK = ("_thin/filesystem.py", "check")
-_ARCHIVE = ("_source/partfile.py", "PartFile.sync")
+_CHECK = ("_thin/ext4/filesystem.py", "check")
+_ARCHIVE = ("_source/download/partfile.py", "PartFile.sync")
 _TAKEN_OUT = {"": (), "archive": (_ARCHIVE,), "syncfs": (_SYNCFS,), "seal": (_SEAL,), "all": (_SYNCFS, _SEAL, _CHECK)}
 
 

@@ -27,12 +27,12 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
 from tests.campaigns.crashes import labels
-from tests.campaigns.model import REFUSED, Model
-from tests.campaigns.sample_images import KEY, OTHER_KEY
-from tests.campaigns.target import RESTORE, Shell, Step, Target
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.model import REFUSED, Model
+from tests.campaigns.harness.sample_images import KEY, OTHER_KEY
+from tests.campaigns.harness.target import RESTORE, Shell, Step, Target
 
 KEYS = (KEY, OTHER_KEY)
 NAMES = ("default", "second")

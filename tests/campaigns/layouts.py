@@ -25,11 +25,11 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import RESTORE, STATE_DIR, Shell, Step
 from tests.campaigns.histories import DOWN
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step
 
 STAGES = ("virgin", "pooled", "fetched", "unpacked", "activated")
 _ULID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -157,7 +157,7 @@ class Layouts:
         try:
             results = session.succeed([*self._virgin(), *life[: STAGES.index(stage)], *harm, _INFO])
             info = results[-1]
-            recorded = [one["device"] for one in info["snapshots"]] + [one["pool_device"] for one in info["images"]]
+            recorded = [one["device"] for one in info["snapshots"]] + [one["base_device"] for one in info["images"]]
             names = [device.rpartition("/")[2] for device in recorded if device]
             others = Others(dice, names, has_pool=stage != "virgin" and not is_down)
             session.drive([others.settle_in()])

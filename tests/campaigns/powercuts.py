@@ -37,13 +37,13 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
-from tests.campaigns import arguments
-from tests.campaigns.campaign import Campaign
-from tests.campaigns.sample_images import BUCKETS, KEY
-from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step, Target
+from tests.campaigns.harness import arguments
+from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.sample_images import BUCKETS, KEY
+from tests.campaigns.harness.target import RESTORE, STATE_DIR, Shell, Step, Target
 from tests.e2e.machine import lab
 
-_FINGERPRINT = Shell(f"sha256sum {STATE_DIR}/flyd.db {STATE_DIR}/log/flyd.jsonl; dmsetup status; dmsetup table")
+_FINGERPRINT = Shell(f"sha256sum {STATE_DIR}/flyd.db {STATE_DIR}/log/*; dmsetup status; dmsetup table")
 _ROWS = f"""
 import sqlite3
 for line in sqlite3.connect("file:{STATE_DIR}/flyd.db?mode=ro", uri=True).iterdump():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.target import Target
+from tests.campaigns.harness.target import Target
 from tests.e2e.machine import LAB, ROOT, Machine, Play, lab
 
 PREFIX = os.environ.get("FLYD_E2E_VM", "e2e")
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         if REUSE:
             lab("up", "1", "--name", PREFIX)
         else:
-            subprocess.run([ROOT / "tools/prepared_vm.sh", VENV, PREFIX], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([ROOT / "tools/lab/prepared_vm.sh", VENV, PREFIX], stdout=subprocess.DEVNULL, check=True)
         inventory = tmp_path_factory.mktemp("lab") / "inventory.yml"
         lab("inventory", "--output", str(inventory))
         environment = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
@@ -51,7 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def wheels() -> Path:
     """A directory of wheels for the VM, which has no package index within reach."""
     directory = ROOT / "build/wheels"
-    subprocess.run([ROOT / "tools/wheels.sh", VENV, directory], check=True)
+    subprocess.run([ROOT / "tools/lab/wheels.sh", VENV, directory], check=True)
     return directory
 
 
@@ -79,6 +79,6 @@ def upload(prepared: Machine, tmp_path_factory: pytest.TempPathFactory) -> Calla
 @pytest.fixture(scope="session")
 def activation(prepared: Machine) -> Play:
     """The first run of activate.yml for the redis image."""
-    play = prepared.play("playbooks/activate.yml", "tools/prove_redis.yml", key=REDIS_KEY)
+    play = prepared.play("playbooks/activate.yml", "tools/lab/prove_redis.yml", key=REDIS_KEY)
     assert play.returncode == 0, play.output
     return play

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.campaigns.target import Step
+from tests.campaigns.harness.target import Step
 from tests.unit.builders import images, tar
 
 STATE_DIR = "/var/lib/flyd-failures"
@@ -25,7 +25,7 @@ SMALL = images.docker_archive([tar.tar(tar.file(b"hello", b"from a small image\n
 LARGE = images.docker_archive(
     [tar.tar(tar.file(b"large", b"0123456789abcdef" * (1 << 20)))], functools.partial(gzip.compress, mtime=0)
 )
-BAD_KEYS = ("images/../secret.tar", "images/new\nline.tar", "k" * 2000)
+BAD_KEYS = ("", "images/new\nline.tar", "k" * 2000)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
         ),
         Failure(
             "a file that is no archive", **failing(local("flyd_unpack", f"{KEYS}text.tar")), kind="untrusted",
-            says="archive", advice="archive", objects={f"{KEYS}text.tar": SMALL},
+            says="archive", advice="upload the image", objects={f"{KEYS}text.tar": SMALL},
             right=(fetch(f"{KEYS}text.tar"), local("flyd_unpack", f"{KEYS}text.tar")),
         ),
         *(
@@ -112,7 +112,7 @@ def failures(s3: dict[str, Any], version: int) -> list[Failure]:
         ),
         Failure(
             "a pool without room", **failing(local("flyd_unpack", f"{KEYS}large.tar", pool=TINY_POOL)), kind="no_space",
-            says=TINY_POOL, advice="larger", right=(local("flyd_unpack", f"{KEYS}large.tar"),),
+            says=TINY_POOL, advice="data_size", right=(local("flyd_unpack", f"{KEYS}large.tar"),),
         ),
         Failure(
             "unpacking before fetching", **failing(local("flyd_unpack", f"{KEYS}unfetched.tar")), kind="out_of_order",

@@ -88,7 +88,7 @@ class Machine:
     def _playbook_argv(self, playbooks: Sequence[str | Path], variables: dict[str, str | bool]) -> list[str]:
         books = [str(ROOT / book) for book in playbooks]
         hosts = ["-i", str(self.inventory), "--limit", self.name]
-        return ["ansible-playbook", *hosts, *books, "--extra-vars", json.dumps(variables)]
+        return ["ansible-playbook", *hosts, *books, "--extra-vars", json.dumps({"flyd_hosts": self.name, **variables})]
 
     def module(self, name: str, /, *, check: bool = False, **options: Any) -> dict[str, Any]:
         """The result of one module, whether it succeeded or not; ``key`` and the like are its options."""

@@ -20,7 +20,9 @@ def test_activation_ends_with_the_device_and_redis_answers_from_it(activation: P
 
 
 def test_a_second_run_changes_nothing_and_writes_nothing(prepared: Machine, activation: Play) -> None:
-    fingerprint = "sha256sum /var/lib/flyd/flyd.db /var/lib/flyd/log/flyd.jsonl; stat -c %y /var/lib/flyd/flyd.db; dmsetup status pool"
+    fingerprint = (
+        "sha256sum /var/lib/flyd/flyd.db /var/lib/flyd/log/*; stat -c %y /var/lib/flyd/flyd.db; dmsetup status pool"
+    )
     before = prepared.ssh(fingerprint)
     again = prepared.play("playbooks/activate.yml", key=REDIS_KEY)
     assert (again.returncode, again.changed, again.device) == (0, 0, activation.device), again.output
@@ -123,7 +125,7 @@ def test_the_schema_keeps_the_two_tables_that_others_read(prepared: Machine, act
 
 
 def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activation: Play) -> None:
-    text = prepared.ssh("cat /var/lib/flyd/log/flyd.jsonl")
+    text = prepared.ssh("cat /var/lib/flyd/log/flyd*.jsonl")
     ended = {
         line["transition"]: line
         for line in map(json.loads, text.splitlines())

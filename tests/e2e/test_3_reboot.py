@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -74,11 +75,22 @@ def test_without_the_unit_the_next_play_brings_all_back(prepared: Machine, activ
 NUMBERS = "/var/lib/node-exporter"
 # As the machine was prepared: else its environment would be made anew.
 WHEELS: dict[str, Any] = {"prepare_wheels": str(ROOT / "build/wheels")}
-UNITS = "find /etc/systemd/system /usr/local/lib /var/lib/node-exporter -name '*flyd*' | sort"
+MOST_EXPOSURE = 2.5  # of 10; what is asked for is 4.0
+
+
+# node-exporter's directory belongs to another user on Debian, who may put anything in the way.
+TRAPS = f"""
+id exporter > /dev/null 2>&1 || useradd --system exporter
+mkdir -p {NUMBERS}
+echo secret > /root/secret
+ln -sf /root/secret {NUMBERS}/flyd.prom
+ln -sf /root/secret {NUMBERS}/.flyd.prom.new
+chown --no-dereference exporter: {NUMBERS} {NUMBERS}/flyd.prom {NUMBERS}/.flyd.prom.new
+"""
 
 
 def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine, activation: Play) -> None:
-    prepared.ssh(f"mkdir -p {NUMBERS}")
+    prepared.ssh(TRAPS)
     play = prepared.play("playbooks/prepare.yml", prepare_textfile_directory=NUMBERS, **WHEELS)
     assert play.returncode == 0, play.output
     assert prepared.ssh("systemctl is-active flyd-metrics.timer").strip() == "active"
@@ -86,22 +98,18 @@ def test_the_numbers_for_node_exporter_are_written_by_a_timer(prepared: Machine,
     numbers = prepared.ssh(f"cat {NUMBERS}/flyd.prom").splitlines()
     assert 'flyd_pool_healthy{pool="pool",mode="rw"} 1' in numbers
     assert 'flyd_images{state="activated"} 1' in numbers
-
-
-def test_units_that_are_wanted_no_more_are_removed_with_their_numbers(prepared: Machine, activation: Play) -> None:
-    devices, units = prepared.ssh(OUR_DEVICES), prepared.ssh(UNITS)
-    assert units.count("flyd-restore.service") == 2
-    looked = prepared.play("playbooks/prepare.yml", check=True, **WHEELS)
-    assert (looked.returncode, looked.changed, prepared.ssh(UNITS)) == (0, 1, units), looked.output
-    play = prepared.play("playbooks/prepare.yml", **WHEELS)
-    assert (play.returncode, play.changed > 0) == (0, True), play.output
-    assert prepared.ssh(UNITS).splitlines() == [
-        line for line in units.splitlines() if "metrics" not in line and "prom" not in line
+    assert 'flyd_snapshots{mapped="false"} 0' in numbers
+    assert any(line.startswith("flyd_transitions_total{") for line in numbers)
+    assert prepared.ssh(f"stat -c '%n %F %U %a' {NUMBERS}/* {NUMBERS}/.f*; cat /root/secret; true").splitlines() == [
+        f"{NUMBERS}/flyd.prom regular file exporter 644",
+        "secret",
     ]
-    assert prepared.ssh("systemctl is-active flyd-metrics.timer; true").strip() == "inactive"
-    play = prepared.play("playbooks/prepare.yml", prepare_restore=False, **WHEELS)
-    assert play.returncode == 0, play.output
-    assert prepared.ssh(UNITS) == ""
-    assert prepared.ssh(OUR_DEVICES) == devices
-    again = prepared.play("playbooks/prepare.yml", prepare_restore=False, **WHEELS)
-    assert (again.returncode, again.changed) == (0, 0), again.output
+
+
+@pytest.mark.parametrize("unit", ["flyd-restore.service", "flyd-metrics.service"])
+def test_the_units_are_confined(prepared: Machine, unit: str) -> None:
+    """The figures stand in docs/security.md, and the settings in tests/unit/roles/prepare/test_units.py."""
+    said = prepared.ssh(f"systemd-analyze security --no-pager {unit}")
+    figure = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+    assert figure is not None, said
+    assert float(figure[1]) <= MOST_EXPOSURE, said

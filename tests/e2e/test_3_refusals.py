@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.campaigns.target import Step, Target
+from tests.campaigns.harness.target import Step, Target
 from tests.e2e.machine import Machine, Play
 from tests.unit.builders import images, tar
 

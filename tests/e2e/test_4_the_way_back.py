@@ -71,16 +71,16 @@ def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepa
     prepared.ssh(LOOK_ALIKES + IN_OUR_POOL)
     theirs, guest = prepared.ssh(THEIRS), prepared.ssh(IN_OUR_POOL_THEN)
     archive = prepared.ssh("ls -S /var/lib/flyd/archives | head -1").strip()
-    first = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
-    assert (first.returncode, first.changed) == (0, 2), first.output
-    again = prepared.play("playbooks/deactivate.yml", key=REDIS_KEY)
+    first = prepared.play("playbooks/deactivate.yml", deactivate_key=REDIS_KEY)
+    assert (first.returncode, first.changed) == (0, 1), first.output
+    again = prepared.play("playbooks/deactivate.yml", deactivate_key=REDIS_KEY)
     assert (again.returncode, again.changed) == (0, 0), again.output
     held = prepared.module("flyd_pool", state="absent", force=True)
     assert (held["error_kind"], GUEST in held["msg"]) == ("busy", True), held
     assert prepared.ssh(IN_OUR_POOL_THEN) == guest
     assert prepared.module("flyd_info")["transitions"] == []
     prepared.ssh(f"dmsetup remove {GUEST}")
-    torn = prepared.play("playbooks/teardown.yml", force="true")
+    torn = prepared.play("playbooks/teardown.yml", teardown_force="true")
     assert (torn.returncode, torn.changed) == (0, 1), torn.output
     assert prepared.play("playbooks/teardown.yml").changed == 0
     traces = prepared.traces()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from module_utils._lifecycle.schema import VERSION
-from tests.campaigns.target import Shell, Step, Target
+from module_utils._lifecycle.store.schema import VERSION
+from tests.campaigns.harness.target import Shell, Step, Target
 from tests.e2e.failures import DATABASE, KEYS, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
 from tests.e2e.machine import Machine
 

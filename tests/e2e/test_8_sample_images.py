@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.target import HOME, Step, Target
+from tests.campaigns.harness.target import HOME, Step, Target
 from tests.e2e.machine import Machine
 from tests.tools.tree import differences, rows_of_file
 

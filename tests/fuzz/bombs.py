@@ -8,8 +8,10 @@ Each is refused by a limit that has its default, and the peak memory and the tim
 
 from __future__ import annotations
 
+import bz2
 import io
 import json
+import lzma
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,7 @@ class Bomb:
     name: str
     write: Callable[[io.BufferedWriter], object]
     limits: tuple[str, ...]
+    is_slow: bool = False  # bzip2 takes ten seconds for the first gibibyte, from which on the ratio counts
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _pax_header(file: io.BufferedWriter) -> None:
         yield tar.header(b"bomb", b"x", 400 * MIB)
         yield from (bytes(MIB) for _ in range(400))
 
-    file.write(_layer(_gzip_of(chunks())))
+    file.write(_gzip_of(chunks()))
 
 
 def _pax_header_as_it_is(file: io.BufferedWriter) -> None:
@@ -88,6 +91,30 @@ def _gzip(file: io.BufferedWriter) -> None:
     member = _gzip_of(bytes(MIB) for _ in range(1024))
     for _ in range(1024):
         file.write(member)
+
+
+def _bzip2(file: io.BufferedWriter) -> None:
+    stream = bz2.compress(bytes(64 * MIB))
+    for _ in range(1024):
+        file.write(stream)
+
+
+def _xz_dictionary(file: io.BufferedWriter) -> None:
+    """A block header that asks for a dictionary of 1.5 GiB (the .xz file format, 3.1 and 5.3.1)."""
+    packed = bytearray(lzma.compress(tar.tar(tar.file(b"a"))))
+    header = 12  # behind the stream header
+    size = (packed[header] + 1) * 4
+    assert packed[header + 2 : header + 4] == b"\x21\x01"  # LZMA2, with one byte of properties
+    packed[header + 4] = 37
+    packed[header + size - 4 : header + size] = zlib.crc32(packed[header : header + size - 4]).to_bytes(4, "little")
+    file.write(_layer(bytes(packed)))
+
+
+def _zstd_window(file: io.BufferedWriter) -> None:
+    """A frame header that asks for a window of 2 GiB (RFC 8878, 3.1.1.1.2)."""
+    frames = bytearray(_zstd_frames(MIB))
+    frames[5] = 21 << 3
+    file.write(_layer(bytes(frames)))
 
 
 def _zstd_frames(size_bytes: int) -> bytes:
@@ -131,6 +158,9 @@ BOMBS = (
     Bomb("PAX header of 400 MiB, uncompressed", _pax_header_as_it_is, ("header_bytes",)),
     Bomb("gzip to 1 TiB", _gzip, ("ratio",)),
     Bomb("zstd to 1 TiB", _zstd, ("ratio",)),
+    Bomb("bzip2 to 64 GiB", _bzip2, ("ratio",), is_slow=True),
+    Bomb("xz that asks for a dictionary of 1.5 GiB", _xz_dictionary, ("decoder_memory_bytes",)),
+    Bomb("zstd that asks for a window of 2 GiB", _zstd_window, ("decoder_memory_bytes",)),
     Bomb("sparse file of 4 TiB", _sparse, ("file_bytes",)),
     Bomb("10 million entries", _entries, ("entries",)),
     Bomb("100,000 directories deep by one path", _deep, ("path_bytes",)),

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from module_utils._errors import BadInput, Unsupported, Untrusted
 from module_utils._image.limits import Limits
-from module_utils._image.tar_header import parse_header
-from module_utils._image.unpacking import PlatformPolicy
+from module_utils._image.pipeline.unpacking import PlatformPolicy
+from module_utils._image.tar.header import parse_header
 from tests.tools.tree import Rows, comparable
 from tests.unit._image.unpacked import Playground
 

@@ -28,7 +28,7 @@ _MAX_RECIPE_BYTES = 400
 
 
 def _worker(number: int, seconds: int) -> None:
-    from module_utils._image import tree
+    from module_utils._image.merge import tree
 
     tree.MAX_ALL_STEPS = 1_000_000
     counts: collections.Counter[str] = collections.Counter()

@@ -25,11 +25,12 @@ pytest.importorskip("boto3", reason="boto3 is not installed")
 
 from module_utils._host.retry import Retry
 from module_utils._names import ObjectKey
-from module_utils._source.checksum import ChecksumPolicy
-from module_utils._source.download import DownloadOptions, publish
-from module_utils._source.fetch import Fetched, Wanted, fetch
-from module_utils._source.s3 import Bucket, S3Options
+from module_utils._source.digests.checksum import ChecksumPolicy
+from module_utils._source.download.download import DownloadOptions, publish
+from module_utils._source.download.fetch import Fetched, Wanted, fetch
+from module_utils._source.s3.bucket import Bucket, S3Options
 from tests.faults.proxy import FaultProxy
+from tests.s3.module import Module, make_site
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program
 
 if TYPE_CHECKING:
@@ -198,12 +199,12 @@ def website(tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with _served(Quiet) as url:
+    with served(Quiet) as url:
         yield url
 
 
 @contextlib.contextmanager
-def _served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     """The URL of a web server with that handler."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -239,5 +240,25 @@ class _Metadata(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def metadata() -> Iterator[str]:
     """The URL of an instance's metadata service."""
-    with _served(_Metadata) as url:
+    with served(_Metadata) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture
+def module(site: Path, options: S3Options, proxy: FaultProxy, tmp_path: Path) -> Module:
+    given = {
+        "bucket": BUCKET,
+        "endpoint_url": proxy.url,
+        "region": "us-east-1",
+        "access_key": options.access_key,
+        "secret_key": options.secret_key,
+        "part_size": str(64 << 10),
+        "connections": 4,
+        "read_timeout": 1.0,
+    }
+    return Module(site, tmp_path / "state", given)

@@ -54,6 +54,17 @@ class Module:
                         os.kill(pid, signal.SIGKILL)
                 process.kill()
 
+    def run_all(self, steps: list[dict[str, Any]]) -> tuple[str, str]:
+        """Run flyd_fetch once for each of ``steps``, which are options, although some fail; its output and its errors, a line a run."""
+        common = {"state_dir": str(self.state), "retry_delay": 0.01, **self.options}
+        given = [{"module": "flyd_fetch", "options": {**common, **options}} for options in steps]
+        argv = [sys.executable, str(_DRIVE), "--all", "--path", str(self.site)]
+        environment = {**os.environ, **self.environment}
+        ran = subprocess.run(
+            argv, input=json.dumps(given), capture_output=True, text=True, env=environment, timeout=120, check=False
+        )
+        return ran.stdout, ran.stderr
+
     @staticmethod
     def result(process: subprocess.Popen[str]) -> dict[str, Any]:
         """The result of a module that was started, once it has ended."""

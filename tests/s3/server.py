@@ -25,7 +25,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from module_utils._host.death_signal import die_with_parent
+from module_utils._host.processes.death_signal import die_with_parent
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

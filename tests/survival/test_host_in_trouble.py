@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from tests.campaigns.crashes import Crashes
-from tests.campaigns.target import STATE_DIR, Step, Target
+from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.survival.trouble import (
     DATA_SECTORS,
     END_FAULTY,
@@ -31,7 +31,7 @@ UDEV = "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.
 
 def impatient(step: Step, seconds: float) -> Step:
     """The step with a time limit for its programs and its writing of a tree."""
-    return replace(step, options={**step.options, "command_timeout": seconds})
+    return replace(step, options={**step.options, "command_timeout": seconds, "retries": 0})
 
 
 def lives(crashes: Crashes) -> None:

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.campaigns.crashes import DAMAGE, DOWN, Crashes
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import STATE_DIR, Shell, Step, Target
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import STATE_DIR, Shell, Step, Target
 from tests.e2e.machine import ROOT
 from tests.survival.trouble import (
     DATA_SECTORS,

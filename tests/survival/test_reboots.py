@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.campaigns.crashes import Crashes
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import RESTORE, STATE_DIR, Shell, Step, Target
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import RESTORE, STATE_DIR, Shell, Step, Target
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.campaigns.crashes import Crashes
-from tests.campaigns.sample_images import KEY
-from tests.campaigns.target import COLLECTION, HOME, Step
+from tests.campaigns.harness.sample_images import KEY
+from tests.campaigns.harness.target import COLLECTION, HOME, Step
 
 LONGEST_SECONDS = 30
 HANGING = "for state in /proc/[0-9]*/stat; do awk '$3 == \"D\" { print $1, $2 }' $state 2> /dev/null; done; true"
@@ -63,7 +63,7 @@ def another(name: str) -> Step:
 @contextlib.contextmanager
 def before_the_tree_is_written(crashes: Crashes, command: str) -> Iterator[None]:
     """Have flyd_unpack run a shell command when the file system is made, and before it is mounted."""
-    path = f"{HOME}/site/{COLLECTION}/module_utils/_lifecycle/base_making.py"
+    path = f"{HOME}/site/{COLLECTION}/module_utils/_lifecycle/unpack/make_base.py"
     crashes.target.ssh(
         f"cp {path} /root/kept.py; cat >> {path}", stdin=_BEFORE_THE_TREE.format(command=command).encode()
     )

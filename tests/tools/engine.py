@@ -15,8 +15,8 @@ import re
 from typing import Any, NoReturn
 
 from module_utils._errors import BadInput
-from module_utils._host.isolation import own_mount_namespace
-from module_utils._image.unpacking import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
+from module_utils._host.confinement.isolation import own_mount_namespace
+from module_utils._image.opening import DeviceNodes, Limits, Options, PlatformPolicy, open_family, open_image
 
 _READ = os.O_RDONLY | os.O_NONBLOCK  # a FIFO must not make us wait; it is refused later
 
@@ -61,7 +61,6 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         device_nodes=DeviceNodes(given.device_nodes),
         expected_sha256=given.sha256,
         processes=given.processes,
-        zstd=_zstd,
     )
     with contextlib.suppress(OSError):  # where that is not allowed, the changed root of the writer must do
         own_mount_namespace()
@@ -75,14 +74,6 @@ def unpack(argv: list[str]) -> dict[str, Any]:
             unpacking = stack.enter_context(open_image(_opened(given.archive, _READ, "the archive", stack), options))
         summary = unpacking.write_into(root_fd)
         return {**summary.to_json(), "config": unpacking.config.to_json()}
-
-
-def _zstd(source: Any) -> Any:
-    """The zstd program behind ``source``. What starts programs is loaded only for an archive that needs one."""
-    from module_utils._host.command import Runner
-    from module_utils._host.filter import zstd_program
-
-    return zstd_program(Runner())(source)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 from module_utils._errors import FlydError, error_to_json
 from module_utils._host.retry import Retry
 from module_utils._names import ObjectKey, parse_bytes
-from module_utils._source.checksum import ChecksumPolicy
-from module_utils._source.download import DownloadOptions, publish
-from module_utils._source.fetch import Arrived, Fetched, Wanted, fetch
-from module_utils._source.s3 import Bucket, S3Options
+from module_utils._source.digests.checksum import ChecksumPolicy
+from module_utils._source.download.download import DownloadOptions, publish
+from module_utils._source.download.fetch import Arrived, Fetched, Wanted, fetch
+from module_utils._source.s3.bucket import Bucket, S3Options
 
 PART_SUFFIX = ".part"
 

@@ -47,7 +47,7 @@ def _outcome(argv: list[str]) -> tuple[int, dict[str, Any]]:
     try:
         # Loaded here: what a low limit of memory does to the loading is an answer too.
         from module_utils._errors import FlydError
-        from module_utils._host.files import from_os_error
+        from module_utils._host.files.durable import from_os_error
         from tests.tools.engine import unpack
 
         try:

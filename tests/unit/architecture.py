@@ -12,14 +12,18 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Callable, Iterator
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 FULL_NAME = "ansible_collections.flyd.lite.plugins."
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 250, 40
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES = 250, 40, 12
+# The number of files is not ours to choose: tools look for theirs at the top, and records of decisions are only added.
+CROWDED_ALLOWED = ("", "docs/adr")
 LICENSE_HEADER = (
     "# Copyright (c) 2026, The flyd.lite authors",
     "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
@@ -36,15 +40,16 @@ ROWS = {
     "_host": 2,
     "_names": 1,
     "_errors": 0,
+    "_redaction": 0,
 }
 ONLY_HERE = {
-    "ansible": ("module_utils/_module.py", "modules/"),
+    "ansible": ("module_utils/_module.py", "modules/", "action/"),
     "boto3": ("module_utils/_source/",),
     "botocore": ("module_utils/_source/",),
     "mypy_boto3_s3": ("module_utils/_source/",),
     "ulid": ("module_utils/_names.py",),
-    "sqlite3": tuple(f"module_utils/_lifecycle/{name}.py" for name in ("store", "schema", "looking")),
-    "subprocess": ("module_utils/_host/command.py",),
+    "sqlite3": tuple(f"module_utils/_lifecycle/store/{name}.py" for name in ("store", "schema", "read_only")),
+    "subprocess": ("module_utils/_host/processes/command.py",),
     # Reading and extracting of archives is our own; these would bring rules of their own, and start programs unseen.
     "tarfile": (),
     "multiprocessing": (),
@@ -53,8 +58,8 @@ ONLY_HERE = {
 }
 LATE = {"boto3", "botocore", "ulid"}  # not installed everywhere: a missing one must be an answer, not a traceback
 FORKS_ALLOWED = {
-    "module_utils/_host/child.py": "a mount namespace and no_new_privs can only be given to a process of its own",
-    "module_utils/_image/workers.py": "the tree is written by more than one process",
+    "module_utils/_host/processes/child.py": "a mount namespace and no_new_privs can only be given to a process of its own",
+    "module_utils/_image/writing/workers.py": "the tree is written by more than one process",
 }
 STARTS_A_PROGRAM = re.compile(r"os\.(system|popen|startfile|posix_spawnp?|exec[lv]p?e?|spawn[lv]p?e?)")
 
@@ -111,7 +116,8 @@ def sources() -> tuple[Source, ...]:
 
 
 def is_code(source: Source) -> bool:
-    return not source.path.startswith("doc_fragments/")
+    # What runs on the controller has no row: it knows nothing of the machine, and the machine nothing of it.
+    return not source.path.startswith(("doc_fragments/", "action/"))
 
 
 def upward_imports(source: Source) -> Iterator[str]:
@@ -236,3 +242,50 @@ def new_at_run_time(node: ast.AST) -> Iterator[str]:
             yield f"{called} knows no {', '.join(map(str, given))}"
     elif isinstance(node, ast.Attribute) and NEW_NAMES.fullmatch(ast.unparse(node)):
         yield f"there is no {ast.unparse(node)}"
+
+
+def circles(files: Sequence[Source]) -> list[list[str]]:
+    """Modules that import each other, directly or through others; late imports and those for types count."""
+    names = {_dotted(source) for source in files}
+    graph = {_dotted(source): {_module_of(name, names) for _line, name in source.imports()} for source in files}
+    reached = {name: _reached(graph, name) for name in graph}
+    found = {
+        tuple(sorted({name, *(other for other in reached[name] if name in reached[other])}))
+        for name in graph
+        if name in reached[name]
+    }
+    return [list(circle) for circle in sorted(found)]
+
+
+def _dotted(source: Source) -> str:
+    return source.path.removesuffix(".py").replace("/", ".")
+
+
+def _module_of(name: str, names: set[str]) -> str:
+    """The module that ``name``, of a module or of something in it, belongs to."""
+    return name if name in names else name.rpartition(".")[0]
+
+
+def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in graph.get(waiting.pop(), ()):
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def tracked_files() -> list[str]:
+    """Paths of all files of the repository, from its top."""
+    done = subprocess.run(["git", "ls-files"], cwd=PLUGINS.parent, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def crowded_folders(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Folders with more files than one can take in at a glance, and how many they have; the one ``__init__.py`` does not count."""
+    counts = Counter(path.rpartition("/")[0] for path in paths if not path.endswith("/__init__.py"))
+    for folder, count in sorted(counts.items()):
+        if count > MAX_FOLDER_FILES and folder not in CROWDED_ALLOWED:
+            yield folder, count

@@ -27,6 +27,25 @@ def test_imports_go_one_way() -> None:
     assert broken_by_plugins(rules.upward_imports) == []
 
 
+def test_imports_have_no_circles() -> None:
+    assert rules.circles(sources()) == []
+
+
+def test_a_circle_is_found_also_through_late_imports_and_types() -> None:
+    late = Source("module_utils/_thin/a.py", "def late():\n    from .room.b import work")
+    typed = Source("module_utils/_thin/room/b.py", "if TYPE_CHECKING:\n    from .. import a")
+    assert rules.circles([late, typed]) == [["module_utils._thin.a", "module_utils._thin.room.b"]]
+
+
+def test_a_folder_has_a_dozen_files_at_most() -> None:
+    assert [f"{path}: {count}" for path, count in rules.crowded_folders(rules.tracked_files())] == []
+
+
+def test_a_crowded_folder_is_found() -> None:
+    names = [f"plugins/module_utils/_thin/{number}.py" for number in range(13)]
+    assert list(rules.crowded_folders(names)) == [("plugins/module_utils/_thin", 13)]
+
+
 def test_only_the_gates_know_ansible_boto3_ulid_sqlite_and_subprocess_and_nobody_tarfile() -> None:
     assert broken_by_plugins(rules.misplaced_imports) == []
 
@@ -79,37 +98,41 @@ def test_only_a_volume_that_is_being_made_is_ever_mounted() -> None:
         for call in source.nodes(ast.Call)
     }
     mounting = {(path, name) for path, name in calls if name in ("mount", "populate")}
-    assert mounting == {("isolation.py", "mount"), ("filesystem.py", "mount"), ("base_making.py", "populate")}
+    assert mounting == {("isolation.py", "mount"), ("filesystem.py", "mount"), ("make_base.py", "populate")}
 
 
 OFFENDERS: list[tuple[Rule, str, str]] = [
-    (rules.upward_imports, "_thin/pool.py", "from .._lifecycle.store import Store"),
-    (rules.upward_imports, "_thin/pool.py", "from .. import _lifecycle"),
-    (rules.upward_imports, "_image/plan.py", "from .._thin.table import SECTOR_BYTES"),
-    (rules.upward_imports, "_source/s3.py", "def late():\n    from .._image import plan"),
-    (rules.upward_imports, "_host/files.py", "if TYPE_CHECKING:\n    from .._thin.dm import DeviceMapper"),
+    (rules.upward_imports, "_thin/pool/thin_pool.py", "from ..._lifecycle.store import Store"),
+    (rules.upward_imports, "_thin/pool/thin_pool.py", "from ... import _lifecycle"),
+    (rules.upward_imports, "_image/merge/plan.py", "from ..._thin.table import SECTOR_BYTES"),
+    (rules.upward_imports, "_source/s3/bucket.py", "def late():\n    from ..._image import plan"),
+    (rules.upward_imports, "_host/files/durable.py", "if TYPE_CHECKING:\n    from ..._thin.dm import DeviceMapper"),
     (rules.upward_imports, "_names.py", "from ._host.files import free_bytes"),
     (rules.upward_imports, "_errors.py", "from ._names import printable"),
-    (rules.upward_imports, "_lifecycle/host.py", "from .._module import Given"),
+    (rules.upward_imports, "_lifecycle/run.py", "from .._module import Given"),
     (rules.upward_imports, "_drawer/x.py", ""),
-    (rules.misplaced_imports, "_lifecycle/pool.py", "from ansible.module_utils.basic import AnsibleModule"),
-    (rules.misplaced_imports, "_lifecycle/fetch.py", "import boto3"),
-    (rules.misplaced_imports, "_lifecycle/pool.py", "from ulid import ULID"),
-    (rules.misplaced_imports, "_lifecycle/lock.py", "import sqlite3"),
-    (rules.misplaced_imports, "_image/archive.py", "from tarfile import TarFile"),
-    (rules.misplaced_imports, "_thin/dmsetup.py", "def late():\n    import subprocess"),
-    (rules.misplaced_imports, "_image/workers.py", "from multiprocessing import Pool"),
-    (rules.early_imports, "_source/client.py", "import botocore.config"),
+    (rules.misplaced_imports, "_lifecycle/pool/ensure.py", "from ansible.module_utils.basic import AnsibleModule"),
+    (rules.misplaced_imports, "_lifecycle/fetch/fetch.py", "import boto3"),
+    (rules.misplaced_imports, "_lifecycle/pool/ensure.py", "from ulid import ULID"),
+    (rules.misplaced_imports, "_lifecycle/store/lock.py", "import sqlite3"),
+    (rules.misplaced_imports, "_image/formats/archive.py", "from tarfile import TarFile"),
+    (rules.misplaced_imports, "_thin/dm/dmsetup.py", "def late():\n    import subprocess"),
+    (rules.misplaced_imports, "_image/writing/workers.py", "from multiprocessing import Pool"),
+    (rules.early_imports, "_source/s3/client.py", "import botocore.config"),
     (rules.early_imports, "_names.py", "from ulid import ULID"),
-    (rules.wrong_kind_of_import, "_thin/pool.py", "from module_utils._errors import Busy"),
-    (rules.wrong_kind_of_import, "_thin/pool.py", "import ansible_collections.flyd.lite.plugins.module_utils._errors"),
+    (rules.wrong_kind_of_import, "_thin/pool/thin_pool.py", "from module_utils._errors import Busy"),
+    (
+        rules.wrong_kind_of_import,
+        "_thin/pool/thin_pool.py",
+        "import ansible_collections.flyd.lite.plugins.module_utils._errors",
+    ),
     (rules.wrong_kind_of_import, "../modules/flyd_pool.py", "from ..module_utils._names import ObjectKey"),
-    (rules.programs_started_elsewhere, "_thin/dm.py", "os.system('dmsetup ls')"),
-    (rules.programs_started_elsewhere, "_thin/dm.py", "os.execvp('dmsetup', [])"),
-    (rules.programs_started_elsewhere, "_thin/dm.py", "os.posix_spawn('dmsetup', [], {})"),
-    (rules.programs_started_elsewhere, "_thin/dm.py", "from os import popen"),
-    (rules.forks_without_a_reason, "_lifecycle/unpack.py", "pid = os.fork()"),
-    (rules.forks_without_a_reason, "_lifecycle/unpack.py", "from os import path, fork"),
+    (rules.programs_started_elsewhere, "_thin/dm/device_mapper.py", "os.system('dmsetup ls')"),
+    (rules.programs_started_elsewhere, "_thin/dm/device_mapper.py", "os.execvp('dmsetup', [])"),
+    (rules.programs_started_elsewhere, "_thin/dm/device_mapper.py", "os.posix_spawn('dmsetup', [], {})"),
+    (rules.programs_started_elsewhere, "_thin/dm/device_mapper.py", "from os import popen"),
+    (rules.forks_without_a_reason, "_lifecycle/unpack/unpack.py", "pid = os.fork()"),
+    (rules.forks_without_a_reason, "_lifecycle/unpack/unpack.py", "from os import path, fork"),
     (rules.drawers, "utils.py", ""),
     (rules.drawers, "_thin/_common.py", ""),
     (rules.missing_header, "_thin/x.py", '"""A docstring alone."""'),
@@ -137,20 +160,20 @@ def test_what_breaks_a_rule_is_found(rule: Rule, path: str, text: str) -> None:
 
 
 INNOCENTS: list[tuple[Rule, str, str]] = [
-    (rules.upward_imports, "_lifecycle/pool.py", "from .._thin import pool\nfrom .host import Host\nimport os"),
+    (rules.upward_imports, "_lifecycle/pool/ensure.py", "from .._thin import pool\nfrom .host import Host\nimport os"),
     (
         rules.upward_imports,
-        "_thin/pool.py",
+        "_thin/pool/thin_pool.py",
         "from . import loop\nfrom .._host import command\nfrom .._errors import Busy",
     ),
-    (rules.misplaced_imports, "_source/client.py", "import boto3.session\nimport tarfile_of_somebody"),
-    (rules.early_imports, "_source/client.py", "def connect():\n    import boto3.session"),
-    (rules.programs_started_elsewhere, "_thin/dm.py", "system = os.sysconf('x')\nself.spawn()"),
-    (rules.forks_without_a_reason, "_image/workers.py", "pid = os.fork()"),
+    (rules.misplaced_imports, "_source/s3/client.py", "import boto3.session\nimport tarfile_of_somebody"),
+    (rules.early_imports, "_source/s3/client.py", "def connect():\n    import boto3.session"),
+    (rules.programs_started_elsewhere, "_thin/dm/device_mapper.py", "system = os.sysconf('x')\nself.spawn()"),
+    (rules.forks_without_a_reason, "_image/writing/workers.py", "pid = os.fork()"),
     (rules.drawers, "../doc_fragments/common.py", ""),
     (rules.missing_header, "../modules/flyd_pool.py", "#!/usr/bin/python\n" + HEADER + '\n"""flyd_pool: a pool."""'),
     (rules.logic_in_modules, "../modules/flyd_pool.py", 'if __name__ == "__main__":\n    main()'),
-    (rules.logic_in_modules, "_thin/pool.py", "for name in names:\n    work(name)"),
+    (rules.logic_in_modules, "_thin/pool/thin_pool.py", "for name in names:\n    work(name)"),
     (rules.too_long, "_thin/x.py", LONG_FUNCTION.replace("    step()\n", "", 1)),
     (rules.too_long, "_thin/x.py", "VALUE = 1\n" * 250),
     (rules.too_new_for_python_39, "_thin/x.py", "FLAGS = MS_RDONLY | MS_NOEXEC\nwith (a, b):\n    pass"),
@@ -177,10 +200,10 @@ def source_of(rule: Rule, path: str, text: str) -> Source:
 @pytest.mark.parametrize(
     ("looks", "works"),
     [
-        ("pool", ("pool_work", "pool_making", "growth", "volumes")),
-        ("fetch", ("fetching", "receipt")),
-        ("unpack", ("base_making", "volumes")),
-        ("snapshot", ("snapshot_making", "volumes")),
+        ("pool.ensure", ("pool.converge", "pool.create", "pool.grow", "volumes.volumes")),
+        ("fetch.fetch", ("fetch.fetch_work", "fetch.download")),
+        ("unpack.unpack", ("unpack.make_base", "volumes.volumes")),
+        ("snapshot.snapshot", ("snapshot.make_snapshot", "volumes.volumes")),
     ],
 )
 def test_a_run_with_nothing_to_do_imports_nothing_of_the_work(looks: str, works: tuple[str, ...]) -> None:

@@ -22,10 +22,13 @@ pytest.importorskip("ulid", reason="python-ulid is not installed")
 from ansible.module_utils.testing import patch_module_args
 
 from module_utils import _module
-from module_utils._errors import BadInput, Busy, MissingLibrary, NoSpace, doing
-from module_utils._lifecycle.host import Host
+from module_utils._errors import BadInput, Busy, FlydError, MissingLibrary, NoSpace, Transient, doing
+from module_utils._host import environment
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._module import Given, run
+from module_utils._lifecycle.params import Given
+from module_utils._lifecycle.run import Host
+from module_utils._module import folded, run
+from module_utils._names import Ulid
 
 Work = Callable[[Host, Given], Outcome]
 SAME = Outcome({"state": "new"}, {"state": "new"}, False, {"device": None})
@@ -163,11 +166,41 @@ def test_a_failure_is_told_and_logged_without_the_package_for_ulids(
     def missing() -> NoReturn:
         raise MissingLibrary("ulid", "python-ulid")
 
-    monkeypatch.setattr("module_utils._lifecycle.host.new_ulid", missing)
+    monkeypatch.setattr("module_utils._lifecycle.run.new_ulid", missing)
     result = ended(failing(error))
     assert result["failed"]
     lines = [json.loads(line) for line in (tmp_path / "state/log/flyd.jsonl").read_text().splitlines()]
-    assert [line["run"] for line in lines if line["event"] == "failed"] == [None]
+    assert [line["run"] for line in lines if line["event"] == "failed"] == [result["run_id"]]
+
+
+@needs_root
+@pytest.mark.parametrize("work", [lambda *_: SAME, failing(BadInput("x", hint="y"))], ids=["a success", "a failure"])
+@pytest.mark.parametrize("check", [False, True])
+def test_every_result_names_its_run_and_how_long_it_took(
+    ended: Callable[..., dict[str, Any]], work: Work, check: bool
+) -> None:
+    first, second = ended(work, check=check), ended(work, check=check)
+    assert Ulid(first["run_id"]) != Ulid(second["run_id"])
+    assert 0 <= first["run_seconds"] < 60
+
+
+def test_what_ansible_finds_wrong_with_an_option_is_an_error_of_the_same_form(
+    ended: Callable[..., dict[str, Any]],
+) -> None:
+    result = ended(lambda *_: SAME, lock_timeout="soon")
+    assert (result["error_kind"], result["retryable"], result["changed"]) == ("bad_input", False, False)
+    assert "lock_timeout" in result["msg"]
+    assert result["hint"]
+    assert Ulid(result["run_id"])
+
+
+@needs_root
+def test_a_path_in_a_result_has_no_file_described_beside_it(
+    ended: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    outcome = SAME._replace(facts={"path": str(tmp_path / "file")})
+    assert not {"owner", "mode", "state", "uid"} & ended(lambda *_: outcome).keys()
 
 
 @needs_root
@@ -241,7 +274,7 @@ def respawned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     started: list[str] = []
     python = tmp_path / "venv-python"
     python.touch()
-    monkeypatch.setattr(_module, "VENV_PYTHON", str(python))
+    monkeypatch.setattr(environment, "interpreter", lambda: str(python))
     monkeypatch.setattr(_module, "respawn_module", started.append)
     return started
 
@@ -251,7 +284,7 @@ def test_a_missing_library_starts_the_module_over_where_prepare_has_put_it(
     ended: Callable[..., dict[str, Any]], respawned: list[str]
 ) -> None:
     ended(failing(MissingLibrary("boto3", "boto3")))
-    assert respawned == [_module.VENV_PYTHON]
+    assert respawned == [environment.interpreter()]
 
 
 @needs_root
@@ -262,7 +295,7 @@ def test_a_library_that_is_missing_there_too_is_told(
     if why == "over already":
         monkeypatch.setattr(_module, "has_respawned", lambda: True)
     else:
-        os.unlink(_module.VENV_PYTHON)
+        os.unlink(environment.interpreter())
     result = ended(failing(MissingLibrary("boto3", "boto3")))
     assert respawned == []
     assert (result["error_kind"], "flyd.lite.prepare" in result["hint"]) == ("unsupported", True)
@@ -305,7 +338,47 @@ def test_a_polite_kill_ends_a_loop_of_retries(ended: Callable[..., dict[str, Any
             if len(tried) == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        host.settings.retry().call(wait)
+        host.retry.call(wait)
         return CHANGED
 
     assert "stopped by SIGTERM" in ended(work, retries=3, retry_delay=0.01).get("msg", "")
+
+
+@needs_root
+def test_a_silence_that_was_retried_is_a_warning_and_a_failure_counts_its_attempts(
+    ended: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(_module.Module, "warn", lambda _module, text: warned.append(text))
+
+    def work(host: Host, _: Given) -> Outcome:
+        silent = Transient("no bytes for 30 s from https://s3.example.net", hint="y", silent_seconds=30)
+        host.retry.call(failing_with(silent))
+        return CHANGED
+
+    def failing_with(error: FlydError) -> Callable[[], None]:
+        def fail() -> None:
+            raise error
+
+        return fail
+
+    result = ended(work, retries=2, retry_delay=0.001)
+    assert result["attempts"] == 3
+    assert "no bytes for 30 s from https://s3.example.net (attempt 3 of 3)" in result["msg"]
+    assert warned == ["no bytes for 30 s from https://s3.example.net"]
+
+
+def test_a_program_that_is_run_again_and_again_is_one_line() -> None:
+    assert folded(["a", "b", "b", "b", "a"]) == ["a", "b (3 times)", "a"]
+    assert folded([]) == []
+
+
+@needs_root
+@pytest.mark.parametrize("work", [lambda *_: SAME, failing(BadInput("x", hint="y"))], ids=["a success", "a failure"])
+def test_every_module_warns_of_an_environment_that_does_not_work(
+    ended: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, work: Work
+) -> None:
+    monkeypatch.setattr(environment, "complaint", lambda: "the environment has no interpreter")
+    [warning] = ended(work)["warnings"]
+    assert "the environment has no interpreter" in str(warning)
+    assert "flyd.lite.prepare" in str(warning)

@@ -16,15 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from base_image import base_image
-from build_image import build_image
-from cache import Cache, discard, made_whole
+from disks.base_image import base_image
+from disks.build_image import build_image
+from disks.cache import Cache, discard, made_whole
+from disks.redis_image import redis_image
+from disks.saved import saved_disk
 from inventory import inventory_text
 from programs import LabError
-from redis_image import redis_image
-from s3 import S3
-from s3_put import DEFAULT_BUCKET, put
-from saved import saved_disk
+from s3_server.s3 import S3
+from s3_server.s3_verbs import add_s3, s3_url
+from session import run_session
 from vm import Vm, golden_of, known_vms
 
 
@@ -79,39 +80,20 @@ def down(cache: Cache, options: argparse.Namespace) -> None:
         discard(cache.inventory)
 
 
+def session(cache: Cache, options: argparse.Namespace) -> None:
+    sys.exit(run_session(cache, _command_of(options)))
+
+
 def ssh(cache: Cache, options: argparse.Namespace) -> None:
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
     vm = Vm(cache, options.name)
     if not vm.is_running():
         raise LabError(f"VM {vm.name} is not running")
-    argv = vm.endpoint.argv(command)
+    argv = vm.endpoint.argv(_command_of(options))
     os.execvp(argv[0], argv)  # noqa: S606  its exit status is ours
 
 
 def inventory(cache: Cache, options: argparse.Namespace) -> None:
     print(_write_inventory(cache, options.output or cache.inventory), end="")
-
-
-def s3_up(cache: Cache, _: argparse.Namespace) -> None:
-    print(S3(cache).up())
-
-
-def s3_down(cache: Cache, _: argparse.Namespace) -> None:
-    S3(cache).down()
-
-
-def s3_url(cache: Cache, _: argparse.Namespace) -> None:
-    print(S3(cache).url())
-
-
-def s3_env(cache: Cache, _: argparse.Namespace) -> None:
-    for name, value in S3(cache).environment().items():
-        print(f"{name}={value}")
-
-
-def s3_put(cache: Cache, options: argparse.Namespace) -> None:
-    done = put(S3(cache), options.file, options.key, options.bucket)
-    print(f"{done.target} {'uploaded' if done.sent else 'unchanged'} {done.size_bytes} sha256:{done.sha256}")
 
 
 _IMAGES = {"redis": redis_image, "build": build_image}
@@ -138,6 +120,11 @@ def _chosen(cache: Cache, names: list[str]) -> list[Vm]:
     for vm in vms:
         vm.endpoint  # noqa: B018  raises for a name that was never brought up
     return vms
+
+
+def _command_of(options: argparse.Namespace) -> list[str]:
+    words: list[str] = options.command
+    return words[1:] if words[:1] == ["--"] else words
 
 
 def _write_inventory(cache: Cache, output: Path) -> str:
@@ -167,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("build", build, "make the machines' base image, when missing")
     _add_life(verb)
     _add_use(verb)
-    _add_s3(verb("s3", s3_url, "the S3 server"))
+    add_s3(verb("s3", s3_url, "the S3 server"))
+    running = verb("session", session, "run a command, and end the machines and the S3 server that it started")
+    running.add_argument("command", nargs=argparse.REMAINDER)
     images = verb("image", image, "build an image archive and print its path")
     images.add_argument("image", choices=sorted(_IMAGES))
     return parser
@@ -210,19 +199,6 @@ def _add_use(verb: _Verb) -> None:
     shell.add_argument("command", nargs=argparse.REMAINDER)
     listing = verb("inventory", inventory, "print the running machines as an Ansible inventory, and write it to a file")
     listing.add_argument("--output", type=Path, metavar="FILE")
-
-
-def _add_s3(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    verbs.add_parser("up", help="start it and print its URL").set_defaults(act=s3_up)
-    verbs.add_parser("down", help="end it; the objects stay").set_defaults(act=s3_down)
-    verbs.add_parser("url", help="print its URL").set_defaults(act=s3_url)
-    verbs.add_parser("env", help="print its URL and credentials as variables").set_defaults(act=s3_env)
-    putting = verbs.add_parser("put", help="upload a file, unless it is there already")
-    putting.add_argument("file", type=Path)
-    putting.add_argument("key")
-    putting.add_argument("--bucket", default=DEFAULT_BUCKET)
-    putting.set_defaults(act=s3_put)
 
 
 def _positive(text: str) -> int:

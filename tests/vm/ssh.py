@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import Cache
-from packages import ensure_programs
+from disks.cache import Cache
+from disks.packages import ensure_programs
 from programs import LabError, run
 
 ADDRESS = "127.0.0.1"

@@ -20,13 +20,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from base_image import BaseImage, base_image
-from cache import Cache, discard, made_whole
-from golden import COLD_BOOT_TIMEOUT_SECONDS, SNAPSHOT, golden_disk
+from disks.base_image import BaseImage, base_image
+from disks.cache import Cache, discard, made_whole
+from disks.golden import COLD_BOOT_TIMEOUT_SECONDS, SNAPSHOT, golden_disk
+from disks.saved import save_state, saved_disk
 from processes import Daemon
 from programs import LabError, run
 from qemu import Machine, host_accelerator
-from saved import save_state, saved_disk
+from session_note import note_session
 from ssh import ADDRESS, Endpoint, private_key
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -73,6 +74,10 @@ class Vm:
             raise LabError(f"there is no VM {self.name}: bring it up first (lab.py up)") from None
 
     @property
+    def session_file(self) -> Path:
+        return self.directory / "session"
+
+    @property
     def endpoint(self) -> Endpoint:
         return Endpoint(self.name, self.port, private_key(self.cache), self.control_socket)
 
@@ -98,6 +103,8 @@ class Vm:
         """Have the machine running; one that is not starts pristine, or from the saved ``state``."""
         with self.cache.lock(f"vm-{self.name}"):
             if not self.is_running():
+                self._claim_port()
+                note_session(self.session_file)
                 self._restore(state)
 
     def reset(self, state: str = "") -> None:

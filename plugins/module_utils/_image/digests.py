@@ -21,6 +21,16 @@ def check_digest(expected: Digest, found_hex: str, what: str) -> None:
         raise refused(f"{what} has the digest {expected.algorithm}:{found_hex} and not {expected}, as it must")
 
 
+def sha256_of(data: bytes) -> Digest:
+    """The SHA-256 of ``data``."""
+    return Digest("sha256", hashlib.sha256(data).hexdigest())
+
+
+def has_digest(data: bytes, digest: Digest) -> bool:
+    """Whether ``digest`` is that of ``data``."""
+    return hashlib.new(digest.algorithm, data).hexdigest() == digest.hex
+
+
 def check_bytes(expected: Digest | None, data: bytes, what: str) -> None:
     """Raise ``Untrusted`` unless ``data`` has the digest ``expected``, if there is one."""
     if expected is not None:

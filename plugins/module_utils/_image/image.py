@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from .._errors import BadInput, Untrusted
 from .._names import Digest, printable
-from .config import ImageConfig, ParsedConfig
 from .extent import Extent
+from .formats.config import ImageConfig, ParsedConfig
 from .platforms import Platform, PlatformPolicy
 from .refusal import refused
 
@@ -31,20 +31,31 @@ class Selector(NamedTuple):
 
 
 class StoredLayer(NamedTuple):
-    """A layer in the archive, perhaps compressed: ``blob`` is the digest of it as it is stored, ``diff_id`` of the tar inside."""
+    """A layer in the archive, perhaps compressed: ``blob`` is the digest of it as it is stored, ``diff_id`` of the tar inside.
+
+    ``is_chunked`` says that it is zstd:chunked, which some programs make of another tar than they name.
+    """
 
     name: str
     extent: Extent
     diff_id: Digest | None = None
     blob: Digest | None = None
+    is_chunked: bool = False
 
 
 class Image(NamedTuple):
-    """What is to be unpacked; ``layout`` names the kind of archive for the result."""
+    """What is to be unpacked; ``layout`` names the kind of archive for the result.
+
+    ``document`` is the configuration as it stands in the archive. ``others`` are the layers that another list of the same archive names
+    for this image: they are verified, and not unpacked. ``warnings`` are sentences for the operator.
+    """
 
     layout: str
     config: ImageConfig
     layers: tuple[StoredLayer, ...]
+    document: bytes = b""
+    others: tuple[StoredLayer, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def count_layers(parsed: ParsedConfig, layers: Sequence[object], what: str) -> None:

@@ -40,6 +40,11 @@ def components(raw: bytes, limits: Limits) -> Path:
     return tuple(parts)
 
 
+def member_name(raw: bytes, *, is_directory: bool) -> bytes:
+    """The name of a member; a directory without one is the root, as GNU tar has it."""
+    return raw or (b"." if is_directory else raw)
+
+
 def sibling(raw: bytes, parent: bytes, limits: Limits) -> bytes | None:
     """The last component of ``raw`` when ``parent`` is all that stands before it, without looking at ``parent`` again.
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .limits import Limits
-from .plan import DeviceNodes
+from .merge.plan import DeviceNodes
 from .platforms import PlatformPolicy
-from .streams import ZstdProgram
 
 
 class Options(NamedTuple):
@@ -23,7 +22,6 @@ class Options(NamedTuple):
     ``platform`` is os/architecture[/variant], empty for this machine, and ``platform_policy`` says what then becomes of an archive
     that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
-    ``zstd`` undoes zstd by a program of the host, where its Python cannot.
     """
 
     limits: Limits
@@ -34,14 +32,15 @@ class Options(NamedTuple):
     device_nodes: DeviceNodes = DeviceNodes.CREATE
     expected_sha256: str = ""
     processes: int = 0
-    zstd: ZstdProgram | None = None
 
 
 class Summary(NamedTuple):
     """What was written, and what was changed on the way.
 
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
-    ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``seconds`` is by phase.
+    ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_walls`` are
+    what this host could not put between hostile content and itself (``docs/security.md``). ``warnings`` are sentences for the operator.
+    ``seconds`` is by phase.
     """
 
     layout: str
@@ -58,6 +57,8 @@ class Summary(NamedTuple):
     left_out: int
     dropped_xattrs: int
     clamped_times: int
+    missing_walls: list[str]
+    warnings: list[str]
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:

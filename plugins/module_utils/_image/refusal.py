@@ -16,7 +16,7 @@ from .._names import printable
 Name = Union[bytes, str]
 
 _DAMAGED = (
-    "the archive is damaged, or was made to do harm: compare its checksum with its publisher's and fetch it again"
+    "the archive is damaged or malicious: compare its checksum with its publisher's, then fetch it again (flyd_fetch)"
 )
 
 

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Callable
 
 from .._errors import Transient, Untrusted
-from .faults import PASSES, Where
-from .line import from_exception
+from .s3_errors import PASSES, Where
+from .transport_errors import from_exception
 
 _WITHIN_SECONDS = 60.0
 

@@ -12,11 +12,11 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import BadInput
-from .._names import ObjectKey, printable
+from .._names import ObjectKey, exact_size_text, printable
 from .objects import ObjectInfo
 
 if TYPE_CHECKING:
-    from .s3 import Bucket
+    from .source import Source
 
 
 class Found(NamedTuple):
@@ -38,13 +38,17 @@ class Found(NamedTuple):
         lines = "".join(f"{one.etag} {one.size_bytes} {one.key}\n" for one in self.objects)
         return f'"family-{hashlib.sha256(lines.encode()).hexdigest()}"'
 
+    def has_tag(self, tag: str) -> bool:
+        """Whether ``tag``, recorded earlier, is that of what was found."""
+        return tag == self.etag if self.key.is_family else self.objects[0].has_tag(tag)
+
     @property
     def version_id(self) -> str:
         """The object's version; a list tells none."""
         return "" if self.key.is_family else self.objects[0].version_id
 
 
-def look(bucket: Bucket, key: ObjectKey) -> Found:
+def look(bucket: Source, key: ObjectKey) -> Found:
     """What is behind ``key`` now."""
     return Found(key, bucket.list_family(key) if key.is_family else (bucket.head(key),))
 
@@ -53,8 +57,8 @@ def require_size(found: Found, max_bytes: int) -> None:
     """Refuse what is larger than the operator allows, before a byte of it is asked for."""
     if found.size_bytes > max_bytes:
         raise BadInput(
-            f"{printable(found.key.value)} has {found.size_bytes} bytes; max_size allows {max_bytes}",
-            hint="raise max_size when this image is meant to be so large",
+            f"{printable(found.key.value)} has {exact_size_text(found.size_bytes)}; max_size allows {exact_size_text(max_bytes)}",
+            hint="raise max_size if this image is meant to be so large",
             size_bytes=found.size_bytes,
             max_bytes=max_bytes,
         )

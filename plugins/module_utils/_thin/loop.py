@@ -19,10 +19,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
-from .._host.command import Program, Runner
-from .._host.files import file_errors
-from .._names import printable
-from .holders import who_holds
+from .._host.files.directories import check_safe
+from .._host.files.durable import file_errors
+from .._host.processes.command import Program, Runner
+from .._names import exact_size_text, printable
+from .dm.holders import who_holds
 
 _COLUMNS = "NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE,OFFSET,SIZELIMIT,RO"
 _TOLD = ("back-ino", "back-maj:min", "offset", "sizelimit")
@@ -117,7 +118,10 @@ def detach_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> 
 
 
 def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
-    """Refuse a backing file that is missing, no regular file, a symbolic link, not ours, open to others, or of another size."""
+    """Refuse a backing file that is missing, no regular file, a symbolic link, not ours, open to others, or of another size.
+
+    And one that another user could exchange, because of the directories on its path (``BadInput``).
+    """
     with file_errors("looking at the backing file"):
         try:
             found = os.lstat(path)
@@ -126,6 +130,7 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
                 f"the backing file {printable(path)} is missing",
                 hint="bring it back from where it went; without it the images in the pool are lost",
             ) from None
+    check_safe(os.path.dirname(path))
     if not stat.S_ISREG(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no regular file"
         raise BadInput(
@@ -139,8 +144,8 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
         )
     if expected_bytes is not None and found.st_size != expected_bytes:
         raise CorruptStore(
-            f"the backing file {printable(path)} has {found.st_size} bytes, {expected_bytes} are expected",
-            hint="it was cut, grown or exchanged: bring the right file back, or give the size that it has",
+            f"the backing file {printable(path)} has {exact_size_text(found.st_size)}, {exact_size_text(expected_bytes)} are expected",
+            hint="it was truncated, grown or exchanged: bring the right file back, or give data_size or metadata_size as it is",
             path=printable(path),
         )
 
@@ -200,7 +205,7 @@ def _still_held(loop: LoopDevice, sysfs: str) -> Busy:
     rdev = os.stat(loop.path).st_rdev
     holders = who_holds(os.major(rdev), os.minor(rdev), sysfs=sysfs)
     return Busy(
-        f"loop device {loop.path} is held by {', '.join(holders) or 'somebody who has let go of it meanwhile'}",
+        f"loop device {loop.path} is held by {', '.join(holders) or 'a process that has closed it since'}",
         hint="end what uses it, then run again",
         device=loop.path,
     )

@@ -14,10 +14,10 @@ import fcntl
 import os
 
 from .._errors import CorruptStore
-from .._host.command import Program, Runner
-from .._host.files import file_errors
-from .dm import Device, DeviceMapper, IoctlFailed
-from .table import ThinTable
+from .._host.files.durable import file_errors
+from .._host.processes.command import Program, Runner
+from .dm.device_mapper import Device, DeviceMapper, IoctlFailed
+from .dm.table import ThinTable
 
 _BLKFLSBUF = 0x1261  # linux/fs.h
 _DISCARD_SECONDS = 60.0
@@ -39,8 +39,8 @@ def map_volume(
         if error.number != errno.ENODATA:
             raise
         raise CorruptStore(
-            f"pool {pool_device.name} has no thin id {thin_id}, which {name} needs",
-            hint="the volume is lost: remove the image or snapshot and make it again",
+            f"pool '{pool_device.name}' has no thin id {thin_id}, which {name} needs",
+            hint="the volume is lost: remove the image or snapshot and make it again (roles flyd.lite.deactivate and flyd.lite.activate)",
             errno="ENODATA",
             thin_id=thin_id,
         ) from None

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host does by itself, without a controller.
 
-    python flyd-host.pyz restore STATE_DIR          bring back the pools and the activated snapshots after a start
-    python flyd-host.pyz metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
+    python flyd-host.py restore STATE_DIR          bring back the pools and the activated snapshots after a start
+    python flyd-host.py metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
+    python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
 
 The main program of an archive that holds the collection's module_utils beside it; see pack.py. ``restore`` does what the next play would
 do first, and says on standard output what it did. Exit code 0, or 1 with the reason on standard error.
@@ -12,19 +13,21 @@ do first, and says on standard output what it did. Exit code 0, or 1 with the re
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 from module_utils._errors import FlydError
-from module_utils._host.files import from_os_error
-from module_utils._lifecycle.host import Settings, open_host
-from module_utils._lifecycle.metrics import metrics
-from module_utils._lifecycle.restore import restore
+from module_utils._host.files.durable import from_os_error
+from module_utils._host.files.publishing import publish, withdraw
+from module_utils._lifecycle.pool.restore import restore
+from module_utils._lifecycle.report.metrics import metrics
+from module_utils._lifecycle.run import open_host
+from module_utils._lifecycle.settings import Settings
 from module_utils._names import ShortName
 
 LOCK_SECONDS = 300.0
 PROGRAM_SECONDS = 120.0
+HIDDEN = "flyd-restore.service may see nothing below /home, /root and /run/user; what lies there is brought back by the next play\n"
 
 
 def bring_back(settings: Settings) -> None:
@@ -41,16 +44,7 @@ def write_metrics(settings: Settings, path: str) -> None:
     """The file is there whole, or as it was."""
     with open_host(settings, dry_run=True) as host:
         text = metrics(host)
-    part = f"{path}.{os.getpid()}"
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(part, 0o644)
-        os.rename(part, path)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
+    publish(path, text.encode())
 
 
 def main() -> int:
@@ -61,17 +55,19 @@ def main() -> int:
         pool=ShortName("pool"),
         lock_timeout_seconds=LOCK_SECONDS,
         command_timeout_seconds=PROGRAM_SECONDS,
-        retries=0,
+        retries=4,
         retry_delay_seconds=0.5,
     )
     try:
         if verb == "metrics":
             write_metrics(settings, rest[0])
+        elif verb == "withdraw":
+            sys.stdout.write("removed\n" if withdraw(rest[0]) else "")
         else:
             bring_back(settings)
     except (FlydError, OSError) as caught:
         error = caught if isinstance(caught, FlydError) else from_os_error(caught, "working on this host")
-        sys.stderr.write(f"{error}\n{error.hint}\n")
+        sys.stderr.write(f"{error}\n{error.hint}\n{HIDDEN if verb == 'restore' else ''}")
         return 1
     return 0
 

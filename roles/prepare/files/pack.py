@@ -1,37 +1,75 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pack on_host.py with the collection's module_utils into one file that Python can run: pack.py MODULE_UTILS TARGET.
+"""Print on_host.py with the collection's module_utils as one file that Python can run: pack.py MODULE_UTILS
 
-Invariant: the same sources make the same bytes, so that a host which has them is left alone.
+It is text, so that a task of Ansible can hand it to a host without a file on the controller.
+
+Invariant: the same sources make the same text, so that a host which has it is left alone.
 """
 
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
 NEEDED = ("_lifecycle", "_thin", "_host")
+HEAD = """\
+# Installed by the role flyd.lite.prepare: what this host does without a controller, with the collection's code, in one file.
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+
+SOURCES = {
+"""
+IMPORTER = '''\
+}
 
 
-def members(module_utils: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file of the archive."""
-    yield "__main__.py", (Path(__file__).parent / "on_host.py").read_bytes()
-    yield "module_utils/__init__.py", b""
-    directories = [module_utils, *(module_utils / name for name in NEEDED)]
-    for path in sorted(path for directory in directories for path in directory.glob("*.py")):
-        yield f"module_utils/{path.relative_to(module_utils).as_posix()}", path.read_bytes()
+class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports from SOURCES, by name of the module."""
+
+    def find_spec(self, name, path, target=None):
+        return importlib.util.spec_from_loader(name, self) if name in SOURCES else None
+
+    def is_package(self, name):
+        return any(other.startswith(name + ".") for other in SOURCES)
+
+    def get_source(self, name):
+        return SOURCES[name]
+
+    def get_code(self, name):
+        return compile(SOURCES[name], f"{__file__}/{name}", "exec", dont_inherit=True)
+
+
+sys.meta_path.insert(0, Sources())
+exec(compile(SOURCES["__main__"], f"{__file__}/__main__", "exec", dont_inherit=True))
+'''
+
+
+def sources(module_utils: Path) -> Iterator[tuple[str, str]]:
+    """Name and source of each module."""
+    yield "__main__", (Path(__file__).parent / "on_host.py").read_text(encoding="utf-8")
+    yield "module_utils", ""
+    for path in [
+        *sorted(module_utils.glob("*.py")),
+        *(path for name in NEEDED for path in sorted((module_utils / name).rglob("*.py"))),
+    ]:
+        parts = ("module_utils", *path.relative_to(module_utils).with_suffix("").parts)
+        text = path.read_text(encoding="utf-8")
+        if parts[-1] != "__init__":
+            yield ".".join(parts), text
+        elif len(parts) > 2:
+            yield ".".join(parts[:-1]), text
 
 
 def main() -> None:
     """Entry point."""
-    module_utils, target = Path(sys.argv[1]), Path(sys.argv[2])
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members(module_utils):
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
+    lines = [f"    {name!r}: {text!a},\n" for name, text in sources(Path(sys.argv[1]))]
+    sys.stdout.write(HEAD + "".join(lines) + IMPORTER)
 
 
 if __name__ == "__main__":

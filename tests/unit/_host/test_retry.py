@@ -42,7 +42,7 @@ def test_what_passes_by_itself_is_tried_again() -> None:
     slept: list[float] = []
     retry = retry_that_sleeps(slept)
     assert retry.call(Flaky(2, transient())) == "done"
-    assert retry.tried == 3
+    assert retry.repeated == 2
     assert retry.waited_seconds == pytest.approx(sum(slept))
 
 
@@ -71,7 +71,7 @@ def test_waits_double_with_jitter_up_to_the_cap() -> None:
     with pytest.raises(Transient):
         retry_that_sleeps(slept, attempts=6, base_seconds=1.0, cap_seconds=5.0).call(Flaky(9, transient()))
     for pause, step in zip(slept, (1.0, 2.0, 4.0, 5.0, 5.0)):
-        assert step / 2 <= pause <= step
+        assert 0 <= pause <= step
 
 
 def test_what_the_other_side_asks_for_is_waited() -> None:
@@ -84,7 +84,7 @@ def test_the_deadline_ends_it_before_the_attempts_do() -> None:
     work = Flaky(99, transient())
     with pytest.raises(Transient):
         Retry(attempts=99, base_seconds=0.05, cap_seconds=0.05, deadline_seconds=0.2).call(work)
-    assert 2 <= work.calls < 12
+    assert 2 <= work.calls < 60  # waits are random: of 25 ms on average
 
 
 def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
@@ -98,4 +98,4 @@ def test_counts_add_up_over_several_calls() -> None:
     retry = retry_that_sleeps([])
     retry.call(Flaky(1, transient()))
     retry.call(Flaky(0, transient()))
-    assert retry.tried == 3
+    assert retry.repeated == 1

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from module_utils._image.limits import Limits
+from module_utils._image.merge.plan import Plan
+from module_utils._image.opening import open_family, open_image
 from module_utils._image.options import Options, Summary
-from module_utils._image.plan import Plan
-from module_utils._image.unpacking import open_family, open_image
+from module_utils._image.pipeline.unpacking import open_image as read_image
 from tests.tools.tree import Row, Rows, rows_of_directory
 from tests.unit.builders import images
 
@@ -60,7 +61,7 @@ def plan_of(directory: Path, archive: bytes, **given: Any) -> Plan:
     path.write_bytes(archive)
     fd = os.open(path, os.O_RDONLY)
     try:
-        with open_image(fd, options(directory, **given)) as unpacking:
+        with read_image(fd, options(directory, **given)) as unpacking:
             return unpacking.plan
     finally:
         os.close(fd)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._lifecycle.store import Store, open_store
+from module_utils._lifecycle.store.store import Store, open_store
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
 from tests.unit._lifecycle.programs import run_in_this_process
 from tests.unit._lifecycle.s3_stand_in import S3StandIn
@@ -80,6 +80,8 @@ class Stages:
         self.machine.s3.forget()
         self.machine.lock_timeout_seconds = 30.0
         self.machine.store_busy_seconds = 5.0
+        self.machine.retries = 0
+        self.machine.waits = []
         return self.machine
 
 
@@ -96,12 +98,16 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
 def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no simulation, for each test by itself: tests of other packages want the real one back."""
     if "stages" in request.fixturenames:
-        machine = request.getfixturevalue("stages").machine
-        monkeypatch.setattr("module_utils._lifecycle.base_making.populate", machine.fake.populate)
-        monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
-        monkeypatch.setattr("module_utils._host.command._run", run_in_this_process)
-        for name, once in _read_once().items():
-            monkeypatch.setattr(f"botocore.loaders.{name}", once)
+        replace(monkeypatch, request.getfixturevalue("stages").machine)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """Put the stand-ins in their places until the end of ``monkeypatch``."""
+    monkeypatch.setattr("module_utils._lifecycle.unpack.make_base.populate", machine.fake.populate)
+    monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
+    monkeypatch.setattr("module_utils._host.processes.command._run", run_in_this_process)
+    for name, once in _read_once().items():
+        monkeypatch.setattr(f"botocore.loaders.{name}", once)
 
 
 @functools.cache

@@ -14,21 +14,30 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from module_utils._host.command import Runner
-from module_utils._host.crash import VARIABLE
+from module_utils._host.processes.command import Runner
+from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
-from module_utils._lifecycle.advance import advance
-from module_utils._lifecycle.fetch import Fetch, FetchOptions
-from module_utils._lifecycle.host import Host, Settings
-from module_utils._lifecycle.node import NodeAccess
+from module_utils._lifecycle.fetch.fetch import Fetch
+from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
+from module_utils._lifecycle.image.advance import advance
+from module_utils._lifecycle.image.remove import RemoveArchive, RemoveBase, RemoveSnapshot
+from module_utils._lifecycle.image.seals import seal
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._lifecycle.pool import ensure_pool
-from module_utils._lifecycle.pool_asked import PoolOptions
-from module_utils._lifecycle.records import (
+from module_utils._lifecycle.pool.ensure import ensure_pool
+from module_utils._lifecycle.pool.repair import repair_pool
+from module_utils._lifecycle.pool.request import DataSize, PoolRequest
+from module_utils._lifecycle.pool.teardown import remove_pool
+from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.settings import Settings
+from module_utils._lifecycle.snapshot.device_node import NodeAccess
+from module_utils._lifecycle.snapshot.options import SnapshotOptions
+from module_utils._lifecycle.snapshot.snapshot import Activate
+from module_utils._lifecycle.store.records import (
+    Archive,
     Image,
     Operation,
     PoolRecord,
@@ -38,15 +47,14 @@ from module_utils._lifecycle.records import (
     Volume,
     VolumeState,
 )
-from module_utils._lifecycle.remove import RemoveArchive, RemoveBase, RemoveSnapshot
-from module_utils._lifecycle.repair import repair_pool
-from module_utils._lifecycle.snapshot import Activate, SnapshotOptions
-from module_utils._lifecycle.store import open_store
-from module_utils._lifecycle.teardown import remove_pool
-from module_utils._lifecycle.unpack import Unpack, UnpackOptions
+from module_utils._lifecycle.store.store import open_store
+from module_utils._lifecycle.unpack.options import UnpackOptions
+from module_utils._lifecycle.unpack.unpack import Unpack
 from module_utils._names import ObjectKey, ShortName
-from module_utils._source.checksum import ChecksumPolicy
-from module_utils._source.s3 import S3Options
+from module_utils._source.digests.checksum import ChecksumPolicy
+from module_utils._source.place import Place
+from module_utils._source.s3.bucket import S3Options
+from module_utils._thin.pool.reserve import RESERVED_ID
 from tests.unit._lifecycle.disk import in_process, picture
 from tests.unit._lifecycle.s3_stand_in import BUCKET, S3StandIn
 from tests.unit.builders import images, tar
@@ -74,25 +82,30 @@ class Machine:
         self.lock_timeout_seconds = 30.0
         self.store_busy_seconds = 5.0
         self.starts_over = False
+        self.retries = 0
+        self.waits: list[float] = []  # the seconds that runs would have waited between attempts
         self.ran: list[str] = []  # the programs of the last run
 
     # Runs
 
     @contextlib.contextmanager
-    def host(self, *, dry_run: bool = False, pool: str = "pool") -> Iterator[Host]:
-        """A run of its own."""
+    def host(self, *, dry_run: bool = False, pool: str = "") -> Iterator[Host]:
+        """A run of its own; without ``pool`` in the default one, which is not named then."""
+        name, timeout_seconds = ShortName(pool or "pool"), self.lock_timeout_seconds
         settings = Settings(
-            str(self.state), ShortName(pool), self.lock_timeout_seconds, 20.0, 0, 0.01, self.starts_over
+            str(self.state), name, timeout_seconds, 20.0, self.retries, 0.01, self.starts_over, names_pool=bool(pool)
         )
         store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=self.store_busy_seconds)
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
             self.ran = runner.ran
-            yield Host(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
+            host = Host(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
+            host.retry.sleep = self.waits.append
+            yield host
         finally:
             store.close()
 
-    def run(self, work: Work, *, dry_run: bool = False, pool: str = "pool") -> Outcome:
+    def run(self, work: Work, *, dry_run: bool = False, pool: str = "") -> Outcome:
         with self.host(dry_run=dry_run, pool=pool) as host:
             return work(host)
 
@@ -109,21 +122,17 @@ class Machine:
 
     def pool(self, *, dry_run: bool = False, **given: Any) -> Outcome:
         """flyd_pool."""
+        data_bytes = given.pop("data_bytes", POOL_BYTES)
         chosen = {
             "name": "pool",
-            "data": "",
-            "metadata": "",
-            "is_loop": True,
-            "data_bytes": POOL_BYTES,
+            "data_size": None if data_bytes is None else DataSize(data_bytes),
             "metadata_bytes": METADATA_BYTES,
-            "block_bytes": None,
-            "low_water_blocks": None,
             "error_if_no_space": True,
             "min_free_percent": 0,
             **given,
         }
-        options = PoolOptions(**{**chosen, "name": ShortName(chosen["name"])})
-        return self.run(lambda host: ensure_pool(host, options), dry_run=dry_run, pool=chosen["name"])
+        request = PoolRequest(**{**chosen, "name": ShortName(chosen["name"])})
+        return self.run(lambda host: ensure_pool(host, request), dry_run=dry_run, pool=chosen["name"])
 
     def grow(self, *, dry_run: bool = False, **given: Any) -> Outcome:
         """flyd_pool, asked for twice the size."""
@@ -139,11 +148,19 @@ class Machine:
         checksum: str = "",
         policy: str = "first_use",
         max_bytes: int = 1 << 30,
+        on_change: str = "follow",
+        pool: str = "",
+        pool_bytes: int = 0,
+        place: Place | None = None,
     ) -> Outcome:
         """flyd_fetch."""
         source = S3Options(bucket=BUCKET, endpoint_url=self.s3.url, region="us-east-1", anonymous=True)
-        arrow = Fetch(FetchOptions(key, source, checksum, ChecksumPolicy(policy), max_bytes))
-        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
+        change = OnChange(on_change)
+        given = FetchOptions(
+            key, source, checksum, ChecksumPolicy(policy), max_bytes, on_change=change, pool_bytes=pool_bytes
+        )
+        arrow = Fetch(given._replace(place=place or Place()))
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def unpack(
         self,
@@ -151,11 +168,17 @@ class Machine:
         dry_run: bool = False,
         key: ObjectKey = KEY,
         size_bytes: int = BASE_BYTES,
+        free_bytes: int = 0,
         keep_archive: bool = True,
+        pool: str = "",
+        assume: Collection[str] = (),
     ) -> Outcome:
         """flyd_unpack."""
-        arrow = Unpack(UnpackOptions(key, size_bytes, Limits(), keep_archive=keep_archive))
-        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run)
+        options = UnpackOptions(
+            key, size_bytes, Limits(), keep_archive=keep_archive, free_bytes=free_bytes, assume=frozenset(assume)
+        )
+        arrow = Unpack(options)
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def unpack_and_drop_archive(self) -> Outcome:
         """flyd_unpack that does not keep the archive."""
@@ -170,37 +193,49 @@ class Machine:
         size_bytes: int = 0,
         read_only: bool = False,
         access: NodeAccess | None = None,
-        pool: str = "pool",
+        pool: str = "",
+        assume: Collection[str] = (),
     ) -> Outcome:
         """flyd_snapshot."""
-        options = SnapshotOptions(key, ShortName(name), size_bytes, read_only, access or NodeAccess())
+        options = SnapshotOptions(
+            key, ShortName(name), size_bytes, read_only, access or NodeAccess(), frozenset(assume)
+        )
         return self.run(lambda host: advance(host, key, Activate(options)), dry_run=dry_run, pool=pool)
 
     # The way back
 
-    def remove_snapshot(self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY) -> Outcome:
+    def remove_snapshot(
+        self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY, pool: str = ""
+    ) -> Outcome:
         """flyd_snapshot, state absent."""
-        return self.run(lambda host: advance(host, key, RemoveSnapshot(key.value, name)), dry_run=dry_run)
+        arrow = RemoveSnapshot(key.value, name)
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
-    def remove_base(self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False) -> Outcome:
+    def remove_base(
+        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = ""
+    ) -> Outcome:
         """flyd_unpack, state absent."""
-        return self.run(lambda host: advance(host, key, RemoveBase(key.value, force=force)), dry_run=dry_run)
+        arrow = RemoveBase(key.value, force=force)
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
-    def remove_archive(self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False) -> Outcome:
+    def remove_archive(
+        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = ""
+    ) -> Outcome:
         """flyd_fetch, state absent."""
-        return self.run(lambda host: advance(host, key, RemoveArchive(key.value, force=force)), dry_run=dry_run)
+        arrow = RemoveArchive(key.value, force=force)
+        return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
-    def remove_image(self, *, dry_run: bool = False) -> Outcome:
+    def remove_image(self, *, dry_run: bool = False, pool: str = "") -> Outcome:
         """flyd_fetch, state absent, with force."""
-        return self.remove_archive(dry_run=dry_run, force=True)
+        return self.remove_archive(dry_run=dry_run, force=True, pool=pool)
 
     def remove_pool(self, name: str = "pool", *, dry_run: bool = False, force: bool = False) -> Outcome:
         """flyd_pool, state absent."""
         return self.run(lambda host: remove_pool(host, ShortName(name), force=force), dry_run=dry_run, pool=name)
 
-    def remove_all(self, *, dry_run: bool = False) -> Outcome:
+    def remove_all(self, *, dry_run: bool = False, pool: str = "") -> Outcome:
         """flyd_unpack, state absent, with force."""
-        return self.remove_base(dry_run=dry_run, force=True)
+        return self.remove_base(dry_run=dry_run, force=True, pool=pool)
 
     def tear_down(self, *, dry_run: bool = False) -> Outcome:
         """flyd_pool, state absent, with force."""
@@ -251,7 +286,7 @@ class Machine:
         }
         checks = {
             "thin ids of the pool and of the store": (
-                {pool.name: self.fake.thin_ids(pool.name) for pool in pools},
+                {pool.name: self.fake.thin_ids(pool.name) - {RESERVED_ID} for pool in pools},
                 {pool.name: {one.thin_id for one in volumes if one.pool_id == pool.id} for pool in pools},
             ),
             "volumes in work": ([one for one in volumes if one.state is not VolumeState.LIVE], []),
@@ -299,6 +334,14 @@ class Machine:
         """Put the host back as it was when it was saved under ``name``."""
         shutil.rmtree(self.root)
         _copy(self.root.with_name(f"saved-{name}"), self.root)
+        if (self.state / "flyd.db").exists():
+            self._seal_archives()
+
+    def _seal_archives(self) -> None:
+        """Record how the archives look: copies have other inodes and times."""
+        with self.host() as host, host.store.transaction():
+            for archive in host.store.all(Archive):
+                seal(host, archive.sha256)
 
 
 def _copy(source: Path, target: Path) -> None:

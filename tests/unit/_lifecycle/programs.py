@@ -14,8 +14,8 @@ import importlib
 import io
 import os
 
-from module_utils._host.command import Completed
-from module_utils._host.command import _run as run_for_real
+from module_utils._host.processes.command import Completed
+from module_utils._host.processes.command import _run as run_for_real
 from tests.unit.fakes.host import FAKES
 
 __all__ = ["run_for_real", "run_in_this_process"]

@@ -9,9 +9,11 @@ really does is tested with a real server; here only the machine's own steps are 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import glob
 import hashlib
+import json
 import os
 import re
 import signal
@@ -21,10 +23,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from module_utils._host.death_signal import die_with_parent
+from module_utils._host.processes.death_signal import die_with_parent
 
 BUCKET = "images-of-tests"
-_MARKS = (".next", ".forbidden")
+_MARKS = (".next", ".forbidden", ".headers")
 
 
 class S3StandIn:
@@ -33,6 +35,7 @@ class S3StandIn:
     def __init__(self, directory: Path) -> None:
         self._objects = directory / "objects"
         self._log = directory / "requests"
+        self._failures = directory / "failures"
         self._objects.mkdir()
         self.forget()
         self.url = ""
@@ -47,6 +50,30 @@ class S3StandIn:
     def forbid(self, key: str) -> None:
         """Refuse to give the object's body from now on."""
         self._path(f"{key}.forbidden").touch()
+
+    def fail(self, status: int, times: int) -> None:
+        """Answer the next requests with ``status``, whatever they ask for."""
+        self._failures.write_text(f"{status} {times}")
+
+    def next_failure(self) -> int:
+        """The status that the next answer has to have, or 0."""
+        if not self._failures.exists():
+            return 0
+        status, times = map(int, self._failures.read_text().split())
+        self._failures.write_text(f"{status} {times - 1}")
+        return status if times > 0 else 0
+
+    def announce(self, key: str, etag: str, sha256: str = "") -> None:
+        """Give the object that ETag from now on, and say that SHA-256 (hex) of it, whatever its content."""
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        checksum = {"x-amz-checksum-sha256": digest, "x-amz-checksum-type": "FULL_OBJECT"} if sha256 else {}
+        self._path(f"{key}.headers").write_text(json.dumps({"ETag": etag, **checksum}))
+
+    def headers(self, key: str, content: bytes) -> dict[str, str]:
+        """What is announced of the object."""
+        path = self._path(f"{key}.headers")
+        default = {"ETag": f'"{hashlib.md5(content).hexdigest()}"'}
+        return {**default, **(json.loads(path.read_text()) if path.exists() else {})}
 
     def is_forbidden(self, key: str) -> bool:
         return self._path(f"{key}.forbidden").exists()
@@ -73,7 +100,9 @@ class S3StandIn:
         return self._log.read_text().splitlines()
 
     def forget(self) -> None:
+        """Begin again: no requests, and no failures to come."""
         self._log.write_text("")
+        self._failures.unlink(missing_ok=True)
 
     def note(self, line: str) -> None:
         with self._log.open("a") as log:
@@ -120,6 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(query["prefix"][0])
             return
         self.bucket.note(f"{self.command} {key}")
+        failure = self.bucket.next_failure()
+        if failure:
+            self._send(failure, b"<Error><Code>InternalError</Code></Error>", {}, with_body)
+            return
         content = self.bucket.get(key, self.command) if bucket == BUCKET else None
         if content is None:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", {}, with_body)
@@ -127,16 +160,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and self.bucket.is_forbidden(key):
             self._send(403, b"<Error><Code>AccessDenied</Code></Error>", {}, with_body)
             return
-        etag = f'"{hashlib.md5(content).hexdigest()}"'
-        if self.headers.get("If-Match", etag) != etag:
+        headers = self.bucket.headers(key, content)
+        if self.headers.get("If-Match", headers["ETag"]) != headers["ETag"]:
             self._send(412, b"<Error><Code>PreconditionFailed</Code></Error>", {}, with_body)
             return
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked is None:
-            self._send(200, content, {"ETag": etag}, with_body)
+            self._send(200, content, headers, with_body)
             return
         first, last = int(asked[1]), int(asked[2])
-        part = {"ETag": etag, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        part = {"ETag": headers["ETag"], "Content-Range": f"bytes {first}-{last}/{len(content)}"}
         self._send(206, content[first : last + 1], part, with_body)
 
     def _list(self, prefix: str) -> None:

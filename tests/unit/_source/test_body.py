@@ -9,7 +9,7 @@ import pytest
 
 from module_utils._errors import Transient, Untrusted
 from module_utils._source.body import Body
-from module_utils._source.faults import Where
+from module_utils._source.s3_errors import Where
 
 WHERE = Where("https://s3.example.net", "images", "archive.tar")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from module_utils._errors import FlydError, Transient, Unsupported, Untrusted
-from module_utils._source.faults import ObjectChanged, RangesRefused, Where
 from module_utils._source.objects import ObjectInfo, announced, check_answer
+from module_utils._source.s3_errors import ObjectChanged, RangesRefused, Where
 
 WHERE = Where("https://s3.example.net", "images", "archive.tar")
 INFO = ObjectInfo("archive.tar", 1000, '"etag"')
@@ -45,7 +45,7 @@ def test_only_a_sha256_of_the_whole_object_is_taken(fields: dict[str, Any], take
     assert head(**fields).sha256 == (SUM.hexdigest() if taken else "")
 
 
-@pytest.mark.parametrize("fields", [{"ETag": ""}, {"ETag": '""'}, {"ContentLength": None}, {"ContentLength": -1}])
+@pytest.mark.parametrize("fields", [{"ContentLength": None}, {"ContentLength": -1}])
 def test_a_head_without_what_is_needed_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):
         head(**fields)

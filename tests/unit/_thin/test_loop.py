@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore
-from module_utils._host.command import Completed, Runner
+from module_utils._host.processes.command import Completed, Runner
+from module_utils._names import exact_size_text
 from module_utils._thin import loop
 from tests.unit.fakes.host import FakeHost
 from tests.unit.fakes.kernel import Kernel
-from tests.unit.real import needs_loops
+from tests.unit.support.real import needs_loops
 
 SIZE = 1 << 20
 
@@ -175,11 +176,19 @@ def test_a_file_of_another_owner_is_refused(file: str) -> None:
 @pytest.mark.parametrize("size", [SIZE - 512, SIZE + 512])
 def test_a_file_of_another_size_is_refused(file: str, size: int) -> None:
     os.truncate(file, size)
-    with pytest.raises(CorruptStore, match=f"has {size} bytes, {SIZE} are expected"):
+    with pytest.raises(CorruptStore, match=f"has {exact_size_text(size)}, {exact_size_text(SIZE)} are expected"):
         loop.check_backing_file(file, SIZE)
 
 
 @needs_loops
+def test_a_backing_file_in_a_directory_that_others_may_write_to_is_refused(tmp_path: Path, file: str) -> None:
+    Path(file).chmod(0o600)
+    loop.check_backing_file(file)
+    Path(file).parent.chmod(0o777)
+    with pytest.raises(BadInput, match="could exchange"):
+        loop.check_backing_file(file)
+
+
 def test_real_a_loop_is_found_again_by_what_is_behind_it(real_file: str) -> None:
     runner = Runner()
     made = loop.attach(runner, real_file, expected_bytes=SIZE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import CorruptStore, Unsupported
-from module_utils._thin.dm import Device, IoctlFailed
-from module_utils._thin.pool import ThinPool, activate, allocate_files
+from module_utils._thin.dm.device_mapper import Device, IoctlFailed
+from module_utils._thin.pool.thin_pool import ThinPool, activate, allocate_files
 from module_utils._thin.volume import flush, map_volume, unmap_volume
 from tests.unit.fakes.host import FakeHost
 
@@ -52,7 +52,7 @@ def test_a_volume_left_suspended_is_resumed(fake_host: FakeHost, pool: Device) -
 def test_a_volume_whose_node_was_lost_gets_it_back(
     fake_host: FakeHost, pool: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("module_utils._thin.dmsetup._NODE_SECONDS", 0.05)
+    monkeypatch.setattr("module_utils._thin.dm.dmsetup._NODE_SECONDS", 0.05)
     Path(mapped(fake_host, pool).path).unlink()
     assert Path(mapped(fake_host, pool).path).exists()
 

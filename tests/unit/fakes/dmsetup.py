@@ -125,16 +125,14 @@ VERBS: dict[str, Callable[[Kernel, Options], None]] = {
 IOCTLS = {"load": "reload"}
 
 
-def called(root: str, arguments: list[str]) -> None:
-    """Do what the arguments say, as the ioctl does; raises ``KernelError``."""
+def called(root: str, arguments: list[str]) -> bool:
+    """Do what the arguments say, as the ioctl does; whether udev is stuck. Raises ``KernelError``."""
     with Kernel.of(root) as kernel:
         if not kernel.state["driver"]:
             raise KernelError(errno.ENODEV)
-        if arguments[-1] not in kernel.devices and arguments[1] not in kernel.devices:
+        if arguments[0] != "create" and not {arguments[-1], arguments[1]} & set(kernel.devices):
             raise KernelError(errno.ENXIO)
-        is_stuck = obey(kernel, arguments)
-    if is_stuck:
-        time.sleep(3600)
+        return obey(kernel, arguments)
 
 
 def run(root: str, _: str, arguments: list[str]) -> None:

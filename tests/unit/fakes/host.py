@@ -18,22 +18,27 @@ for a magic number. Where a tree must be written without mounting, put ``fake_ho
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from module_utils._host.child import Json, in_child
-from module_utils._host.command import Program, Runner
+from module_utils._errors import CommandFailed, Unsupported
+from module_utils._host.processes.answer import Json
+from module_utils._host.processes.child import in_child
+from module_utils._host.processes.command import Program, Runner
 from module_utils._host.retry import Retry
-from module_utils._thin.dm import DeviceMapper
-from module_utils._thin.geometry import compute_geometry
-from module_utils._thin.pool import Backing, PoolSpec
+from module_utils._thin.dm.device_mapper import DeviceMapper
+from module_utils._thin.pool.geometry import compute_geometry
+from module_utils._thin.pool.thin_pool import Backing, PoolSpec
 from tests.unit.fakes import dmsetup
 from tests.unit.fakes.kernel import Kernel, KernelError, empty_state
 
@@ -71,13 +76,32 @@ class FakeControl:
     def status(self, name: str) -> str:
         return self._called(("status", "--noflush", name))
 
-    def _called(self, words: tuple[str, ...]) -> str:
+    def open_count(self, name: str) -> int:
+        with Kernel.of(self._root) as kernel:
+            try:
+                return kernel.open_count(name)
+            except KernelError as error:
+                raise OSError(error.number, os.strerror(error.number)) from None
+
+    def create(self, name: str, uuid: str, table: str, *, read_only: bool, limit_seconds: float) -> str:
+        options = ("--readonly",) if read_only else ()
+        return self._called(("create", name, "--uuid", uuid, *options, "--table", table), limit_seconds)
+
+    def resume(self, name: str, *, limit_seconds: float) -> str:
+        return self._called(("resume", name), limit_seconds)
+
+    def _called(self, words: tuple[str, ...], limit_seconds: float = 3600.0) -> str:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
-                dmsetup.called(self._root, list(words))
+                is_stuck = dmsetup.called(self._root, list(words))
         except KernelError as error:
+            if (error.number, error.ioctl) == (errno.ENODEV, ""):
+                raise Unsupported("/dev/mapper/control cannot be opened: no device-mapper", hint="load it") from None
             raise OSError(error.number, os.strerror(error.number)) from None
+        if is_stuck:
+            time.sleep(limit_seconds)
+            raise CommandFailed.late("udev", limit_seconds, "with its rules for the device")
         return printed.getvalue()
 
 
@@ -86,7 +110,7 @@ class FakeHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for directory in ("bin", "dev/mapper", "sys/block", "sys/module", "files"):
+        for directory in ("bin", "dev/mapper", "sys/block", "sys/module", "proc", "files"):
             (root / directory).mkdir(parents=True)
         (root / "files").chmod(0o700)
         (root / "state.json").write_text(json.dumps(empty_state()))
@@ -113,7 +137,9 @@ class FakeHost:
         """Another DeviceMapper of this host, as another run would have; busy devices are tried three times."""
         busy = Retry(attempts=3, base_seconds=0.01, cap_seconds=0.02, deadline_seconds=5.0)
         dev = str(self.root / "dev/mapper")
-        return DeviceMapper(runner, sysfs=self.sysfs, dev=dev, busy=busy, control=FakeControl(str(self.root)))
+        proc, root = str(self.root / "proc"), str(self.root)
+        control = FakeControl(root)
+        return DeviceMapper(runner, sysfs=self.sysfs, dev=dev, proc=proc, root=root, busy=busy, control=control)
 
     def pool_spec(self, name: str = "pool", uuid: str = POOL_UUID, data_bytes: int = 64 << 20) -> PoolSpec:
         """A small pool on two files."""
@@ -157,12 +183,27 @@ class FakeHost:
         with Kernel.of(str(self.root)) as kernel:
             kernel.create(name, uuid, None, read_only=False)
 
-    def hold(self, name: str) -> None:
-        """Keep a device open until ``let_go``."""
-        self._change(held=[name])
+    def hold(self, *names: str) -> None:
+        """Keep devices open until ``let_go``."""
+        self._change(held=list(names))
+
+    def hold_after(self, line: str, name: str) -> None:
+        """Keep a device open from the moment on when a program is run whose command line contains ``line``."""
+        with Kernel.of(str(self.root)) as kernel:
+            kernel.state["held_after"] = [line, name]
+
+    def mount(self, name: str, place: str) -> None:
+        """Keep a device open, and show it as mounted by process 4000001."""
+        self.hold(name)
+        directory = self.root / "proc/4000001"
+        directory.mkdir()
+        number = f"253:{self.devices()[name]['minor']}"
+        (directory / "mountinfo").write_text(f"36 35 {number} / {place} rw - ext4 /dev/mapper/{name} rw\n")
 
     def let_go(self) -> None:
         self._change(held=[])
+        shutil.rmtree(self.root / "proc")
+        (self.root / "proc").mkdir()
 
     def refuse(self, line: str, number: int, times: int = 1) -> None:
         """Programs whose command line contains ``line`` ("dmsetup message") fail with errno ``number``, this many times."""

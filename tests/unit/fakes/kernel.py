@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DISK_MAJOR = 8  # of a file in the directory disks, which stands for a block device
 MAX_THIN_ID = 2**24 - 1
-# As in drivers/md/dm-thin-metadata.c and persistent-data/dm-btree-internal.h; see plugins/module_utils/_thin/metadata.py
+# As in drivers/md/dm-thin-metadata.c and persistent-data/dm-btree-internal.h; see plugins/module_utils/_thin/pool/metadata.py
 SUPERBLOCK = struct.Struct("<IIQ16sQIIQQ Q120x QQ112x QQI")
 NODE = struct.Struct("<IIQIIII")
 MAGIC = 27022010
@@ -83,6 +83,8 @@ class Kernel:
     def take_fault(self, program: str, arguments: list[str]) -> State | None:
         """The next fault that waits for this call, one time fewer left of it."""
         line = " ".join((program, *arguments))
+        if self.state.get("held_after") and self.state["held_after"][0] in line:
+            self.state["held"].append(self.state.pop("held_after")[1])
         for fault in self.state["faults"]:
             if fault["match"] in line:
                 fault["times"] -= 1
@@ -116,12 +118,18 @@ class Kernel:
         self.resume(name)
 
     def remove(self, name: str) -> None:
-        self.device(name)
-        if name in self.state["held"] or self.mapped_thins(name):
+        if self.open_count(name):
             raise KernelError(errno.EBUSY, "remove")
         del self.devices[name]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self.root}/dev/mapper/{name}")
+
+    def open_count(self, name: str) -> int:
+        """How often it is open: held by somebody, and once by each device whose table names it."""
+        number = f"{MAJOR}:{self.device(name)['minor']}"
+        tables = [(device["table"] or "").split() for device in self.devices.values()]
+        held: list[str] = self.state["held"]
+        return held.count(name) + sum(number in table for table in tables)
 
     def device(self, name: str) -> State:
         if name not in self.devices:

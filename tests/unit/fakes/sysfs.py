@@ -37,10 +37,10 @@ def show_in_sysfs(root: str, state: State) -> None:
 
 
 def _show_holders(root: str, devices: State) -> None:
-    """dev/block/MAJOR:MINOR/holders, with an entry for each thin device of a pool."""
+    """dev/block/MAJOR:MINOR/holders, with an entry for each device whose table names it."""
     for device in devices.values():
         number = f"{MAJOR}:{device['minor']}"
-        holders = {f"dm-{other['minor']}" for other in devices.values() if f" thin {number} " in (other["table"] or "")}
+        holders = {f"dm-{other['minor']}" for other in devices.values() if number in (other["table"] or "").split()}
         directory = f"{root}/sys/dev/block/{number}/holders"
         os.makedirs(directory, exist_ok=True)
         for entry in holders.symmetric_difference(os.listdir(directory)):

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from module_utils._thin import loop
-from module_utils._thin.backing import make_backing_file
+from module_utils._thin.pool.backing import make_backing_file
 from tests.unit.fakes.host import FakeHost
 
 # METADATA and DATA stand for the loop devices of a 4 MiB and a 64 MiB file; a line without words succeeds silently.

@@ -9,10 +9,10 @@ import pytest
 from tests.fuzz.bombs import BOMBS, MAX_PEAK_MIB, Bomb, explode
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+@pytest.mark.parametrize("bomb", [bomb for bomb in BOMBS if not bomb.is_slow], ids=lambda bomb: bomb.name)
 def test_a_bomb_is_refused_within_seconds_and_with_little_memory(tmp_path: Path, bomb: Bomb) -> None:
     blast = explode(bomb, tmp_path)
-    (tmp_path / "bomb").unlink()  # a gibibyte that nobody needs any more
+    (tmp_path / "bomb").unlink()  # it may be a gibibyte
     assert (blast.code, blast.answer["error_kind"]) == (1, "untrusted")
     assert blast.limit in bomb.limits
     assert blast.peak_mib <= MAX_PEAK_MIB

@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
-import s3
-from cache import Cache
+from disks.cache import Cache
 from programs import LabError
-from s3 import S3
+from s3_server import s3
+from s3_server.s3 import S3
 
 
 def test_a_port_in_use_is_passed_over() -> None:

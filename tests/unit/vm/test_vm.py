@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cache import Cache
+from disks.cache import Cache
 from programs import LabError
 from vm import Vm, known_vms
 

@@ -1,0 +1,73 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a child says, read by its parent.
+
+Invariant: the child may have been turned by a hostile archive. Nothing richer than JSON is read from it, since unpickling would let it
+run code here; it cannot fill the parent's memory, nor write anything but plain text to a terminal or a log.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from ..._errors import CommandFailed, FlydError, error_from_json
+
+_MAX_BYTES = 4 << 20
+_MAX_LINES, _MAX_LINE = 200, 1000  # of what it writes to standard error
+Json = Any  # what json.dumps takes and json.loads gives back
+
+
+def added(said: bytes, part: bytes) -> bytes:
+    """``said`` with ``part`` behind it; raises ``CommandFailed`` when that is more than any answer holds."""
+    if len(said) + len(part) > _MAX_BYTES:
+        raise CommandFailed(
+            f"a child process answers with more than {_MAX_BYTES >> 20} MiB",
+            hint="run again; if it does the same, the image is malicious",
+        )
+    return said + part
+
+
+def understood(said: bytes, silence: str) -> Json:
+    """The answer: the last line that is one. What comes before, or instead of it, is what was written to standard error."""
+    told, _newline, answer = said.rpartition(b"\n")
+    if not answer.startswith(b"{"):
+        told, answer = said, b""
+    if told.strip() and sys.stderr is not None:  # None: it was closed when the program began
+        lines = told.decode("utf-8", "replace").splitlines()
+        sys.stderr.write("".join(f"{_plain(line)[:_MAX_LINE]}\n" for line in lines[:_MAX_LINES]))
+    return result_of(answer, silence)
+
+
+def result_of(answer: bytes, silence: str) -> Json:
+    """The result in a child's answer; raises its error, or ``CommandFailed`` that says ``silence`` when there is no answer."""
+    error: FlydError | None = None
+    try:
+        message = json.loads(answer) if answer else {}
+        if "error" in message:
+            error = _plain_error(error_from_json(message["error"]))
+        elif answer:
+            return message["result"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not what a child of this project says
+        error = None
+    raise error or CommandFailed(
+        silence,
+        hint="look for the out-of-memory killer in `dmesg`; then run again",
+        retryable=True,
+    )
+
+
+def _plain_error(error: FlydError) -> FlydError:
+    error.msg, error.hint = _plain(error.msg), _plain(error.hint)
+    error.args = (error.msg,)
+    error.trail = [_plain(step) for step in error.trail]
+    error.details = {
+        _plain(key): _plain(value) if isinstance(value, str) else value for key, value in error.details.items()
+    }
+    return error
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

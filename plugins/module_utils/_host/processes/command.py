@@ -1,0 +1,157 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that starts a program.
+
+Invariant: argv only, an environment made from scratch, no standard input unless given, a time limit, its own session, killed
+whole; a child never outlives us, because the kernel kills it with its parent. Only the programs of ``Program`` can be named.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import NamedTuple
+
+from ..._errors import CommandFailed, Unsupported
+from ..._names import printable
+from .death_signal import die_with_parent
+
+SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": os.pathsep.join(SEARCH_PATH)}
+_REAP_SECONDS = 5.0
+_MAX_OUTPUT_SHOWN = 600
+
+
+class Program(str, enum.Enum):
+    """Every program of the host that may be run, with the Debian package that brings it."""
+
+    package: str
+
+    def __new__(cls, name: str, package: str) -> Program:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.package = package
+        return member
+
+    LOSETUP = ("losetup", "mount")
+    DMSETUP = ("dmsetup", "dmsetup")
+    MKFS_EXT4 = ("mkfs.ext4", "e2fsprogs")
+    E2FSCK = ("e2fsck", "e2fsprogs")
+    RESIZE2FS = ("resize2fs", "e2fsprogs")
+    BLKID = ("blkid", "util-linux")
+    BLKDISCARD = ("blkdiscard", "util-linux")
+    UDEVADM = ("udevadm", "udev")
+    THIN_CHECK = ("thin_check", "thin-provisioning-tools")
+    THIN_DUMP = ("thin_dump", "thin-provisioning-tools")
+    THIN_REPAIR = ("thin_repair", "thin-provisioning-tools")
+
+
+class Completed(NamedTuple):
+    """What a program left: its exit code, its output as text, and how long it took."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Runner:
+    """Starts programs and remembers what it ran (``ran``, argv lines in order: the ``actions`` of a result)."""
+
+    def __init__(self, timeout_seconds: float = 60.0, search: tuple[str, ...] = SEARCH_PATH) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.search = search
+        self.ran: list[str] = []
+
+    def find(self, program: Program) -> str:
+        """The program's path; raises ``Unsupported`` that names its package."""
+        path = shutil.which(str(program.value), path=os.pathsep.join(self.search))
+        if path is None:
+            raise Unsupported(
+                f"the program {program.value} is not installed",
+                hint=f"install the package {program.package}, or run the role flyd.lite.prepare on this host",
+                program=program.value,
+            )
+        return path
+
+    def require(self, *programs: Program) -> None:
+        """Raise ``Unsupported`` unless all of them are there: before the first effect of what needs them."""
+        for program in programs:
+            self.find(program)
+
+    def run(
+        self,
+        program: Program,
+        *args: str,
+        stdin: str = "",
+        accept: tuple[int, ...] = (0,),
+        timeout_seconds: float | None = None,
+    ) -> Completed:
+        """Run ``program`` to its end; raises ``CommandFailed`` for an exit code outside ``accept`` or when time is up."""
+        argv = (self.find(program), *args)
+        limit = self.timeout_seconds if timeout_seconds is None else timeout_seconds
+        self.ran.append(" ".join((program.value, *args)))
+        done = _run(argv, stdin, limit)
+        if done.returncode not in accept:
+            said = (done.stderr.strip() or done.stdout.strip())[-_MAX_OUTPUT_SHOWN:]
+            raise CommandFailed(
+                f"`{printable(self.ran[-1])}` ended with {done.returncode}: {printable(said, _MAX_OUTPUT_SHOWN)}",
+                hint="read what the program said; `dmesg` often has the kernel's side of it",
+                program=program.value,
+                returncode=done.returncode,
+                stderr=said,
+            )
+        return done
+
+
+def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
+    begun = time.monotonic()
+    # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
+    # pylint: disable-next=ansible-bad-function  # as above, and run_command has no time limit
+    child = subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
+        argv,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+        close_fds=True,
+        preexec_fn=die_with_parent(),
+    )
+    try:
+        out, err = child.communicate(stdin.encode() if stdin else None, timeout=limit)
+    except subprocess.TimeoutExpired:
+        _kill_session(child)
+        what = f"`{printable(' '.join(argv))}`"
+        raise CommandFailed.late(what, limit, "and was killed", program=os.path.basename(argv[0])) from None
+    except BaseException:
+        _kill_session(child)
+        raise
+    return Completed(
+        argv, child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun
+    )
+
+
+def _kill_session(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        child.wait(_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(
+            f"process {child.pid} ({os.path.basename(str(child.args))}) cannot be killed: it hangs in the kernel",
+            hint=f"see `cat /proc/{child.pid}/stack` and `dmesg`; the storage below must answer first",
+            pid=child.pid,
+        ) from None

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A confined process that decompresses, seen from the process that wants its output.
+
+Invariant: it may have been turned by what it has read. Nothing that it says is larger than a frame may be, its progress is what the kernel
+says of the descriptor that it reads through, and one that says nothing for too long is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+from ..._errors import CommandFailed
+from ..._host.processes.answer import Json, result_of
+from ..._host.processes.child import Helper
+from ..._host.processes.pipes import wide_pipe
+from ..extent import Extent
+from ..limits import Deadline, Limits
+from .decoder_process import ANSWER, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, ORDER_BYTES, Stream, decode
+from .streams import Open
+
+_LOOK_SECONDS = 0.5  # at the deadline, while nothing comes
+
+
+class Packed(NamedTuple):
+    """A compressed stream, and what opens it for decompression."""
+
+    source: Extent
+    what: str
+    opened: Open
+
+
+class Decoder:
+    """A process for ``streams``, each of which may be asked for once; with ``memory_bytes`` for a stream at a time."""
+
+    def __init__(self, streams: Sequence[Packed], limits: Limits, deadline: Deadline, memory_bytes: int) -> None:
+        self._streams = streams
+        self._deadline = deadline
+        self._buffer = memoryview(bytearray(MAX_FRAME_BYTES))
+        self._sources: dict[int, int] = {}
+        self._missing_walls: list[str] | None = None
+        with contextlib.ExitStack() as stack:
+            self._out, target = wide_pipe()
+            stack.callback(os.close, self._out)
+            os.set_blocking(self._out, False)
+            orders, self._orders = os.pipe()
+            stack.callback(os.close, self._orders)
+            try:
+                for fd in {one.source.fd for one in streams}:
+                    # A description of its own: its position tells how far the decoder has read.
+                    self._sources[fd] = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+                    stack.callback(os.close, self._sources[fd])
+                works = [Stream(one.opened, self._sources[one.source.fd], one.source.size) for one in streams]
+                self._helper = Helper(
+                    lambda: decode(works, orders, target, limits, memory_bytes),
+                    what="decompressing",
+                    kept_fds={orders, target, *self._sources.values()},
+                    apart=True,
+                )
+            finally:
+                os.close(orders)
+                os.close(target)
+            stack.callback(self._helper.close)
+            self._opened = stack.pop_all()
+
+    def run(self, at: int, take: Callable[[memoryview, int], object]) -> dict[str, Json]:
+        """Decompress stream ``at``; returns the decoder's answer, and raises what it found.
+
+        ``take`` is given each piece that comes out, which is good until it returns, and how much of the stream has been read by then.
+        """
+        source = self._streams[at].source
+        if self._missing_walls is None:
+            self._missing_walls = [str(name) for name in self._answer(self._head())]
+        os.lseek(self._sources[source.fd], source.offset, os.SEEK_SET)
+        os.write(self._orders, at.to_bytes(ORDER_BYTES, "little"))
+        while not (head := self._head()) & ANSWER:
+            data = self._filled(head, MAX_FRAME_BYTES)
+            take(data, os.lseek(self._sources[source.fd], 0, os.SEEK_CUR) - source.offset)
+        return dict(self._answer(head))
+
+    @property
+    def missing_walls(self) -> list[str]:
+        """The names of the walls that this host could not put around the process; none before it has decompressed."""
+        return self._missing_walls or []
+
+    def close(self) -> None:
+        """End the process."""
+        self._opened.close()
+
+    def _head(self) -> int:
+        return int.from_bytes(self._filled(4, 4), "little")
+
+    def _answer(self, head: int) -> Json:
+        said = bytes(self._filled(head & ~ANSWER, MAX_ANSWER_BYTES))
+        return result_of(said, "a process that decompresses answers what cannot be understood")
+
+    def _filled(self, count: int, most: int) -> memoryview:
+        """The next ``count`` bytes."""
+        if count > most:
+            raise CommandFailed(
+                "a process that decompresses does not keep to the protocol",
+                hint="compare the image's checksum with its publisher's, then fetch it again (flyd_fetch): it may be malicious",
+            )
+        got = 0
+        while got < count:
+            try:
+                part = os.readv(self._out, [self._buffer[got:count]])
+            except BlockingIOError:
+                select.select([self._out], [], [], _LOOK_SECONDS)
+                self._deadline.check()
+                continue
+            if part == 0:
+                self._helper.result()  # raises: it should not have ended
+                raise CommandFailed("a process that decompresses has ended too early", hint="run again", retryable=True)
+            got += part
+        return self._buffer[:count]

@@ -1,0 +1,238 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an archive to a tree: the door of this package.
+
+    with open_image(archive_fd, options) as unpacking:     # everything is read, merged and, where compressed, verified
+        ... make a volume for unpacking.plan ...
+        summary = unpacking.write_into(root_fd)            # writes, and waits for the digests of the rest
+
+Invariant: ``write_into`` does not return when a digest is wrong. What is written was hashed through the descriptor it was read from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..._errors import BadInput, Unsupported, Untrusted, doing
+from ..._host.processes.child import in_child
+from ..compression.spool import Spool
+from ..extent import Extent
+from ..formats.config import ImageConfig
+from ..image import Image
+from ..limits import Deadline, Limits
+from ..merge.layer import Layers
+from ..merge.plan import DeviceNodes, Plan, make_plan
+from ..merge.tally import COUNTED, Tally, whole_needs
+from ..options import Options, Summary
+from ..phases import Phases
+from ..platforms import PlatformPolicy
+from ..writing.tree_writer import write_tree
+from .preparing import Preparation, Prepared, check_of_archive, family, whole_file
+from .verify import Check, Verification
+
+__all__ = [
+    "DeviceNodes",
+    "ImageConfig",
+    "Limits",
+    "Options",
+    "Plan",
+    "PlatformPolicy",
+    "Summary",
+    "Unpacking",
+    "open_family",
+    "open_image",
+]
+
+
+_COUNTING_SECONDS = 2.0  # to count what an image would need that is refused
+
+
+class Unpacking(NamedTuple):
+    """An image that was read and planned, ready to be written once."""
+
+    plan: Plan
+    config: ImageConfig
+    layout: str
+    layers: int
+    tally: Tally
+    options: Options
+    phases: Phases
+    verifications: Sequence[Verification]
+    source_fds: frozenset[int]
+    warnings: tuple[str, ...]
+    missing_walls: frozenset[str]
+
+    def write_into(
+        self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> Summary:
+        """Write the tree into the empty directory ``root_fd`` (opened for reading) and wait for all digests.
+
+        The writing is done by a child whose root is that directory. May be called in a fork of the process that opened the image.
+        ``meanwhile`` is entered when all is written and left when the digests are known.
+        Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full, ``BadInput`` when the directory is not
+        empty. Whatever is in it after an error is to be thrown away.
+        """
+        if os.listdir(root_fd):
+            raise BadInput(
+                "the directory to unpack into is not empty",
+                hint="remove the volume and run flyd_unpack again, or give `unpack.py` an empty directory",
+            )
+        with self.phases.phase("write"):
+            seconds, missing = in_child(
+                lambda: write_tree(self.plan, root_fd, self.options),
+                what="writing the tree",
+                kept_fds=self.source_fds | {root_fd},
+                apart=True,
+            )
+        with self.phases.phase("wait_for_digests"), meanwhile():
+            for verification in self.verifications:
+                verification.join()
+        took = {**self.phases.seconds, **{f"write_{name}": float(took) for name, took in seconds.items()}}
+        return self._summary(took, sorted(self.missing_walls.union(map(str, missing))))
+
+    def _summary(self, seconds: dict[str, float], missing_walls: list[str]) -> Summary:
+        plan, tally = self.plan, self.tally
+        return Summary(
+            layout=self.layout,
+            layers=self.layers,
+            entries=plan.entries,
+            bytes=plan.content_bytes,
+            logical_bytes=plan.logical_bytes,
+            inodes=plan.inodes,
+            directories=len(plan.directories),
+            hard_links=len(plan.hard_links),
+            devices=plan.devices,
+            skipped_devices=plan.skipped_devices,
+            whiteouts=tally.whiteouts,
+            left_out=tally.left_out,
+            dropped_xattrs=tally.dropped_xattrs,
+            clamped_times=tally.clamped_times,
+            missing_walls=missing_walls,
+            warnings=[*self.warnings, *tally.warnings()],
+            seconds=seconds,
+        )
+
+
+@contextlib.contextmanager
+def open_image(archive_fd: int, options: Options) -> Iterator[Unpacking]:
+    """Read and merge the image in the regular file ``archive_fd``; nothing is written but decompressed layers, to the spool.
+
+    The descriptor must stay open until the context ends. Raises ``Untrusted`` for what is malformed, hostile or has a wrong digest,
+    ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a full spool.
+    """
+    with _reader(options) as reader:
+        stored = whole_file(archive_fd)
+        reader.verify(check_of_archive(stored, options.expected_sha256))
+        with reader.phases.phase("index"), doing("reading the archive"):
+            image = reader.preparation.image(stored)
+        yield reader.unpacking(image)
+
+
+@contextlib.contextmanager
+def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = ()) -> Iterator[Unpacking]:
+    """Like ``open_image`` for layers that are files of their own, lowest first; ``expected_sha256`` are their digests as stored.
+
+    A family has no configuration. ``options.expected_sha256`` is not looked at.
+    """
+    if not layer_fds:
+        raise BadInput("a family without layers", hint="name what holds at least one layer")
+    with _reader(options) as reader:
+        stored = [whole_file(fd) for fd in layer_fds]
+        for extent, expected in zip(stored, expected_sha256):
+            reader.verify(check_of_archive(extent, expected))
+        yield reader.unpacking(family(stored))
+
+
+@contextlib.contextmanager
+def _reader(options: Options) -> Iterator[_Reader]:
+    with contextlib.ExitStack() as stack:
+        try:
+            yield _Reader(options, stack)
+        except MemoryError:
+            raise Unsupported(
+                "the host has not enough memory to merge this image's layers in",
+                hint="about 600 bytes are needed for each file; give the host more, or raise the limit of this process (`ulimit -v`)",
+            ) from None
+
+
+class _Reader:
+    """What reading an image takes; what it opens is closed with ``stack``."""
+
+    def __init__(self, options: Options, stack: contextlib.ExitStack) -> None:
+        self.phases = Phases()
+        self._options = options
+        self._stack = stack
+        self._deadline = Deadline(options.limits)
+        spool = Spool(options.spool_directory, options.limits, self._deadline)
+        stack.callback(spool.close)
+        self.preparation = Preparation(options, spool, self._deadline)
+        self._verifications: list[Verification] = []
+
+    def verify(self, checks: Sequence[Check]) -> None:
+        """Start computing digests beside all that follows."""
+        verification = Verification(checks)
+        self._stack.callback(verification.close)
+        self._verifications.append(verification)
+
+    def unpacking(self, image: Image) -> Unpacking:
+        """Decompress, merge and plan ``image``."""
+        with self.phases.phase("decompress"):
+            try:
+                prepared = self.preparation.prepare(image)
+            except Untrusted as error:
+                self._complete_hint(error, [layer.extent for layer in image.layers])
+                raise
+        self.verify(prepared.checks)
+        with self.phases.phase("plan"), _collector_paused():
+            layers = self._merged(prepared)
+            plan = make_plan(layers.tree, self._options.device_nodes, self._deadline)
+        return Unpacking(
+            plan,
+            prepared.config,
+            prepared.layout,
+            len(prepared.tars),
+            layers.tally,
+            self._options,
+            self.phases,
+            self._verifications,
+            frozenset(tar.extent.fd for tar in prepared.tars),
+            prepared.warnings,
+            frozenset(self.preparation.spool.missing_walls),
+        )
+
+    def _complete_hint(self, error: Untrusted, tars: Sequence[Extent]) -> None:
+        """Have the error about a limit name a value that suffices, where the headers of all layers tell it soon."""
+        if error.details.get("limit") in COUNTED:
+            limits = self._options.limits
+            needed = whole_needs(tars, limits, min(_COUNTING_SECONDS, self._deadline.left_seconds))
+            if needed:
+                error.hint = limits.raised_for(needed)
+                error.details["needed"] = needed[str(error.details["limit"])]
+
+    def _merged(self, prepared: Prepared) -> Layers:
+        layers = Layers(self._options.limits, self._deadline)
+        for at, tar in enumerate(prepared.tars, 1):
+            with doing(f"reading layer {at} of {len(prepared.tars)}"):
+                try:
+                    layers.apply(tar.extent, terminated=not tar.is_covered)
+                except Untrusted as error:
+                    self._complete_hint(error, [one.extent for one in prepared.tars])
+                    raise
+        return layers
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A million new objects would be walked again and again, and none of them is garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes a plan with several processes, behind the second wall.
+
+Invariant: directories are there before anything is made in them, hard links come after what they link to, and directories get
+their attributes last, when nothing in them changes any more. Runs in a process of its own: it never gets its old root back.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Callable, NamedTuple
+
+from ..merge.inodes import File
+from ..merge.plan import Plan
+from ..options import Options
+from ..phases import Phases
+from .sandbox import contain, lock_calls
+from .workers import Team
+from .writer import Writer
+
+_LEAF_COST_BYTES = 65536  # making a file takes as long as copying this much, measured on ext4
+_MAX_PROCESSES = 4
+_LEAVES_WORTH_A_PROCESS = 256
+
+
+class Written(NamedTuple):
+    """What a writer answers: seconds by phase, and the names of the walls that this host could not put around it."""
+
+    seconds: dict[str, float]
+    missing_walls: list[str]
+
+
+def write_tree(plan: Plan, root_fd: int, options: Options) -> Written:
+    """Write ``plan`` into the empty directory ``root_fd``. For a child process only."""
+    # The tree is shared with the parent until one of us touches it; the collector would touch all of it.
+    gc.disable()
+    parts = [_part(plan, root_fd, options, share) for share in shares(plan, _processes(options))]
+    team = Team(parts, "writing files", lock_calls)
+    missing = contain(root_fd, options.limits, team.start)
+    phases = Phases()
+    writer = Writer(plan, root_fd, options.limits)
+    with phases.phase("directories"):
+        writer.make_directories()
+        writer.close()
+    with phases.phase("files"):
+        team.run()
+    with phases.phase("finish"):
+        writer.make_hard_links()
+        writer.finish_directories()
+        writer.close()
+    return Written(phases.seconds, missing)
+
+
+def _part(plan: Plan, root_fd: int, options: Options, rows: tuple[int, int]) -> Callable[[], None]:
+    def work() -> None:
+        writer = Writer(plan, root_fd, options.limits)
+        writer.write_leaves(*rows)
+        writer.close()
+
+    return work
+
+
+def _processes(options: Options) -> int:
+    return options.processes or min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
+
+
+def shares(plan: Plan, processes: int) -> list[tuple[int, int]]:
+    """Rows (begin, end) of ``plan.leaves`` for each process: contiguous, so that each reads forward, and of equal cost."""
+    count = len(plan.leaves)
+    processes = max(1, min(processes, count // _LEAVES_WORTH_A_PROCESS))
+    total = plan.content_bytes + _LEAF_COST_BYTES * count
+    cuts, cost = [0], 0
+    for row, inode in enumerate(plan.leaves.inodes):
+        own = _LEAF_COST_BYTES + (inode.stored_bytes if isinstance(inode, File) else 0)
+        # A leaf belongs to the share in which most of it lies.
+        if (cost + own // 2) * processes >= total * len(cuts):
+            cuts.append(row)
+        cost += own
+    return list(zip(cuts, [*cuts[1:], count]))

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An image that cannot fit its pool is refused before its bytes travel.
+
+Invariant: S3 is asked for pieces of the archive only when the object itself is larger than the room in the pool. What a forecast cannot
+tell is left to flyd_unpack, which knows the tree.
+"""
+
+from __future__ import annotations
+
+from ..._errors import FlydError, NoSpace
+from ..._image.outline import least_layers_bytes
+from ..._names import printable, size_text
+from ..._source.download.fetch import Asked
+from ..._source.objects import ObjectInfo
+from ..._source.source import Source
+from ..._thin.pool.health import status
+from ..pool.request import DEFAULT_MIN_FREE_PERCENT
+from ..pool.state import is_active
+from ..run import Host
+from ..volumes.room import Room, data_room
+
+_ESCAPE = "; when its layers replace each other's files, it may fit: leave pool out of flyd_fetch (activate_check_room: false)"
+
+
+def require_fit(host: Host, bucket: Source, asked: Asked, pool_bytes: int) -> None:
+    """Raise ``NoSpace`` when what is behind the key takes more than the pool of this run has room for.
+
+    ``pool_bytes`` is the size of a pool that a simulated flyd_pool would have made or grown, otherwise 0. A pool that is not there, or
+    not active, is not judged.
+    """
+    room = _room(host, pool_bytes)
+    if room is None or asked.found.size_bytes <= room.free_bytes:
+        return
+    needed_bytes: int | None = asked.found.size_bytes
+    if not asked.found.key.is_family:
+        needed_bytes = _layers_bytes(host, bucket, asked.infos[0])
+    if needed_bytes is None or needed_bytes <= room.free_bytes:
+        return
+    name = host.settings.pool.value
+    raise NoSpace(
+        f"{printable(asked.found.key.value)} does not fit the thin pool '{name}': its layers have {size_text(needed_bytes)}, "
+        f"and the pool has {size_text(room.free_bytes)} free beyond its reserve of {room.reserve_percent} %; nothing was downloaded",
+        hint=f"set data_size: {room.size_for(needed_bytes)} or more on flyd_pool (role activate: activate_pool_data_size){_ESCAPE}",
+        needed_bytes=needed_bytes,
+        free_bytes=room.free_bytes,
+    )
+
+
+def _room(host: Host, pool_bytes: int) -> Room | None:
+    pool = host.store.pool(host.settings.pool.value)
+    if pool is None or not pool.formatted:
+        return Room("data_size", 0, pool_bytes, DEFAULT_MIN_FREE_PERCENT) if pool_bytes else None
+    if not is_active(host, pool):
+        return None
+    try:
+        room = data_room(pool, status(host.dm, pool.name))
+    except FlydError:  # a pool that cannot be asked: whoever makes a volume in it is told why
+        return None
+    return room._replace(total_bytes=max(room.total_bytes, pool_bytes))
+
+
+def _layers_bytes(host: Host, bucket: Source, info: ObjectInfo) -> int | None:
+    def read(offset: int, length: int) -> bytes:
+        def once() -> bytes:
+            with bucket.open(info, offset, offset + length - 1) as body:
+                pieces = []
+                while piece := body.read(length):
+                    pieces.append(piece)
+                return b"".join(pieces)
+
+        return host.retry.call(once)
+
+    return least_layers_bytes(read, info.size_bytes)

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bases of a pool whose metadata was written anew: each is read, and one that is damaged goes, so that the next run makes it again.
+
+Invariant: only what e2fsck has looked at and does not find clean is removed, and the intent to do so is written down with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ..._errors import CommandFailed
+from ..._thin.ext4.filesystem import check
+from ..run import Host
+from ..store.records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from ..volumes.missing_volumes import forget
+from ..volumes.volumes import destroy_volume, map_thin, unmap
+
+# Usage, cancelled, no library (e2fsck(8)); what cannot be opened as ext4 is damaged, 8.
+_E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
+
+
+def check_bases(host: Host, pool: PoolRecord) -> list[str]:
+    """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
+    clean = []
+    bases = {image.base_ulid for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
+        if volume.ulid not in bases:
+            continue
+        damage = _damage(host, pool, volume)
+        if damage:
+            _remove_damaged(host, pool, volume, f"{volume.device_name}, whose file system is damaged: {damage}")
+        else:
+            clean.append(volume.device_path)
+    return clean
+
+
+def _damage(host: Host, pool: PoolRecord, volume: Volume) -> str:
+    """What e2fsck says of the base, empty when it is clean. That it could not be asked is an error, and costs no base."""
+    with _mapped(host, pool, volume) as path:
+        try:
+            check(host.runner, path)
+        except CommandFailed as error:
+            code = int(error.details.get("returncode", -1))
+            if code < 0 or code & _E2FSCK_DID_NOT_LOOK:
+                raise
+            return error.msg[:200]
+    return ""
+
+
+def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, words: str) -> None:
+    operation = host.begin(OperationKind.REMOVE, pool.name, volume_ulid=volume.ulid)
+    forget(host, volume, words, removal=operation)
+    destroy_volume(host, pool, volume._replace(state=VolumeState.DELETING))
+    with host.store.transaction():
+        host.store.drop(operation)
+
+
+@contextlib.contextmanager
+def _mapped(host: Host, pool: PoolRecord, volume: Volume) -> Iterator[str]:
+    try:
+        yield map_thin(host, pool, volume, read_only=True).path
+    finally:
+        unmap(host, volume)

@@ -1,0 +1,130 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new thin pool: recorded, allocated, formatted, numbered.
+
+Invariant: the pool's row, with its random first transaction id, is committed before its files exist. Whatever a creation that was cut off
+has made by then, the next one goes on with it; metadata that holds a superblock is never written over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+
+from ..._errors import BadInput, FlydError
+from ..._host.files.durable import remove_file
+from ..._host.processes.command import Program
+from ..._host.processes.crash import crash_point
+from ..._names import new_ulid
+from ..._thin.pool.backing import device_identity
+from ..._thin.pool.geometry import Geometry
+from ..._thin.pool.reserve import reserve_head
+from ..._thin.pool.thin_pool import (
+    Backing,
+    PoolSpec,
+    ThinPool,
+    activate,
+    allocate_files,
+    deactivate,
+    metadata_is_blank,
+    status,
+)
+from ..run import Host
+from ..store.records import OperationKind, PoolRecord
+from .state import PoolOptions
+
+_FORGET_INTENTS = "DELETE FROM operations WHERE kind=? AND subject=?"
+
+
+def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
+    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again.
+
+    A new one that fails leaves nothing behind, so that it can be asked for again with other options.
+    """
+    of_files = (Program.LOSETUP,) if options.is_loop else (Program.BLKID,)
+    host.runner.require(Program.DMSETUP, Program.THIN_CHECK, *of_files)
+    if begun is not None:
+        return _make(host, begun)
+    pool = new_record(host, options, str(new_ulid()))
+    missing = [path for path in (pool.data, pool.metadata) if pool.is_loop and not os.path.lexists(path)]
+    if pool.metadata not in missing and not metadata_is_blank(pool.metadata):
+        raise BadInput(
+            f"the metadata file or device {pool.metadata} is not blank",
+            hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
+        )
+    with host.store.transaction():
+        host.store.put(host.begin(OperationKind.POOL, pool.name))
+        host.store.put(pool)
+    try:
+        return _make(host, pool)
+    except BaseException:
+        with contextlib.suppress(FlydError, OSError):  # what cannot be undone now is taken up by the next run
+            _give_up(host, pool, missing)
+        raise
+
+
+def _give_up(host: Host, pool: PoolRecord, made: list[str]) -> None:
+    if pool.metadata not in made and not metadata_is_blank(pool.metadata):
+        return  # formatted by now, and not ours to remove: the next run goes on with it
+    deactivate(host.dm, host.runner, spec_of(pool))
+    for path in made:
+        remove_file(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(host.settings.path("pools", pool.id))
+    with host.store.transaction():
+        host.store.drop(pool)
+        host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)
+
+
+def _make(host: Host, pool: PoolRecord) -> PoolRecord:
+    spec = spec_of(pool)
+    crash_point("pool:planned")
+    if pool.is_loop:
+        host.directory("pools")
+        host.directory(os.path.join("pools", pool.id))
+        allocate_files(host.runner, spec)
+    crash_point("pool:allocated")
+    device = activate(host.dm, host.runner, spec, may_format=metadata_is_blank(pool.metadata))
+    crash_point("pool:activated")
+    if status(host.dm, pool.name).transaction_id == 0:
+        if pool.has_reserved_start:
+            reserve_head(host.dm, device, spec)
+            crash_point("pool:reserved")
+        ThinPool(host.dm, pool.name).set_transaction_id(0, pool.transaction_id)
+    crash_point("pool:numbered")
+    pool = pool._replace(formatted=True)
+    with host.store.transaction():
+        host.store.put(pool)
+        host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)
+    return pool
+
+
+def new_record(host: Host, options: PoolOptions, pool_id: str) -> PoolRecord:
+    """The row of a pool that is about to be made."""
+    geometry = options.geometry()
+    return PoolRecord(
+        id=pool_id,
+        name=options.name.value,
+        data=options.data or host.settings.path("pools", pool_id, "data"),
+        metadata=options.metadata or host.settings.path("pools", pool_id, "metadata"),
+        is_loop=options.is_loop,
+        data_sectors=geometry.data_sectors,
+        metadata_bytes=geometry.metadata_bytes,
+        block_sectors=geometry.block_sectors,
+        low_water_blocks=geometry.low_water_blocks,
+        error_if_no_space=options.error_if_no_space,
+        min_free_percent=options.min_free_percent,
+        transaction_id=(secrets.randbits(30) + 1) << 32,
+        formatted=False,
+        data_identity="" if options.is_loop else device_identity(options.data, host.dm.sysfs),
+    )
+
+
+def spec_of(pool: PoolRecord) -> PoolSpec:
+    """The pool as device-mapper is told of it."""
+    geometry = Geometry(pool.data_sectors, pool.metadata_bytes, pool.block_sectors, pool.low_water_blocks, ())
+    return PoolSpec(
+        pool.name, pool.uuid, Backing(pool.data, pool.metadata, pool.is_loop), geometry, pool.error_if_no_space
+    )

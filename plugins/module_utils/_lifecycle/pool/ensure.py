@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The thin pool: made once, tied to the store, active and healthy ever after, and the snapshots in it are there for use.
+
+Invariant: the pool's transaction id begins at a random number that was committed before the pool existed, and store and metadata
+count it up together: a pool that was made anew, exchanged or restored alone is seen. Metadata that holds a superblock is
+never written over.
+"""
+
+from __future__ import annotations
+
+from ..._errors import Busy, doing
+from ..._names import ObjectKey
+from ..._thin.dm.table import PoolStatus
+from ..._thin.guards.udev_rule import missing_rule
+from ..._thin.pool.health import require_healthy, status
+from ..attempts import attempted
+from ..diff import pool_view
+from ..image.placement import require_in_pool
+from ..outcome import Outcome
+from ..run import Host
+from ..store.records import PoolRecord
+from ..volumes.recover import is_tidy
+from .request import PoolRequest
+from .state import (
+    PoolOptions,
+    growing,
+    is_active,
+    lost_volumes,
+    pool_facts,
+    refuse_unfinished,
+    unmapped_snapshots,
+    wanted_pool,
+    with_restored,
+)
+
+
+def ensure_pool(host: Host, request: PoolRequest) -> Outcome:
+    """Make the pool, or bring it back after a reboot, or find it there and healthy; warn where udev may read what guests write."""
+    with doing(f"pool '{request.name}'"):
+        outcome = attempted(host, lambda: _ensured(host, request), transition="pool", pool=request.name.value)
+        return _with_warnings(host, request, outcome)
+
+
+def _with_warnings(host: Host, request: PoolRequest, outcome: Outcome) -> Outcome:
+    pool = host.store.pool(request.name.value)
+    device = host.dm.find(pool.uuid) if pool is not None else None
+    lacking = missing_rule([device] if device is not None else [], root=host.dm.root)
+    if not lacking:
+        return outcome
+    return outcome._replace(facts={**outcome.facts, "warnings": [*outcome.facts.get("warnings", ()), *lacking]})
+
+
+def _ensured(host: Host, request: PoolRequest) -> Outcome:
+    if request.key:
+        require_in_pool(host, host.store.image_or_new(ObjectKey(request.key).value), request.name.value)
+    host.dm.require_target("thin-pool")
+    pool = host.store.pool(request.name.value)
+    if pool is not None:
+        refuse_unfinished(host, pool)
+    if pool is not None and pool.formatted and is_tidy(host) and is_active(host, pool):
+        options = request.resolve(host, pool)
+        wanted = wanted_pool(pool, options)
+        now = status(host.dm, pool.name)
+        is_settled = now.transaction_id == pool.transaction_id and not growing(host, pool)
+        if is_settled and pool == wanted and _is_whole(host, pool):
+            return _found(host, pool, options, now)
+    # Late: a run that finds its pool there needs nothing of how pools are made.
+    from .converge import bring_about
+
+    with host.lock(f"pool setup {request.name}"):
+        return bring_about(host, request)
+
+
+def _is_whole(host: Host, pool: PoolRecord) -> bool:
+    """Whether the pool has all its volumes, and its snapshots are mapped."""
+    if unmapped_snapshots(host, pool):
+        return False
+    try:
+        return not lost_volumes(host, pool)
+    except Busy:  # others make volumes in it right now: it is well, and the next run looks again
+        return True
+
+
+def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
+    require_healthy(now, pool.min_free_percent)
+    view = pool_view(pool, active=True)
+    return with_restored(Outcome(view, view, False, pool_facts(pool, options, now), tuple(host.settled)), [])

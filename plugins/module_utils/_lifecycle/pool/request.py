@@ -1,0 +1,124 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the options of flyd_pool mean for the pool that is recorded, or for a new one.
+
+Invariant: an option that is left out keeps what an existing pool has; only a new pool gets a default. So two plays that differ only in
+what they leave out want the same pool.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ..._errors import BadInput
+from ..._host.files.durable import file_errors
+from ..._names import ShortName, parse_bytes, printable
+from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.pool.backing import device_bytes
+from ..._thin.pool.reserve import RESERVED_BYTES
+from ..run import Host
+from ..store.records import PoolRecord
+from .state import PoolOptions
+
+DEFAULT_FILE_BYTES = 2 << 30
+DEFAULT_ERROR_IF_NO_SPACE = True
+DEFAULT_MIN_FREE_PERCENT = 10
+
+
+class DataSize(NamedTuple):
+    """How much data a pool can hold: ``amount`` bytes, or ``amount`` percent of the device or of the file system that holds the file."""
+
+    amount: int
+    is_percent: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> DataSize:
+        """From ``20G`` or ``80%``; raises ``BadInput`` that names data_size."""
+        number, sign, rest = text.strip().partition("%")
+        if not sign:
+            return cls(parse_bytes(text, what="data_size"))
+        if rest or not number.strip().isdecimal() or not 1 <= int(number) <= 100:
+            raise BadInput(
+                f"data_size is {printable(text)!r}, which is not a percentage from 1% to 100%",
+                hint="write for example 80%, or a size such as 512M",
+            )
+        return cls(int(number), is_percent=True)
+
+    @classmethod
+    def parse_optional(cls, text: str) -> DataSize | None:
+        """The same, ``None`` for an option that was left out."""
+        return cls.parse(text) if text else None
+
+
+class PoolRequest(NamedTuple):
+    """The options of flyd_pool as they were given; ``None`` and empty: left out. Sizes in bytes."""
+
+    name: ShortName
+    data: str = ""
+    metadata: str = ""
+    is_loop: bool = True
+    data_size: DataSize | None = None
+    metadata_bytes: int | None = None
+    block_bytes: int | None = None
+    low_water_blocks: int | None = None
+    error_if_no_space: bool | None = None
+    min_free_percent: int | None = None
+    key: str = ""  # of an image that is to be put into the pool
+
+    def resolve(self, host: Host, pool: PoolRecord | None) -> PoolOptions:
+        """The request with what was left out filled in from ``pool``, or from the defaults when there is none."""
+        is_loop = self.is_loop if pool is None or self.data else pool.is_loop
+        recorded = (
+            (DEFAULT_ERROR_IF_NO_SPACE, DEFAULT_MIN_FREE_PERCENT)
+            if pool is None
+            else (pool.error_if_no_space, pool.min_free_percent)
+        )
+        return PoolOptions(
+            name=self.name,
+            data=self.data,
+            metadata=self.metadata,
+            is_loop=is_loop,
+            data_bytes=self._data_bytes(host, pool, is_loop=is_loop),
+            metadata_bytes=self.metadata_bytes,
+            block_bytes=self.block_bytes,
+            low_water_blocks=self.low_water_blocks,
+            error_if_no_space=recorded[0] if self.error_if_no_space is None else self.error_if_no_space,
+            min_free_percent=recorded[1] if self.min_free_percent is None else _percent(self.min_free_percent),
+        )
+
+    def _data_bytes(self, host: Host, pool: PoolRecord | None, *, is_loop: bool) -> int:
+        path = self.data or (pool.data if pool is not None else "")
+        if self.data_size is None:
+            if pool is not None:
+                return pool.data_sectors * SECTOR_BYTES
+            return DEFAULT_FILE_BYTES if is_loop else _usable_bytes(path)
+        if not self.data_size.is_percent:
+            return self.data_size.amount
+        if not is_loop:
+            return min(device_bytes(path) * self.data_size.amount // 100, _usable_bytes(path))
+        return _file_system_bytes(path or host.settings.state_dir) * self.data_size.amount // 100
+
+
+def _usable_bytes(path: str) -> int:
+    """A device without its end, where a host looks for members of arrays: no guest is to write there."""
+    return device_bytes(path) - RESERVED_BYTES
+
+
+def _percent(given: int) -> int:
+    if not 0 <= given <= 99:
+        raise BadInput(
+            f"min_free_percent is {given}, which is not from 0 to 99",
+            hint="give min_free_percent the share to keep free, for example 10",
+        )
+    return given
+
+
+def _file_system_bytes(path: str) -> int:
+    """The size of the file system that holds ``path``, or its nearest parent that exists."""
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    with file_errors("looking at the file system"):
+        found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize

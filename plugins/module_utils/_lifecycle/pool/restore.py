@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the machine had before it went down comes back without a play: every pool, and the snapshots that were activated.
+
+Invariant: a pool comes back as the next play's flyd_pool would bring it back, by the same code (bring_back.py).
+"""
+
+from __future__ import annotations
+
+from ..._errors import FlydError, doing
+from ..._thin.pool.thin_pool import require_sound
+from ..attempts import attempted
+from ..outcome import Facts, Outcome
+from ..run import Host
+from ..store.records import PoolRecord
+from ..volumes.recover import settle
+from .bring_up import bring_up, map_snapshots
+from .grow import settle_growth
+from .state import is_active, refuse_unfinished
+
+
+def restore(host: Host) -> Outcome:
+    """Bring back all pools and their snapshots; a pool in trouble does not keep the others down.
+
+    Raises the first error once all has been tried.
+    """
+    done: list[str] = []
+    failed: list[FlydError] = []
+    for pool in host.store.all(PoolRecord, "formatted"):
+        _try_pool(host, pool, done, failed)
+    if failed:
+        raise failed[0]
+    facts: Facts = {"restored": done}
+    return Outcome({}, {}, bool(done), facts, tuple(host.settled))
+
+
+def _try_pool(host: Host, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
+    try:
+        with doing(f"bringing back the pool '{pool.name}'"):
+            outcome = attempted(host, lambda: _restored(host, pool), transition="restore", pool=pool.name)
+            done += outcome.facts["restored"]
+    except FlydError as error:
+        host.log.failed(error, module="restore", subject=pool.name)
+        failed.append(error)
+
+
+def _restored(host: Host, pool: PoolRecord) -> Outcome:
+    mapped: Facts = {"restored": _restore_pool(host, pool)}
+    return Outcome({}, {}, bool(mapped["restored"]), mapped)
+
+
+def _restore_pool(host: Host, pool: PoolRecord) -> list[str]:
+    with host.lock(f"pool setup {pool.name}"):
+        now = host.store.find(PoolRecord, "id=?", pool.id)
+        if now is None:
+            return []  # it was torn down while this waited for the lock
+        pool = now
+        refuse_unfinished(host, pool)
+        pool = settle_growth(host, pool)
+        was_active = is_active(host, pool)
+        with host.log.transition("restore", pool=pool.name) as log:
+            require_sound(bring_up(host, pool))
+            settle(host)
+            mapped = map_snapshots(host, pool)
+            log["snapshots"] = len(mapped)
+    return [*([] if was_active else [pool.device_path]), *mapped]

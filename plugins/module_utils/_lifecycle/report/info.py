@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What flyd_info reports: the store beside what the kernel really has. Changes nothing."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any, Callable
+
+from ..._errors import FlydError
+from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.pool.thin_pool import is_low, status
+from ..diff import platform_of, pool_view
+from ..fetch.progress import progress_path
+from ..fetch.progress import read as read_progress
+from ..outcome import Facts, Outcome
+from ..run import Host
+from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
+from ..volumes.recover import abandoned
+from .drift import drift
+
+
+class Subject(str, enum.Enum):
+    """What can be asked for."""
+
+    IMAGES = "images"
+    SNAPSHOTS = "snapshots"
+    POOLS = "pools"
+    TRANSITIONS = "transitions"
+    DRIFT = "drift"
+
+
+def inform(host: Host, what: frozenset[Subject]) -> Outcome:
+    """The report on each of ``what``."""
+    return Outcome({}, {}, False, {subject.value: _REPORTS[subject](host) for subject in Subject if subject in what})
+
+
+def _images(host: Host) -> list[Facts]:
+    return [_image(image) for image in host.store.all(Image)]
+
+
+def _image(image: Image) -> Facts:
+    facts: Facts = image._asdict()
+    del facts["voucher_id"]  # a hash of what may hold a secret
+    config, base_device = json.loads(image.config), facts.pop("pool_device")
+    return {
+        **facts,
+        "base_device": base_device or None,
+        "snap_device": image.snap_device or None,
+        "state": image.state.value,
+        "platform": platform_of(config),
+        "config": config or None,
+        "summary": json.loads(image.summary),
+        "members": json.loads(image.members),
+        "made_with": json.loads(image.made_with),
+    }
+
+
+def _snapshots(host: Host) -> list[Facts]:
+    keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    return [
+        {
+            **snapshot._asdict(),
+            "uid": _known(snapshot.uid),
+            "gid": _known(snapshot.gid),
+            "mode": None if snapshot.mode < 0 else f"{snapshot.mode:04o}",
+            "object_key": keys.get(snapshot.image_id),
+            "mapped": _mapped(host, snapshot.ulid),
+        }
+        for snapshot in host.store.all(Snapshot)
+    ]
+
+
+def _known(number: int) -> int | None:
+    return None if number < 0 else number
+
+
+def _pools(host: Host) -> list[Facts]:
+    return [_pool(host, pool) for pool in host.store.all(PoolRecord)]
+
+
+def _pool(host: Host, pool: PoolRecord) -> Facts:
+    active = host.dm.find(pool.uuid) is not None
+    facts = {**pool_view(pool, active=active), "pool_id": pool.id, "transaction_id": pool.transaction_id}
+    if active:
+        try:
+            now = status(host.dm, pool.name)
+        except FlydError as error:  # what the others are is asked for too; drift tells it as well
+            return {**facts, "status": f"cannot be asked: {error.msg}"}
+        facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
+        facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
+        facts["status"] = now.mode.value
+        facts["needs_check"] = now.needs_check
+        facts["held_metadata"] = now.held_metadata_root is not None
+        facts["is_low"] = is_low(now, pool.min_free_percent, pool.low_water_blocks)
+    return facts
+
+
+def _transitions(host: Host) -> list[Facts]:
+    """The open intents; ``abandoned`` ones are settled by the next run of any module."""
+    gone = {operation.ulid for operation in abandoned(host)}
+    return [
+        {
+            **operation._asdict(),
+            "kind": operation.kind.value,
+            "abandoned": operation.ulid in gone,
+            "progress": read_progress(progress_path(host.settings, operation)),
+        }
+        for operation in host.store.all(Operation)
+    ]
+
+
+def _mapped(host: Host, ulid: str) -> bool:
+    volume = host.store.find(Volume, "ulid=?", ulid)
+    return volume is not None and host.dm.find(volume.uuid) is not None
+
+
+_REPORTS: dict[Subject, Callable[[Host], Any]] = {
+    Subject.IMAGES: _images,
+    Subject.SNAPSHOTS: _snapshots,
+    Subject.POOLS: _pools,
+    Subject.TRANSITIONS: _transitions,
+    Subject.DRIFT: drift,
+}

@@ -1,0 +1,205 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""unpacked → activated: a writable snapshot of the base is mapped for use.
+
+Invariant: a name of an image has one snapshot; running again maps it again when it is not mapped (after a reboot) and never makes a
+second one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..._errors import BadInput, CorruptStore
+from ..._names import exact_size_text
+from ..._thin.dm.device import SECTOR_BYTES
+from ..diff import activated, image_facts, image_view, known_id, unpacked
+from ..image.advance import Arrow
+from ..image.placement import require_in_pool
+from ..outcome import Facts
+from ..run import Host
+from ..store.records import Image, PoolRecord, Snapshot, State, Volume
+from ..store.store import utc_now
+from .options import SnapshotOptions
+
+
+class Activate(Arrow):
+    """The arrow of flyd_snapshot."""
+
+    name = "snapshot"
+    start = State.UNPACKED
+    end = State.ACTIVATED
+
+    def __init__(self, options: SnapshotOptions) -> None:
+        self._options = options
+        self.assumes_generation = "generation" in options.assume
+
+    def admit(self, host: Host, image: Image) -> None:
+        """Refuse another pool than the one that the image lies in."""
+        require_in_pool(host, image, host.settings.pool.value)
+
+    def holds(self, host: Host, image: Image) -> Facts | None:
+        """Whether the named snapshot is recorded and mapped, with the node as asked for."""
+        snapshot = self._recorded(host, image)
+        if snapshot is None:
+            return None
+        volume = _volume_of(host, snapshot)
+        device = host.dm.find(volume.uuid)
+        if device is None or not device.sectors or device.suspended or not os.path.exists(device.path):
+            return None
+        self._require_same(host, snapshot, volume)
+        return None if self._options.access.differs(device.path) else _facts(host, image, snapshot, volume)
+
+    def view(self, host: Host, image: Image) -> Facts:
+        """The image, and of the node what was asked for."""
+        view, access, snapshot = self._image_view(host, image), self._options.access, self._recorded(host, image)
+        path = self._node(host, snapshot)
+        return {**view, "node": None if path is None else access.found(path)} if access.asked() else view
+
+    def _node(self, host: Host, snapshot: Snapshot | None) -> str | None:
+        """The path of the snapshot's node, when it is there."""
+        device = None if snapshot is None else host.dm.find(_volume_of(host, snapshot).uuid)
+        return None if device is None or not os.path.exists(device.path) else device.path
+
+    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+        """The device is known when the snapshot exists and only has to be mapped."""
+        snapshot = self._recorded(host, image)
+        if snapshot is not None:
+            self._require_same(host, snapshot, _volume_of(host, snapshot))
+        else:
+            self._foresee(host, image)
+        changes = activated(
+            self._image_view(host, image),
+            self._options.name.value,
+            device=None if snapshot is None else snapshot.device,
+            read_only=snapshot.read_only if snapshot else bool(self._options.read_only),
+        )
+        asked = self._options.access.asked(self._node(host, snapshot))
+        return {**changes, "node": asked} if asked else changes, self._predicted_facts(host, image, snapshot)
+
+    def _foresee(self, host: Host, image: Image) -> None:
+        """Raise what the real run will find when it makes the snapshot, as far as the base is known."""
+        from ..volumes.room import foresee_volume  # late, as below
+        from .make_snapshot import sectors_of_new
+
+        base = host.store.find(Volume, "ulid=?", image.base_ulid)
+        pool = base and host.store.find(PoolRecord, "id=?", base.pool_id)
+        if base is not None and pool is not None:
+            sectors_of_new(pool, base, self._options.size_bytes)
+        foresee_volume(host, pool_changes="pool" in self._options.assume, snapshots=1)
+
+    def _predicted_facts(self, host: Host, image: Image, snapshot: Snapshot | None) -> Facts:
+        if snapshot is not None:
+            return _facts(host, image, snapshot, _volume_of(host, snapshot))
+        return {
+            **image_facts(image),
+            "pool": host.settings.pool.value,
+            "base_device": image.pool_device or None,
+            "name": self._options.name.value,
+            "read_only": bool(self._options.read_only),
+            **dict.fromkeys(("device", "snap_device", "ulid", "size", "drive")),
+            "msg": "Image would be activated at a new device, of a snapshot named by a fresh ULID",
+        }
+
+    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+        """Make the snapshot if its name has none, map it, and set its node's owner and mode."""
+        # Late: a run with nothing to do needs nothing of how volumes are made.
+        from ..volumes.volumes import active_pool, map_thin
+        from .make_snapshot import make_snapshot
+
+        pool = active_pool(host, host.settings.pool.value)
+        snapshot = self._recorded(host, image)
+        if snapshot is None:
+            image, snapshot = make_snapshot(host, pool, image, self._options)
+        elif image.state is not State.ACTIVATED:  # its base was lost and made again; the snapshot has outlived it
+            image = image._replace(state=State.ACTIVATED, updated_at=utc_now())
+            with host.store.transaction():
+                host.store.put(image)
+        volume = _volume_of(host, snapshot)
+        self._require_same(host, snapshot, volume)
+        device = map_thin(host, pool, volume, read_only=snapshot.read_only)
+        self._options.access.apply(device.path)
+        self._remember_access(host, snapshot, device.path)
+        facts = _facts(host, image, snapshot, volume)
+        log.update(device=snapshot.device, name=snapshot.name, bytes=facts["size"], message=facts["msg"])
+        return image, facts
+
+    def _image_view(self, host: Host, image: Image) -> Facts:
+        """Of a generation that is only assumed, with the base that flyd_unpack would have made too."""
+        view = image_view(host, image)
+        return {**view, **unpacked(host.settings.pool.value)} if known_id(image) is None and image.id else view
+
+    def _remember_access(self, host: Host, snapshot: Snapshot, path: str) -> None:
+        """So that the node is the same after a reboot. What was not asked for stays as it was."""
+        access = self._options.access
+        mode = str(access.found(path).get("mode", ""))
+        after = snapshot._replace(
+            uid=snapshot.uid if access.uid < 0 else access.uid,
+            gid=snapshot.gid if access.gid < 0 else access.gid,
+            mode=int(mode, 8) if mode else snapshot.mode,
+        )
+        if after != snapshot:
+            with host.store.transaction():
+                host.store.put(after)
+
+    def _recorded(self, host: Host, image: Image) -> Snapshot | None:
+        return host.store.find(Snapshot, "image_id=? AND name=?", image.id, self._options.name.value)
+
+    def _require_same(self, host: Host, snapshot: Snapshot, volume: Volume) -> None:
+        """Refuse another size or another way to map it than the snapshot has; what was left out is as it is."""
+        read_only, have_bytes = self._options.read_only, volume.sectors * SECTOR_BYTES
+        if self._options.size_bytes and self._whole_blocks(host, volume) != have_bytes:
+            asked, has = (f"size: {exact_size_text(one)}" for one in (self._options.size_bytes, have_bytes))
+            raise self._fixed(snapshot, asked, has)
+        if read_only is not None and read_only != snapshot.read_only:
+            raise self._fixed(snapshot, _as_option(read_only), _as_option(snapshot.read_only))
+
+    def _whole_blocks(self, host: Host, volume: Volume) -> int:
+        """The size that was asked for, in whole blocks of the pool, in bytes."""
+        pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
+        block_bytes = SECTOR_BYTES * (pool.block_sectors if pool else 1)
+        return -(-self._options.size_bytes // block_bytes) * block_bytes
+
+    def _fixed(self, snapshot: Snapshot, asked: str, has: str) -> BadInput:
+        option = asked.partition(":")[0]
+        return BadInput(
+            f"the snapshot '{snapshot.name}' of {self._options.key} exists with {has}, and {asked} is requested",
+            hint=f"a snapshot keeps both its size and whether it is read-only: leave {option} out, give another name, or remove it (state: absent)",
+        )
+
+
+def _as_option(read_only: bool) -> str:
+    return f"read_only: {'true' if read_only else 'false'}"
+
+
+def _volume_of(host: Host, snapshot: Snapshot) -> Volume:
+    volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
+    if volume is None:
+        raise CorruptStore(
+            f"the store lists the snapshot {snapshot.ulid} but no volume for it",
+            hint="restore flyd.db (below state_dir) from a backup",
+        )
+    return volume
+
+
+def _facts(host: Host, image: Image, snapshot: Snapshot, volume: Volume) -> Facts:
+    pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
+    return {
+        **image_facts(image),
+        "pool": pool and pool.name,
+        "base_device": image.pool_device or None,
+        "name": snapshot.name,
+        "device": snapshot.device,
+        "snap_device": snapshot.device,
+        "ulid": snapshot.ulid,
+        "size": volume.sectors * SECTOR_BYTES,
+        "read_only": snapshot.read_only,
+        "drive": {
+            "drive_id": "rootfs",
+            "path_on_host": snapshot.device,
+            "is_root_device": True,
+            "is_read_only": snapshot.read_only,
+        },
+        "msg": f"SUCCESS: Image activated at device {snapshot.device}",
+    }

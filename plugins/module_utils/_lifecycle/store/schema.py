@@ -1,0 +1,108 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tables, and how an older store becomes a newer one.
+
+Invariant: a store has the schema of one version, whole: each migration is one transaction that also sets user_version.
+``images`` and ``_busy`` keep their first columns and their order in every version: other programs read them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+_IMAGE_DETAILS = """
+    bucket TEXT NOT NULL DEFAULT '', size_bytes INTEGER NOT NULL DEFAULT 0, etag TEXT NOT NULL DEFAULT '',
+    version_id TEXT NOT NULL DEFAULT '', trust TEXT NOT NULL DEFAULT '', base_ulid TEXT NOT NULL DEFAULT '',
+    config TEXT NOT NULL DEFAULT '{}', summary TEXT NOT NULL DEFAULT '{}'"""
+
+_VERSION_1: tuple[str, ...] = (
+    f"""CREATE TABLE images(
+    id TEXT PRIMARY KEY, object_key TEXT UNIQUE, sha256 TEXT, state TEXT, pool_device TEXT, snap_device TEXT,
+    created_at DATETIME, updated_at DATETIME,{_IMAGE_DETAILS})""",
+    "CREATE TABLE _busy(name TEXT PRIMARY KEY, boot_id TEXT NOT NULL, pid INTEGER NOT NULL, started INTEGER NOT NULL)",
+    f"""CREATE TABLE retired_images(
+    id TEXT PRIMARY KEY, object_key TEXT, sha256 TEXT, state TEXT, pool_device TEXT, snap_device TEXT,
+    created_at DATETIME, updated_at DATETIME,{_IMAGE_DETAILS})""",
+    """CREATE TABLE pools(
+    id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, data TEXT NOT NULL, metadata TEXT NOT NULL, is_loop INTEGER NOT NULL,
+    data_sectors INTEGER NOT NULL, metadata_bytes INTEGER NOT NULL, block_sectors INTEGER NOT NULL,
+    low_water_blocks INTEGER NOT NULL, error_if_no_space INTEGER NOT NULL, min_free_percent INTEGER NOT NULL,
+    transaction_id INTEGER NOT NULL, formatted INTEGER NOT NULL)""",
+    """CREATE TABLE volumes(
+    ulid TEXT PRIMARY KEY, pool_id TEXT NOT NULL REFERENCES pools(id), thin_id INTEGER NOT NULL, kind TEXT NOT NULL,
+    sectors INTEGER NOT NULL, state TEXT NOT NULL, UNIQUE(pool_id, thin_id))""",
+    """CREATE TABLE snapshots(
+    ulid TEXT PRIMARY KEY REFERENCES volumes(ulid), image_id TEXT NOT NULL, name TEXT NOT NULL, device TEXT NOT NULL,
+    read_only INTEGER NOT NULL, created_at DATETIME, UNIQUE(image_id, name))""",
+    """CREATE TABLE operations(
+    ulid TEXT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, volume_ulid TEXT NOT NULL, boot_id TEXT NOT NULL,
+    pid INTEGER NOT NULL, started INTEGER NOT NULL, begun_at DATETIME)""",
+)
+
+# The objects of a family, as JSON; and whether the archive stays on disk when the base is sealed.
+_VERSION_2: tuple[str, ...] = tuple(
+    f"ALTER TABLE {table} ADD COLUMN {column}"
+    for table in ("images", "retired_images")
+    for column in ("members TEXT NOT NULL DEFAULT '[]'", "keep_archive INTEGER NOT NULL DEFAULT 1")
+)
+
+# Who may open a snapshot's node (-1: as it is), so that it comes back after a reboot as it was.
+_VERSION_3: tuple[str, ...] = tuple(
+    f"ALTER TABLE snapshots ADD COLUMN {column} INTEGER NOT NULL DEFAULT -1" for column in ("uid", "gid", "mode")
+)
+
+# Which disk the data of a pool on devices lies on, as names of devices may change places.
+_VERSION_4: tuple[str, ...] = ("ALTER TABLE pools ADD COLUMN data_identity TEXT NOT NULL DEFAULT ''",)
+
+# Who vouched for a generation's bytes, and how an archive looked when it was verified.
+_VERSION_5: tuple[str, ...] = (
+    *(
+        f"ALTER TABLE {table} ADD COLUMN {column} TEXT NOT NULL DEFAULT ''"
+        for table in ("images", "retired_images")
+        for column in ("vouched_by", "voucher_id", "vouched_digest")
+    ),
+    """CREATE TABLE archives(
+    sha256 TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL)""",
+)
+
+# What a base was made with. A lock may be a name alone, as other programs insert one: its holder is unknown then. SQLite cannot give
+# columns a default later, so the table is made again with its rows.
+_VERSION_6: tuple[str, ...] = (
+    *(
+        f"ALTER TABLE {table} ADD COLUMN made_with TEXT NOT NULL DEFAULT '{{}}'"
+        for table in ("images", "retired_images")
+    ),
+    """CREATE TABLE _busy_6(
+    name TEXT PRIMARY KEY, boot_id TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, started INTEGER NOT NULL DEFAULT 0)""",
+    "INSERT INTO _busy_6 SELECT name, boot_id, pid, started FROM _busy",
+    "DROP TABLE _busy",
+    "ALTER TABLE _busy_6 RENAME TO _busy",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the store from its user_version to ``VERSION``, one transaction a version; nothing to do writes nothing."""
+    while user_version(connection) < VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again inside: another process may have migrated between the look and the lock.
+            version = user_version(connection)
+            if version < VERSION:
+                for statement in MIGRATIONS[version]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def user_version(connection: sqlite3.Connection) -> int:
+    """The version of the schema that the store has; 0 for an empty one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,153 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settling: what runs that were cut off left behind is finished or undone before anything else is done.
+
+Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active or is in trouble, which is told;
+every live volume of the store is in its pool; no base and no pool is suspended but by who is at work with it; each part of a download in
+the spool has its intent. Only what an intent or a row of the store names is touched, and in the spool what bears an intent's name. What
+cannot be settled never stops what was asked for: that meets the same trouble itself, if it needs what is in trouble, and if not, it must
+not suffer; nor must the ways out (a pool that grows, is repaired, is torn down).
+"""
+
+from __future__ import annotations
+
+from ..._errors import FlydError
+from ..._host.processes.process import Identity, own_identity
+from ..run import Host
+from ..store.lock import dead_locks, is_dead
+from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from .orphaned_parts import ownerless_parts, remove_ownerless_parts
+
+# Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
+_TAKEN_UP_AGAIN = (
+    OperationKind.POOL,
+    OperationKind.GROW,
+    OperationKind.REPAIR,
+    OperationKind.CHECK,
+    OperationKind.TEARDOWN,
+    OperationKind.FETCH,
+)
+
+
+def abandoned(host: Host) -> list[Operation]:
+    """The open intents whose process is gone, or whose attempt of this run has failed, and which any run may settle."""
+    return [
+        found
+        for found in host.store.all(Operation)
+        if found.kind not in _TAKEN_UP_AGAIN
+        and (found.ulid in host.given_up or not Identity(found.boot_id, found.pid, found.started).is_alive())
+    ]
+
+
+def is_tidy(host: Host) -> bool:
+    """Whether no run that was cut off has left an intent, a lock or a part of a download behind."""
+    return not abandoned(host) and not dead_locks(host.store) and not ownerless_parts(host)
+
+
+def settle(host: Host, *, coming_up: str = "") -> None:
+    """Finish or undo every abandoned intent; says what it did, and what it could not do, in ``host.settled``.
+
+    In a dry run it only says, of the pool with the id ``coming_up`` as if it were up.
+    """
+    _resume(host)  # first: what is undone below would wait for it
+    for operation in abandoned(host):
+        with host.lock("settling"):
+            try:
+                _settle_one(host, operation, coming_up)
+            except FlydError as error:
+                _leave(host, f"the {operation.kind.value} of {operation.subject}", error)
+    _sweep(host)
+    from .missing_volumes import settle_lost  # late, as below: most runs have nothing to do and settle nothing
+
+    for pool in host.store.all(PoolRecord, "formatted"):
+        if host.dm.find(pool.uuid) is not None:
+            try:
+                settle_lost(host, pool)
+            except FlydError as error:
+                _leave(host, f"what the pool '{pool.name}' may have lost", error)
+
+
+def _sweep(host: Host) -> None:
+    """Remove the parts of downloads that belong to no run."""
+    left = ownerless_parts(host)
+    if not left:
+        return
+    if host.dry_run:
+        host.settled.extend(f"would remove {path}, which belongs to no run" for path in left)
+        return
+    try:
+        removed = remove_ownerless_parts(host)
+    except FlydError as error:
+        _leave(host, "parts of downloads that belong to no run", error)
+        return
+    for path in removed:
+        host.settled.append(f"removed {path}, which belongs to no run")
+        host.log.write("settled", what=host.settled[-1])
+
+
+def _leave(host: Host, what: str, error: FlydError) -> None:
+    """Its intent or its rows stay; its device is in use, or its pool is in trouble."""
+    host.left.append(f"left {what} for later: {error.msg}")
+    host.settled.append(host.left[-1])
+    if not host.dry_run:
+        host.log.write("left", what=what, error_kind=error.kind.value, error=str(error))
+
+
+def _resume(host: Host) -> None:
+    """Let the users go on of what was suspended by a run that was killed: a base for its snapshot, a pool for its growth."""
+    suspended = {device.uuid: device for device in host.dm.devices() if device.suspended}
+    if not suspended:
+        return
+    locks = {pool.uuid: f"pool setup {pool.name}" for pool in host.store.all(PoolRecord)}
+    for image in (*host.store.all(Image), *host.store.all(RetiredImage)):
+        if base := host.store.find(Volume, "ulid=?", image.base_ulid):
+            locks[base.uuid] = f"image {image.object_key}"
+    for uuid, device in suspended.items():
+        if uuid in locks and device.sectors and not _is_worked_on(host, locks[uuid]):
+            try:
+                _resume_one(host, device.name)
+            except FlydError as error:
+                _leave(host, f"{device.name}, which is suspended,", error)
+
+
+def _resume_one(host: Host, name: str) -> None:
+    if host.dry_run:
+        host.settled.append(f"would resume {name}, which was left suspended")
+        return
+    host.dm.resume(name)
+    host.settled.append(f"resumed {name}, which was left suspended")
+    host.log.write("settled", what=host.settled[-1])
+
+
+def _is_worked_on(host: Host, lock: str) -> bool:
+    """Whether another run holds that lock."""
+    rows = host.store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", lock)
+    return any(not is_dead(Identity(*row)) and Identity(*row) != own_identity() for row in rows)
+
+
+def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
+    if host.store.find(Operation, "ulid=?", operation.ulid) is None:
+        return  # another process settled it while this one waited
+    volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
+    pool = None if volume is None else _active_pool_of(host, volume)
+    if volume is not None and pool is None and not (host.dry_run and volume.pool_id == coming_up):
+        return  # its pool comes back with flyd_pool; the intent waits for it
+    do, did = ("finish", "finished") if operation.kind is OperationKind.REMOVE else ("undo", "undid")
+    what = f"the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
+    if host.dry_run:
+        host.settled.append(f"would {do} {what}")
+        return
+    if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
+        from .volumes import destroy_volume
+
+        destroy_volume(host, pool, volume)
+    with host.store.transaction():
+        host.store.drop(operation)
+    host.settled.append(f"{did} {what}")
+    host.log.write("settled", what=host.settled[-1], operation=operation.ulid)
+
+
+def _active_pool_of(host: Host, volume: Volume) -> PoolRecord | None:
+    pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
+    return pool if pool is not None and host.dm.find(pool.uuid) is not None else None

@@ -1,0 +1,153 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an object of S3 to a file whose digest is right.
+
+    HEAD -> part file reserved -> ranges written in place by several workers
+                                   `-> hashed in order behind them, from the file itself
+         -> digest right, fsync -> publish (rename)
+
+Invariant: the digest is that of the bytes in the file, in order, and a file that has not the expected one is removed. Nothing
+here has the archive's final name; ``publish`` gives it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from ..._errors import FlydError, Untrusted
+from ..._names import Digest, printable
+from ..objects import ObjectInfo
+from ..s3_errors import RangesRefused
+from ..source import Source
+from .flusher import Flusher
+from .hasher import Follower, Progress, ResumeMismatch
+from .partfile import discard, open_part, publish
+from .receiver import Receiver
+from .retry_policy import DownloadOptions, Patience
+from .segments import Ledger
+
+__all__ = ["DownloadOptions", "Downloaded", "discard", "download", "publish"]
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What was downloaded. ``attempts`` is 1 plus the requests that were repeated; ``resumed_bytes`` were here from an earlier run."""
+
+    sha256: str
+    size_bytes: int
+    etag: str
+    seconds: float
+    attempts: int
+    waited_seconds: float
+    resumed_bytes: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    bucket: Source
+    info: ObjectInfo
+    part_path: str
+    expected: Digest | None
+    options: DownloadOptions
+    on_progress: Progress | None
+
+
+def download(
+    bucket: Source,
+    info: ObjectInfo,
+    part_path: str,
+    *,
+    expected: Digest | None,
+    patience: Patience,
+    options: DownloadOptions,
+    on_progress: Progress | None = None,
+) -> Downloaded:
+    """Download ``info`` into ``part_path``, whose directory exists and is ours alone, and fsync it.
+
+    What an earlier run received of the same object is used; ``patience`` may be shared with other downloads. Raises ``Untrusted`` (wrong
+    digest twice, or more bytes than announced), ``ObjectChanged`` (begin again with a new HEAD), ``NoSpace`` and ``Transient``.
+    The part file is left behind only after a ``retryable`` error or a kill, for the next run to go on with.
+    """
+    begun, repeated, waited_seconds = time.monotonic(), patience.repeated, patience.waited_seconds
+    job = _Job(bucket, info, part_path, expected, options, on_progress)
+    sha256, resumed = _verified(job, patience)
+    return Downloaded(
+        sha256,
+        info.size_bytes,
+        info.etag,
+        time.monotonic() - begun,
+        1 + patience.repeated - repeated,
+        patience.waited_seconds - waited_seconds,
+        resumed,
+    )
+
+
+def _verified(job: _Job, patience: Patience) -> tuple[str, int]:
+    """The digest and the bytes resumed, once the digest is right; a wrong one is downloaded once more, from the first byte."""
+    found, resumed = _complete(job, patience, resume=True)
+    if job.expected is not None and found[job.expected.algorithm] != job.expected.hex:
+        discard(job.part_path)
+        patience.begin_again()
+        found, resumed = _complete(job, patience, resume=False)
+        _refuse_wrong(job, job.expected, found[job.expected.algorithm])
+    return found["sha256"], resumed
+
+
+def _refuse_wrong(job: _Job, expected: Digest, found: str) -> None:
+    if found == expected.hex:
+        return
+    discard(job.part_path)
+    raise Untrusted(
+        f"{printable(job.info.key)} has {expected.algorithm}:{found}, but must have {expected}; it was downloaded twice",
+        hint="the object is not the one that the checksum belongs to, or it is damaged where it is stored: ask its publisher",
+        expected=str(expected),
+        found=f"{expected.algorithm}:{found}",
+        key=printable(job.info.key),
+    )
+
+
+def _complete(job: _Job, patience: Patience, *, resume: bool) -> tuple[dict[str, str], int]:
+    """All bytes: by ranges when the server can, and without those of an earlier run when they are not what they were.
+
+    Without an exact tag and without a digest nothing would tell that ranges are of several versions: then they come of one answer.
+    """
+    if job.expected is None and not job.info.is_exact:
+        return _in_one_stream(job, patience)
+    try:
+        return _one_pass(job, patience, resume=resume, ranged=True)
+    except ResumeMismatch:
+        return _complete(job, patience, resume=False)
+    except RangesRefused:
+        return _in_one_stream(job, patience)
+
+
+def _in_one_stream(job: _Job, patience: Patience) -> tuple[dict[str, str], int]:
+    """All bytes in one stream, which begins again after each break."""
+    failures, first_failure = 0, time.monotonic()
+    while True:
+        try:
+            return _one_pass(job, patience, resume=False, ranged=False)
+        except FlydError as error:  # noqa: PERF203 - a loop of whole downloads
+            failures += 1
+            patience.bear(error, failures, first_failure, threading.Event())
+
+
+def _one_pass(job: _Job, patience: Patience, *, resume: bool, ranged: bool) -> tuple[dict[str, str], int]:
+    size_bytes = job.info.size_bytes
+    with open_part(job.part_path, job.info, resume=resume) as part:
+        segment_bytes = job.options.segment_bytes if ranged else max(1, size_bytes)
+        ledger = Ledger(size_bytes, segment_bytes, [(0, part.received.hashed_bytes), *part.received.spans])
+        resumed_bytes = ledger.received_bytes()
+        follower = Follower(part, ledger, job.expected, job.options, job.on_progress)
+        receiver = Receiver(job.bucket, part, ledger, patience, job.options, resumable=ranged)
+        flusher = Flusher(part, ledger)
+        try:
+            with flusher, receiver:
+                follower.follow(receiver, patience)
+        finally:
+            follower.checkpoint()
+        flusher.sync()
+        return follower.digests(), resumed_bytes

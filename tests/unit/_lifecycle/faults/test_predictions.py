@@ -1,0 +1,193 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check mode in each state of an image: the change and the diff that are predicted are those that the real run then reports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from module_utils._errors import BadInput, FlydError, NoSpace, Untrusted
+from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.snapshot.device_node import NodeAccess
+from module_utils._lifecycle.snapshot.mode import Mode
+from module_utils._lifecycle.store.records import Snapshot
+from tests.predictions import came_true
+from tests.unit._lifecycle.conftest import Stages, needs_root
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
+
+STAGES = ["virgin", "pooled", "fetched", "unpacked", "activated", "second snapshot", "refetched", "two generations"]
+UNMAPPED = ["rebooted", "one unmapped"]
+SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+STEPS: dict[str, Callable[..., Outcome]] = {
+    "pool": Machine.pool,
+    "pool with another reserve": lambda machine, **mode: machine.pool(min_free_percent=5, **mode),
+    "fetch": Machine.fetch,
+    "fetch pinned": lambda machine, **mode: machine.fetch(checksum=f"sha256:{SHA256}", **mode),
+    "unpack": Machine.unpack,
+    "snapshot": Machine.snapshot,
+    "snapshot of another name": lambda machine, **mode: machine.snapshot("third", read_only=True, **mode),
+    "snapshot for a user": lambda machine, **mode: machine.snapshot(
+        access=NodeAccess(uid=123, mode=Mode(0o640)), **mode
+    ),
+    "no snapshot": Machine.remove_snapshot,
+    "no base": lambda machine, **mode: machine.remove_base(force=True, **mode),
+    "no archive": Machine.remove_archive,
+    "no image": Machine.remove_image,
+    "no pool": lambda machine, **mode: machine.remove_pool(force=True, **mode),
+}
+# What must have happened before, or else the real run is refused where a dry run supposes a predecessor that was only simulated.
+NEEDS = {
+    "unpack": "fetched",
+    "snapshot": "unpacked",
+    "snapshot of another name": "unpacked",
+    "snapshot for a user": "unpacked",
+}
+REFUSED = {"no archive": ("unpacked", "activated", "second snapshot", "refetched", "two generations")}
+
+
+def brought_to(stages: Stages, stage: str) -> Machine:
+    if stage not in ("virgin", "pooled", "fetched"):
+        needs_root()
+    machine = stages.at(stage if stage in STAGES[:5] else "activated")
+    if stage in (*STAGES[5:], *UNMAPPED):
+        machine.snapshot("second")
+    if stage == "rebooted":
+        machine.fake.reboot()
+    if stage == "one unmapped":
+        machine.fake.dm.remove(machine.records(Snapshot)[1].device.rpartition("/")[2])
+    if stage in STAGES[6:]:
+        machine.s3.put(KEY.value, OTHER_ARCHIVE)
+        machine.fetch()
+    if stage in STAGES[7:]:
+        machine.unpack()
+        machine.snapshot()
+    return machine
+
+
+def possible(stage: str, step: str) -> bool:
+    at = STAGES.index(stage)
+    if stage == "virgin" and step in ("fetch", "fetch pinned"):
+        return True
+    if stage == "refetched" and step.startswith("snapshot"):
+        return False
+    if stage in STAGES[6:] and step == "fetch pinned":
+        return False  # that the object is another one by now, only its bytes tell
+    return at >= STAGES.index(NEEDS.get(step, "virgin")) and stage not in REFUSED.get(step, ())
+
+
+@pytest.mark.parametrize(
+    ("stage", "step"),
+    [
+        *((stage, step) for stage in STAGES for step in STEPS if possible(stage, step)),
+        *((stage, step) for stage in UNMAPPED for step in ("pool", "pool with another reserve")),
+    ],
+)
+def test_the_real_run_reports_what_check_mode_predicted(stages: Stages, stage: str, step: str) -> None:
+    machine = brought_to(stages, stage)
+    act = STEPS[step]
+    before = machine.everything()
+    predicted: Outcome | FlydError
+    real: Outcome | FlydError
+    try:
+        predicted = act(machine, dry_run=True)
+    except FlydError as error:
+        predicted = error
+    assert machine.everything() == before, "check mode wrote"
+    if step not in ("fetch", "fetch pinned", "pool", "pool with another reserve") and not step.startswith("no "):
+        needs_root()
+    try:
+        real = act(machine)
+    except FlydError as error:
+        real = error
+    if isinstance(predicted, FlydError) or isinstance(real, FlydError):
+        assert (type(predicted), str(predicted)) == (type(real), str(real))
+        return
+    assert predicted.changed == real.changed
+    assert predicted.before == real.before
+    assert came_true(predicted.after, real.after), (predicted.after, real.after)
+    assert (real.before != real.after) is real.changed, "a change that no diff shows"
+    for promised in ("removed", "restored"):
+        assert predicted.facts.get(promised) == real.facts.get(promised)
+
+
+def test_the_diff_of_a_chain_names_the_pool_and_every_device(virgin: Machine) -> None:
+    needs_root()
+    assert virgin.pool().after["device"] == "/dev/mapper/pool"
+    virgin.fetch()
+    base = virgin.unpack()
+    assert (base.before["pool"], base.before["base"]) == (None, None)
+    assert (base.after["pool"], base.after["base"]) == ("/dev/mapper/pool", base.facts["device"])
+    snapshot = virgin.snapshot("second", access=NodeAccess(mode=Mode(0o600)))
+    assert snapshot.before["snapshots"] == {}
+    assert snapshot.after["snapshots"] == {
+        "second": {"device": snapshot.facts["device"], "mapped": True, "read_only": False}
+    }
+    assert (snapshot.before["node"], snapshot.after["node"]) == (None, {"mode": "0600"})
+
+
+CHAIN: dict[str, Callable[..., Outcome]] = {
+    "unpack": Machine.unpack,
+    "snapshot": Machine.snapshot,
+    "snapshot for a user": STEPS["snapshot for a user"],
+}
+
+
+@pytest.mark.parametrize("checksum", ["", f"sha256:{hashlib.sha256(OTHER_ARCHIVE).hexdigest()}"])
+@pytest.mark.parametrize("stage", ["fetched", "unpacked", "activated", "second snapshot", "two generations"])
+@pytest.mark.parametrize("last", ["snapshot", "snapshot for a user"])
+def test_check_mode_of_a_chain_predicts_a_republished_object(
+    stages: Stages, stage: str, last: str, checksum: str
+) -> None:
+    """The whole chain in check mode first, then for real: what each step says is the same, and no old device is named."""
+    needs_root()
+    machine = brought_to(stages, stage)
+    machine.s3.put(KEY.value, ARCHIVE if stage == "two generations" else OTHER_ARCHIVE)
+    if checksum and stage == "two generations":
+        checksum = f"sha256:{SHA256}"
+    before = machine.everything()
+    fetch = machine.fetch(dry_run=True, checksum=checksum)
+    assume = ["generation"] if fetch.facts["new_generation"] else []
+    predicted = [fetch, *(CHAIN[step](machine, dry_run=True, assume=assume) for step in ("unpack", last))]
+    assert machine.everything() == before, "check mode wrote"
+    real = [machine.fetch(checksum=checksum), *(CHAIN[step](machine) for step in ("unpack", last))]
+    for said, did in zip(predicted, real):
+        assert said.changed is did.changed is True
+        for predicted_view, view in ((said.before, did.before), (said.after, did.after)):
+            wrong = {
+                what: (predicted_view[what], view[what])
+                for what in view
+                if not came_true(predicted_view[what], view[what])
+            }
+            assert (wrong, predicted_view.keys()) == ({}, view.keys())
+        assert (said.facts.get("device"), said.facts["image_id"]) == (None, None)
+
+
+@pytest.mark.parametrize("step", ["unpack", "snapshot"])
+def test_what_is_assumed_counts_in_check_mode_only(activated: Machine, step: str) -> None:
+    assert CHAIN[step](activated, assume=["generation", "pool"]).changed is False
+
+
+@pytest.mark.parametrize(("stage", "step"), [("fetched", "unpack"), ("unpacked", "snapshot")])
+def test_check_mode_foretells_a_pool_without_its_reserve(stages: Stages, stage: str, step: str) -> None:
+    machine = brought_to(stages, stage)
+    machine.pool(min_free_percent=50)
+    machine.fake.set_pool("pool", used_data_blocks=40)
+    for dry_run in (True, False):
+        with pytest.raises(NoSpace, match="less than the 50 % of min_free_percent"):
+            CHAIN[step](machine, dry_run=dry_run)
+    assert CHAIN[step](machine, dry_run=True, assume=["pool"]).changed  # a flyd_pool before it may have made room
+
+
+def test_check_mode_finds_a_checksum_that_nobody_has(pooled: Machine) -> None:
+    with pytest.raises(Untrusted, match="checksum_policy is require"):
+        pooled.fetch(dry_run=True, policy="require")
+
+
+def test_check_mode_finds_a_snapshot_that_is_there_with_another_mode(activated: Machine) -> None:
+    activated.fake.device_mapper(activated.fake.runner).remove(activated.snapshot().facts["device"].rpartition("/")[2])
+    with pytest.raises(BadInput, match="exists with read_only: false, and read_only: true is requested"):
+        activated.snapshot(dry_run=True, read_only=True)

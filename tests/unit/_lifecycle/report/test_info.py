@@ -1,0 +1,190 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report says what is recorded and what is really there, and writes nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from module_utils._host import environment
+from module_utils._lifecycle.report.info import Subject, inform
+from module_utils._lifecycle.store.records import PoolRecord, Snapshot, Volume
+from module_utils._lifecycle.volumes.volumes import map_thin
+from tests.unit._lifecycle.conftest import Stages
+from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
+from tests.unit.fakes.kernel import BLOCK_BYTES
+
+
+def report(machine: Machine, *what: Subject) -> dict[str, Any]:
+    """The report, which must be JSON and leave everything as it is."""
+    before = machine.everything()
+    outcome = machine.run(lambda host: inform(host, frozenset(what)), dry_run=True)
+    assert machine.everything() == before
+    assert (outcome.changed, outcome.before, outcome.after) == (False, {}, {})
+    facts: dict[str, Any] = json.loads(json.dumps(outcome.facts))
+    return facts
+
+
+def drift(machine: Machine) -> list[str]:
+    found: list[str] = report(machine, Subject.DRIFT)["drift"]
+    return found
+
+
+@pytest.mark.parametrize("stage", ["virgin", "pooled", "fetched"])
+def test_every_subject_can_be_asked_in_every_state_and_nothing_drifts(stages: Stages, stage: str) -> None:
+    assert set(report(stages.at(stage), *Subject)) == {subject.value for subject in Subject}
+    assert drift(stages.at(stage)) == []
+
+
+def test_only_what_is_asked_for_is_told(pooled: Machine) -> None:
+    assert list(report(pooled, Subject.POOLS)) == ["pools"]
+
+
+def test_an_activated_image_is_told(activated: Machine) -> None:
+    told = report(activated, *Subject)
+    [image], [snapshot], [pool] = told["images"], told["snapshots"], told["pools"]
+    assert (image["object_key"], image["state"], image["config"]["Env"]) == (KEY.value, "activated", ["PATH=/bin"])
+    assert (snapshot["object_key"], snapshot["mapped"], snapshot["image_id"]) == (KEY.value, True, image["id"])
+    assert (pool["name"], pool["active"], pool["status"]) == ("pool", True, "rw")
+    assert (pool["needs_check"], pool["held_metadata"], pool["is_low"]) == (False, False, False)
+    assert (told["transitions"], told["drift"]) == ([], [])
+
+
+def test_a_pool_that_is_marked_or_nearly_full_is_told(pooled: Machine) -> None:
+    pooled.fake.set_pool("pool", needs_check=True, used_data_blocks=POOL_BYTES >> 16)
+    [pool] = report(pooled, Subject.POOLS)["pools"]
+    assert (pool["needs_check"], pool["is_low"]) == (True, True)
+
+
+def test_a_snapshot_of_an_earlier_generation_keeps_its_key(activated: Machine) -> None:
+    activated.s3.put(KEY.value, OTHER_ARCHIVE)
+    activated.fetch()
+    [snapshot] = report(activated, Subject.SNAPSHOTS)["snapshots"]
+    assert snapshot["object_key"] == KEY.value
+
+
+def test_an_intent_that_was_cut_off_is_told(fetched: Machine) -> None:
+    fetched.killed_at("base:planned", fetched.unpack)
+    [intent] = report(fetched, Subject.TRANSITIONS)["transitions"]
+    assert (intent["kind"], intent["subject"], intent["abandoned"]) == ("unpack", KEY.value, True)
+    [volume] = fetched.records(Volume)
+    assert drift(fetched) == [f"the volume base-{volume.ulid} (thin id 1) is planned"]
+
+
+def test_after_a_reboot_pool_and_snapshots_are_missed(activated: Machine) -> None:
+    [snapshot] = activated.records(Snapshot)
+    activated.fake.reboot()
+    assert drift(activated) == ["the pool 'pool' is not active", f"the snapshot {snapshot.device} is not mapped"]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda host: host.make_foreign("stray", "FLYD-unknown"), ["the device stray bears our mark (FLYD-unknown)"]),
+        (lambda host: host.make_foreign("data", "LVM-somebody"), []),
+    ],
+    ids=["ours and unknown", "somebody else's"],
+)
+def test_a_device_with_our_mark_that_nobody_knows_is_told(
+    pooled: Machine, make: Callable[[Any], None], told: list[str]
+) -> None:
+    make(pooled.fake)
+    assert [line.partition(" and is")[0] for line in drift(pooled)] == told
+
+
+def test_a_host_whose_udev_may_read_what_guests_write_is_reported(activated: Machine) -> None:
+    (activated.fake.root / "run/udev").mkdir(parents=True)
+    (activated.fake.root / "run/udev/control").touch()
+    [line] = [line for line in drift(activated) if "udev" in line]
+    assert line.startswith("the udev rule 10-flyd.rules is missing")
+
+
+def test_a_pool_of_another_time_than_the_store_is_told(pooled: Machine) -> None:
+    [pool] = pooled.records(PoolRecord)
+    pooled.fake.set_pool("pool", transaction_id=pool.transaction_id + 5)
+    [line] = drift(pooled)
+    assert line.startswith("the pool 'pool' is at transaction")
+
+
+@pytest.mark.parametrize("facts", [{"mode": "Fail"}, {"transaction_id": None}], ids=["failed", "in a step"])
+def test_a_pool_that_tells_no_number_or_is_in_a_step_does_not_drift(pooled: Machine, facts: dict[str, Any]) -> None:
+    [pool] = pooled.records(PoolRecord)
+    pooled.fake.set_pool("pool", **{name: value or pool.transaction_id + 1 for name, value in facts.items()})
+    assert drift(pooled) == []
+
+
+def test_a_pool_that_cannot_be_read_is_told_and_does_not_hide_the_others(activated: Machine) -> None:
+    activated.pool(name="other")
+    pools = activated.records(PoolRecord)
+    with open(pools[0].metadata, "r+b") as file:
+        file.seek(BLOCK_BYTES)
+        file.write(bytes(BLOCK_BYTES))
+    activated.fake.dm.suspend("other")
+    told = report(activated, *Subject)
+    assert [pool["name"] for pool in told["pools"]] == ["pool", "other"]
+    assert [line[:44] for line in told["drift"]] == [
+        "the pool 'pool' cannot be looked at: the met",
+        "the device other is suspended: its users wai",
+    ]
+
+
+def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled: Machine) -> None:
+    pooled.pool(name="other")
+    pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO, times=2)
+    outcome = pooled.run(lambda host: inform(host, frozenset([Subject.POOLS, Subject.DRIFT])), dry_run=True)
+    assert [pool["status"][:15] for pool in outcome.facts["pools"]] == ["cannot be asked", "rw"]
+    assert [line[:37] for line in outcome.facts["drift"]] == ["the pool 'pool' cannot be looked at: "]
+
+
+@pytest.mark.parametrize("kind", ["pool", "base", "snap"])
+def test_a_table_that_is_not_the_stores_is_told(activated: Machine, kind: str) -> None:
+    [pool] = activated.records(PoolRecord)
+    if kind == "pool":
+        changed: object = pool._replace(low_water_blocks=pool.low_water_blocks + 1)
+    else:
+        volume = next(one for one in activated.records(Volume) if one.kind == kind)
+        with activated.host() as host:
+            map_thin(host, pool, volume)
+        changed = volume._replace(sectors=volume.sectors + 8)
+    assert drift(activated) == []
+    with activated.host() as host, host.store.transaction():
+        host.store.put(changed)
+    [line] = drift(activated)
+    assert line.startswith(f"the device {kind}")
+    assert "has the table `0 " in line
+
+
+def test_leftovers_in_the_state_directory_are_told_unless_an_intent_owns_them(pooled: Machine) -> None:
+    pooled.killed_at("fetch:downloaded", pooled.fetch)
+    assert pooled.files_in("spool") != []
+    assert drift(pooled) == []
+    (pooled.state / "spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part").touch()
+    assert drift(pooled) == [f"{pooled.state}/spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part belongs to no run"]
+
+
+def test_thin_ids_of_one_side_only_are_drift_and_stay(activated: Machine) -> None:
+    volume = next(one for one in activated.records(Volume) if one.kind == "base")
+    activated.fake.dm.message("pool", f"delete {volume.thin_id}")
+    activated.fake.dm.message("pool", "create_thin 77")
+    before = activated.everything()
+    drift = activated.run(lambda host: inform(host, frozenset([Subject.DRIFT])), dry_run=True).facts["drift"]
+    assert [line for line in drift if "lost" in line or "77" in line] == [
+        f"the volume {volume.device_name} is lost: the pool 'pool' has no thin id {volume.thin_id}",
+        "the pool 'pool' has thin id 77, which the store does not know; it is left alone",
+    ]
+    assert activated.everything() == before
+
+
+def test_an_environment_that_does_not_work_is_drift(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "damage", lambda: "the environment is damaged")
+    [line] = drift(pooled)
+    assert line.startswith("the environment is damaged; run the role flyd.lite.prepare")
+    monkeypatch.setattr(environment, "complaint", lambda: "the environment has no interpreter")
+    [line] = drift(pooled)
+    assert line.startswith("the environment has no interpreter; run the role flyd.lite.prepare")
