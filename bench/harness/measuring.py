@@ -89,6 +89,7 @@ class _Watch(threading.Thread):
     def __init__(self, but: Collection[int]) -> None:
         super().__init__(daemon=True)
         self._but = but
+        self._command_line = _command_line(os.getpid())
         self.ended = threading.Event()
         self.peak_bytes = 0
 
@@ -97,7 +98,9 @@ class _Watch(threading.Thread):
             self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, self._own())))
 
     def _own(self) -> list[int]:
-        return [pid for pid in descendants(os.getpid()) if pid not in self._but]
+        # Between vfork and exec a child has this process's memory, and its command line.
+        found = (pid for pid in descendants(os.getpid()) if pid not in self._but)
+        return [pid for pid in found if _command_line(pid) != self._command_line]
 
 
 def descendants(pid: int) -> list[int]:
@@ -113,6 +116,13 @@ def descendants(pid: int) -> list[int]:
             pass
         found.append(parent)
     return found[1:]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 def _pss_bytes(pid: int) -> int:

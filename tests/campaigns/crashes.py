@@ -207,7 +207,7 @@ class Crashes:
             "unpack and let go": replace(unpack, options={**unpack.options, "keep_archive": False}),
             "snapshot": snapshot,
             "bring back": pool,
-            "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "8M"}),
+            "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "64M"}),
             "repair": Step("flyd_pool", {"state": "repaired"}),
             "remove snapshot": Step("flyd_snapshot", absent),
             "remove base": Step("flyd_unpack", {**absent, "force": True}),
