@@ -176,6 +176,13 @@ test-room: $(READY) $(COLLECTIONS) ## Estimates beside dmsetup status for blocks
 test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) takes a wall away
 	@$(SESSION) $(PYTHON) -m pytest tests/guests
 
+.PHONY: test-failures test-reboots
+test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers and archives: kind, hint, nothing left, and the next right run, in a VM
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_5_failures.py
+
+test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the metrics' timer, in a VM
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_3_reboots.py
+
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 VM = f"{os.environ.get('FLYD_SURVIVAL_VM', '')}sample1"  # another than that of the other tests here: both run at once
 SEED = str(random.randrange(1 << 32))
-CUTS, POINTS, CALLS = 10, 2, 4
+CUTS, POINTS, CALLS = 3, 1, 2
 POWER_CUTS = Run("powercuts.py", VM, ("--cuts", str(CUTS), "--seed", SEED))
 CRASHES = Run(
     "crashes.py",

@@ -12,7 +12,7 @@ import pytest
 
 from module_utils._errors import ErrorKind, FlydError
 from module_utils._names import exact_size_text, size_text
-from tests.e2e.failures import failures
+from tests.e2e.apart.failures import failures
 from tests.unit.support.messages import ROOT, error_classes, messages, texts
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")

@@ -10,7 +10,7 @@ import pytest
 
 from module_utils._lifecycle.store.schema import VERSION
 from tests.campaigns.harness.target import Shell, Step, Target
-from tests.e2e.failures import DATABASE, KEYS, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
+from tests.e2e.apart.failures import DATABASE, KEYS, LARGE, POOL, SMALL, STATE_DIR, TINY_POOL, Failure, failures
 from tests.e2e.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
