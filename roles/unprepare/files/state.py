@@ -12,6 +12,7 @@ Invariant: only names that the modules give are removed, the database last and w
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -44,7 +45,7 @@ def contents(state_dir: str) -> tuple[list[str], list[str]]:
         path = os.path.join(state_dir, name)
         if name in DATABASE:
             continue
-        if name not in NAMES or os.path.islink(path) or not os.path.isdir(path) or os.path.ismount(path):
+        if name not in NAMES or os.path.islink(path) or not os.path.isdir(path) or is_mounted(path):
             others.append(path)
             continue
         strange = [inner for inner in sorted(os.listdir(path)) if not is_own(path, name, inner)]
@@ -57,9 +58,25 @@ def contents(state_dir: str) -> tuple[list[str], list[str]]:
 def is_own(directory: str, kind: str, name: str) -> bool:
     """Whether a module gave that name; a directory of a pool, or a mount point, has to be empty."""
     path = os.path.join(directory, name)
-    if not re.fullmatch(NAMES[kind], name) or os.path.ismount(path):
+    if not re.fullmatch(NAMES[kind], name) or is_mounted(path):
         return False
     return kind not in ("pools", "mnt") or not os.path.isdir(path) or not os.listdir(path)
+
+
+def is_mounted(path: str) -> bool:
+    """Whether something is mounted on ``path`` itself, a file or a directory.
+
+    os.path.ismount compares device numbers: it takes each file of an overlay for mounted, and misses a bind mount from the same file system.
+    """
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) in mount_points()
+
+
+@functools.lru_cache(maxsize=1)
+def mount_points() -> frozenset[str]:
+    """Return where anything is mounted; the kernel writes blanks and backslashes in octal (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [line.split(" ")[4] for line in file]
+    return frozenset(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point) for point in points)
 
 
 def held(connection: sqlite3.Connection) -> Iterator[str]:

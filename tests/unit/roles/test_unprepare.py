@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -218,6 +219,31 @@ class TestState:
         host.path(STATE).symlink_to(tmp_path / "moved")
         assert host.state("remove")["remove"] == []
         assert (tmp_path / "moved/flyd.db").exists()
+
+    def in_namespace(self, host: Host, mounts: str) -> list[str]:
+        """Remove the state directory while ``mounts`` are there; return which of its files are left."""
+        argv = [sys.executable, str(ROOT / "roles/unprepare/files/state.py"), "remove", str(host.path(STATE))]
+        script = (
+            f"set -e; cd {shlex.quote(str(host.root))}; {mounts}; {shlex.join(argv)} > /dev/null; find {STATE} -type f"
+        )
+        unshared = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script]
+        done = subprocess.run(unshared, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return sorted(done.stdout.split())
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+    def test_all_of_it_goes_from_an_overlay_too(self, host: Host) -> None:
+        """There files have another device number than their directories."""
+        layers = "mkdir base upper && mount -t tmpfs upper upper && mkdir upper/new upper/work"
+        overlay = "mount -t overlay -o lowerdir=base,upperdir=upper/new,workdir=upper/work overlay var/lib"
+        moved = f"cp -a {STATE} other && {layers} && {overlay} && cp -a other {STATE}"
+        assert self.in_namespace(host, moved) == []
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+    def test_what_others_have_mounted_there_stays(self, host: Host) -> None:
+        archive = f"{STATE}/archives/{'b' * 64}"
+        mounts = f"echo theirs > mine && touch {archive} && mount --bind mine {archive}"
+        assert self.in_namespace(host, mounts) == [archive]
 
     @pytest.mark.parametrize(
         ("table", "row", "said"),
