@@ -17,6 +17,7 @@ from ..attempts import attempted
 from ..diff import assumed_generation, image_view
 from ..outcome import Facts, Outcome
 from ..run import Host
+from ..store.lock_names import image_lock
 from ..store.records import Image, State
 from ..volumes.recover import is_tidy, settle
 from .placement import stay_in_pool
@@ -67,7 +68,7 @@ def _attempt(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
     found = _at_rest(host, key, arrow)
     if found is not None:
         return found
-    with host.lock(f"image {key}"):
+    with host.lock(image_lock(str(key))):
         settle(host)
         return _move(host, key, arrow)
 

@@ -16,6 +16,7 @@ from ..._thin.pool.backing import device_identity
 from ..._thin.pool.thin_pool import activate, deactivate, require_sound, status
 from ..run import Host
 from ..snapshot.device_node import NodeAccess
+from ..store.lock_names import image_lock
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
 from ..volumes.volumes import map_thin
 from .create import spec_of
@@ -99,7 +100,7 @@ def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
     for snapshot in unmapped:
         crash_point("restore:mapping")
         try:
-            with doing(f"bringing back {snapshot.device}"), host.lock(f"image {_key_of(host, snapshot)}"):
+            with doing(f"bringing back {snapshot.device}"), host.lock(image_lock(_key_of(host, snapshot))):
                 done += map_snapshot(host, pool, snapshot.ulid)
         except FlydError as error:
             failed.append(error)

@@ -16,9 +16,10 @@ from ..._thin.pool.thin_pool import check_files
 from ..diff import NEW_ULID, no_pool, pool_view
 from ..outcome import Outcome
 from ..run import Host
+from ..store.lock_names import pool_lock
 from ..store.records import PoolRecord
 from ..volumes.recover import settle
-from ..volumes.volumes import check_transaction, pool_lock
+from ..volumes.volumes import check_transaction
 from .bring_up import bring_up, map_again, require_same_disk, status_of_known
 from .create import make_pool, new_record, spec_of
 from .grow import grow, settle_growth
@@ -49,7 +50,7 @@ def bring_about(host: Host, request: PoolRequest) -> Outcome:
             if host.dry_run:
                 status_of_known(host, pool)
             else:  # exactly, and an unfinished step is acknowledged
-                with host.lock(pool_lock(pool)):
+                with host.lock(pool_lock(pool.name)):
                     check_transaction(host, pool)
             restored = map_again(host, pool)
             return with_restored(_adjusted(host, pool, wanted, options), restored)

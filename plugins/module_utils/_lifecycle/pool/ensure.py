@@ -20,6 +20,7 @@ from ..diff import pool_view
 from ..image.placement import require_in_pool
 from ..outcome import Outcome
 from ..run import Host
+from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
 from ..volumes.recover import is_tidy
 from .request import PoolRequest
@@ -69,7 +70,7 @@ def _ensured(host: Host, request: PoolRequest) -> Outcome:
     # Late: a run that finds its pool there needs nothing of how pools are made.
     from .converge import bring_about
 
-    with host.lock(f"pool setup {request.name}"):
+    with host.lock(pool_setup_lock(request.name)):
         return bring_about(host, request)
 
 

@@ -25,11 +25,11 @@ from ..attempts import attempted
 from ..diff import pool_view
 from ..outcome import Facts, Outcome
 from ..run import Host
+from ..store.lock_names import pool_lock, pool_setup_lock
 from ..store.records import Operation, OperationKind, PoolRecord
 from ..volumes.missing_volumes import settle_lost
 from ..volumes.recover import is_tidy, settle
 from ..volumes.unmapping import require_pool_free, take_down
-from ..volumes.volumes import pool_lock
 from .bring_up import bring_up, map_again, map_snapshots
 from .check_bases import check_bases
 from .create import spec_of
@@ -49,7 +49,7 @@ def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome
 def _sound_or_repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
     if _is_sound(host, name) and is_tidy(host) and not _unmapped(host, name):
         return _outcome_of_sound(host, name, metadata_bytes)
-    with host.lock(f"pool setup {name}"):
+    with host.lock(pool_setup_lock(name)):
         if _is_sound(host, name):
             return _settled(host, name, metadata_bytes)
         return _repaired(host, name, metadata_bytes)
@@ -114,7 +114,7 @@ def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
 
 
 def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None, facts: Facts) -> PoolRecord:
-    with host.lock(pool_lock(pool)):
+    with host.lock(pool_lock(pool.name)):
         if begun is None or begun.kind is OperationKind.REPAIR:
             begun, wanted = _mend(host, pool, wanted, begun)
         else:

@@ -13,6 +13,7 @@ from ..._thin.pool.thin_pool import require_sound
 from ..attempts import attempted
 from ..outcome import Facts, Outcome
 from ..run import Host
+from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
 from ..volumes.recover import settle
 from .bring_up import bring_up, map_snapshots
@@ -51,7 +52,7 @@ def _restored(host: Host, pool: PoolRecord) -> Outcome:
 
 
 def _restore_pool(host: Host, pool: PoolRecord) -> list[str]:
-    with host.lock(f"pool setup {pool.name}"):
+    with host.lock(pool_setup_lock(pool.name)):
         now = host.store.find(PoolRecord, "id=?", pool.id)
         if now is None:
             return []  # it was torn down while this waited for the lock

@@ -30,6 +30,7 @@ from ..image.remove_volumes import image_without_base
 from ..image.unknown import unknown_pool
 from ..outcome import Facts, Outcome
 from ..run import Host
+from ..store.lock_names import pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.missing_volumes import foreign_thin_ids
 from ..volumes.recover import is_tidy, settle
@@ -51,7 +52,7 @@ def _removed(host: Host, name: ShortName, *, force: bool) -> Outcome:
     gone = no_pool(name.value)
     if host.store.pool(name.value) is None and is_tidy(host):
         return Outcome(gone, gone, False, _nothing(host, name))
-    with host.lock(f"pool setup {name}"):
+    with host.lock(pool_setup_lock(name)):
         pool = host.store.pool(name.value)
         if pool is None:
             settle(host)

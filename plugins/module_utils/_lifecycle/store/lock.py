@@ -18,6 +18,7 @@ from typing import Callable
 
 from ..._errors import Busy, FlydError
 from ..._host.processes.process import Identity, own_identity
+from .lock_names import lock_text
 from .store import Store
 
 _FIRST_PAUSE_SECONDS = 0.02
@@ -55,7 +56,7 @@ def _acquire(store: Store, name: str, timeout_seconds: float, describe: Callable
             if not holder.boot_id:
                 raise _held_by_name(store, name, timeout_seconds)
             raise Busy(
-                f"{_shown(name)} is held by {describe(holder)}; waited {timeout_seconds:g} s (lock_timeout)",
+                f"{lock_text(name)} is held by {describe(holder)}; waited {timeout_seconds:g} s (lock_timeout)",
                 hint="wait for it, or raise lock_timeout: a module keeps running when its play was interrupted (Ctrl-C, a lost connection); "
                 f"to stop it, run `kill {holder.pid}` on the host: its work is then undone or resumed",
                 pid=holder.pid,
@@ -82,14 +83,6 @@ def _try(store: Store, name: str) -> Identity | None:
             me.started,
         )
     return None
-
-
-def _shown(name: str) -> str:
-    """A lock's name for messages: "image images/redis.tar", "the pool 'fleet'", "the setup of the pool 'fleet'"."""
-    for begin, text in (("pool setup ", "the setup of the pool"), ("pool ", "the pool")):
-        if name.startswith(begin):
-            return f"{text} '{name[len(begin) :]}'"
-    return name
 
 
 def dead_locks(store: Store) -> list[str]:

@@ -17,6 +17,7 @@ from ..._thin.pool.thin_pool import status
 from ..image.archives import state_without_base
 from ..pool.state import lost_volumes
 from ..run import Host
+from ..store.lock_names import pool_lock
 from ..store.records import (
     Image,
     Operation,
@@ -29,14 +30,14 @@ from ..store.records import (
     shown_device,
 )
 from ..store.store import utc_now
-from .volumes import check_transaction, pool_lock, unmap
+from .volumes import check_transaction, unmap
 
 
 def settle_lost(host: Host, pool: PoolRecord) -> None:
     """Forget what the pool, which is up, does not have. Reads a few blocks of its metadata when all is well, and nothing else."""
     if not lost_volumes(host, pool):
         return
-    with host.lock(pool_lock(pool)):
+    with host.lock(pool_lock(pool.name)):
         if host.dry_run:
             if status(host.dm, pool.name).transaction_id == pool.transaction_id:
                 host.settled.extend(f"would forget {_words(one)}" for one in lost_volumes(host, pool))

@@ -16,6 +16,7 @@ from ..._errors import FlydError
 from ..._host.processes.process import Identity, own_identity
 from ..run import Host
 from ..store.lock import dead_locks, is_dead
+from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .orphaned_parts import ownerless_parts, remove_ownerless_parts
 
@@ -52,7 +53,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
     """
     _resume(host)  # first: what is undone below would wait for it
     for operation in abandoned(host):
-        with host.lock("settling"):
+        with host.lock(RECOVERY):
             try:
                 _settle_one(host, operation, coming_up)
             except FlydError as error:
@@ -99,10 +100,10 @@ def _resume(host: Host) -> None:
     suspended = {device.uuid: device for device in host.dm.devices() if device.suspended}
     if not suspended:
         return
-    locks = {pool.uuid: f"pool setup {pool.name}" for pool in host.store.all(PoolRecord)}
+    locks = {pool.uuid: pool_setup_lock(pool.name) for pool in host.store.all(PoolRecord)}
     for image in (*host.store.all(Image), *host.store.all(RetiredImage)):
         if base := host.store.find(Volume, "ulid=?", image.base_ulid):
-            locks[base.uuid] = f"image {image.object_key}"
+            locks[base.uuid] = image_lock(image.object_key)
     for uuid, device in suspended.items():
         if uuid in locks and device.sectors and not _is_worked_on(host, locks[uuid]):
             try:

@@ -24,6 +24,7 @@ from ..._thin.pool.thin_pool import ThinPool, require_healthy, status
 from ..._thin.volume import discard, map_volume, unmap_volume
 from ..pool.state import refuse_unfinished
 from ..run import Host
+from ..store.lock_names import pool_lock
 from ..store.records import Operation, PoolRecord, Volume, VolumeState
 from .room import require_pool_health
 
@@ -47,11 +48,6 @@ def _not_active(name: str, problem: str) -> OutOfOrder:
     )
 
 
-def pool_lock(pool: PoolRecord) -> str:
-    """The name of the lock that orders all changes of a pool."""
-    return f"pool {pool.name}"
-
-
 def create_volume(
     host: Host, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: int = -1
 ) -> Volume:
@@ -61,7 +57,7 @@ def create_volume(
     the pool holds an id that the store does not know: that one is somebody else's, so its row goes at once, lest undoing the intent
     delete it.
     """
-    with host.lock(pool_lock(pool)):
+    with host.lock(pool_lock(pool.name)):
         pool, now = _checked(host, pool)
         require_pool_health(pool, now)
         volume = Volume(operation.volume_ulid, pool.id, _free_thin_id(host, pool), kind, sectors, VolumeState.PLANNED)
@@ -88,7 +84,7 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
     What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
     Nothing of it is touched in a pool of another time: there its thin id may be another volume's.
     """
-    with host.lock(pool_lock(pool)):
+    with host.lock(pool_lock(pool.name)):
         check_transaction(host, pool)
     doomed = volume._replace(state=VolumeState.DELETING)
     with host.store.transaction():
@@ -102,7 +98,7 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
             host.log.write("not discarded", **facts)
     crash_point("delete:discarded")
     unmap(host, volume)
-    with host.lock(pool_lock(pool)):
+    with host.lock(pool_lock(pool.name)):
         pool = check_transaction(host, pool)
         thin = ThinPool(host.dm, pool.name)
         _step(host, pool, lambda: thin.delete(volume.thin_id), lambda: host.store.drop(doomed), label="delete")
