@@ -85,6 +85,7 @@ options:
     description:
       - The size of the metadata. When left out, 48 bytes for each block of data and 128 KiB for each of up to a thousand snapshots (one
         for 16 blocks of data), and at least 16 MiB.
+      - A new pool gets all of O(metadata_device) when this is left out. A device that has less than the above is refused then.
       - It grows as O(data_size) does, and along with it when left out.
       - With O(state=repaired), the size of the metadata that is written. For a pool that is sound it is a warning.
     type: str

@@ -66,10 +66,20 @@ def _check_parents(path: str) -> None:
 
 def free_bytes(path: str) -> int:
     """Bytes that may still be written to the file system below ``path``, or below its nearest parent that exists."""
+    found = os.statvfs(_nearest(path))
+    return found.f_bavail * found.f_frsize
+
+
+def disk_of(path: str) -> int:
+    """What two paths have in common that share their free bytes: the device number of the file system."""
+    return os.stat(_nearest(path)).st_dev
+
+
+def _nearest(path: str) -> str:
+    """``path``, or its nearest parent that exists."""
     while not os.path.exists(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    return path
 
 
 def free_bytes_of(fd: int) -> int:

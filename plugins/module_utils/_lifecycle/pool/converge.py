@@ -21,7 +21,7 @@ from ..store.records import PoolRecord
 from ..volumes.recover import settle
 from ..volumes.volumes import check_transaction
 from .bring_up import bring_up, map_again, require_same_disk, status_of_known
-from .create import make_pool, new_record, spec_of
+from .create import foresee_pool, make_pool, new_record, spec_of
 from .grow import grow, settle_growth
 from .request import PoolRequest
 from .state import (
@@ -102,6 +102,8 @@ def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted
         require_same_disk(host, pool)
         if not growing(host, pool):  # else its files may have another size until that is settled
             check_files(host.runner, spec_of(pool), may_format=False)
+    if pool is None:
+        foresee_pool(host, after)
     settle(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),

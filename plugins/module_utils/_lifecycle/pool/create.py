@@ -14,11 +14,13 @@ import os
 import secrets
 
 from ..._errors import BadInput, FlydError
-from ..._host.files.durable import remove_file
+from ..._host.files.durable import disk_of, remove_file, require_room
 from ..._host.processes.command import Program
 from ..._host.processes.crash import crash_point
 from ..._names import new_ulid
-from ..._thin.pool.backing import device_identity
+from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.loop import check_backing_file
+from ..._thin.pool.backing import NO_ROOM_HINT, device_identity
 from ..._thin.pool.geometry import Geometry
 from ..._thin.pool.reserve import reserve_head
 from ..._thin.pool.thin_pool import (
@@ -27,6 +29,7 @@ from ..._thin.pool.thin_pool import (
     ThinPool,
     activate,
     allocate_files,
+    check_files,
     deactivate,
     metadata_is_blank,
     status,
@@ -48,12 +51,8 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
     if begun is not None:
         return _make(host, begun)
     pool = new_record(host, options, str(new_ulid()))
-    missing = [path for path in (pool.data, pool.metadata) if pool.is_loop and not os.path.lexists(path)]
-    if pool.metadata not in missing and not metadata_is_blank(pool.metadata):
-        raise BadInput(
-            f"the metadata file or device {pool.metadata} is not blank",
-            hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
-        )
+    missing = _missing_files(pool)
+    _refuse_used_metadata(pool, missing)
     with host.store.transaction():
         host.store.put(host.begin(OperationKind.POOL, pool.name))
         host.store.put(pool)
@@ -63,6 +62,35 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
         with contextlib.suppress(FlydError, OSError):  # what cannot be undone now is taken up by the next run
             _give_up(host, pool, missing)
         raise
+
+
+def foresee_pool(host: Host, pool: PoolRecord) -> None:
+    """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
+    missing = _missing_files(pool)
+    _refuse_used_metadata(pool, missing)
+    if not pool.is_loop:
+        check_files(host.runner, spec_of(pool), may_format=True)
+        return
+    needed: dict[int, int] = {}
+    for path, size_bytes in ((pool.metadata, pool.metadata_bytes), (pool.data, pool.data_sectors * SECTOR_BYTES)):
+        if path in missing:
+            disk = disk_of(path)
+            needed[disk] = needed.get(disk, 0) + size_bytes
+            require_room(path, needed[disk], hint=NO_ROOM_HINT)
+        else:
+            check_backing_file(path, size_bytes)
+
+
+def _missing_files(pool: PoolRecord) -> list[str]:
+    return [path for path in (pool.data, pool.metadata) if pool.is_loop and not os.path.lexists(path)]
+
+
+def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
+    if pool.metadata not in missing and not metadata_is_blank(pool.metadata):
+        raise BadInput(
+            f"the metadata file or device {pool.metadata} is not blank",
+            hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
+        )
 
 
 def _give_up(host: Host, pool: PoolRecord, made: list[str]) -> None:

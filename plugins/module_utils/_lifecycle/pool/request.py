@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from ..._errors import BadInput
 from ..._host.files.durable import file_errors
-from ..._names import ShortName, parse_bytes, printable
+from ..._names import ShortName, exact_size_text, option_size, parse_bytes, printable
 from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.backing import device_bytes
+from ..._thin.pool.geometry import MAX_METADATA_BYTES, compute_geometry
 from ..._thin.pool.reserve import RESERVED_BYTES
 from ..run import Host
 from ..store.records import PoolRecord
@@ -75,13 +77,15 @@ class PoolRequest(NamedTuple):
             if pool is None
             else (pool.error_if_no_space, pool.min_free_percent)
         )
+        data_bytes = self._data_bytes(host, pool, is_loop=is_loop)
+        is_whole_device = pool is None and not is_loop and self.metadata_bytes is None
         return PoolOptions(
             name=self.name,
             data=self.data,
             metadata=self.metadata,
             is_loop=is_loop,
-            data_bytes=self._data_bytes(host, pool, is_loop=is_loop),
-            metadata_bytes=self.metadata_bytes,
+            data_bytes=data_bytes,
+            metadata_bytes=self._metadata_device_bytes(data_bytes) if is_whole_device else self.metadata_bytes,
             block_bytes=self.block_bytes,
             low_water_blocks=self.low_water_blocks,
             error_if_no_space=recorded[0] if self.error_if_no_space is None else self.error_if_no_space,
@@ -99,6 +103,19 @@ class PoolRequest(NamedTuple):
         if not is_loop:
             return min(device_bytes(path) * self.data_size.amount // 100, _usable_bytes(path))
         return _file_system_bytes(path or host.settings.state_dir) * self.data_size.amount // 100
+
+    def _metadata_device_bytes(self, data_bytes: int) -> int:
+        """All of the metadata device that the kernel uses; raises ``BadInput`` when the pool may need more."""
+        wanted = compute_geometry(data_bytes, None, self.block_bytes)
+        found = device_bytes(self.metadata) // METADATA_BLOCK_BYTES * METADATA_BLOCK_BYTES
+        if found < wanted.metadata_bytes:
+            raise BadInput(
+                f"the metadata device {printable(self.metadata)} has {exact_size_text(found)}, and {exact_size_text(wanted.data_bytes)} of data in blocks "
+                f"of {exact_size_text(wanted.block_bytes)} may need {exact_size_text(wanted.metadata_bytes)} of metadata",
+                hint=f"give a larger metadata_device, a smaller data_size or a larger block_size; with metadata_size: {option_size(found)} the pool is made "
+                "all the same, and stops when its metadata is full",
+            )
+        return min(found, MAX_METADATA_BYTES)
 
 
 def _usable_bytes(path: str) -> int:

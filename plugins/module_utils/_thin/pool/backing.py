@@ -23,6 +23,7 @@ from .metadata import first_block, has_superblock
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
 # Below /sys/block/NAME; the first that says something.
 _IDENTITIES = ("dm/uuid", "wwid", "device/wwid", "md/uuid", "serial")
+NO_ROOM_HINT = "give a smaller data_size or metadata_size, another data_file or state_dir, or make room"
 
 
 class Backing(NamedTuple):
@@ -43,9 +44,7 @@ def make_backing_file(runner: Runner, path: str, size_bytes: int) -> bool:
         return False
     directory = os.path.dirname(path)
     make_private_directory(directory)
-    require_room(
-        path, size_bytes, hint="give a smaller data_size or metadata_size, another data_file or state_dir, or make room"
-    )
+    require_room(path, size_bytes, hint=NO_ROOM_HINT)
     runner.ran.append(f"fallocate --length {size_bytes} {path}")
     with file_errors("making the backing file"):
         _allocate(directory, os.path.basename(path), size_bytes)
@@ -106,7 +105,7 @@ def check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) ->
     if found < size_bytes and is_new:
         raise BadInput(
             f"the device {path} has {exact_size_text(found)}, and {exact_size_text(size_bytes)} are requested",
-            hint="give data_size (2G when it is left out) and metadata_size no more than their devices have, or larger devices",
+            hint="give data_size and metadata_size no more than their devices have, or larger devices",
         )
     if found < size_bytes:
         raise CorruptStore(

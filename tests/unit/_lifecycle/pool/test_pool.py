@@ -296,9 +296,10 @@ def test_a_foreign_device_that_took_the_name_while_the_pool_was_down_is_refused(
     assert pooled.fake.loops() == {}
 
 
-def test_a_pool_too_large_for_the_disk_can_be_asked_for_smaller(virgin: Machine) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_pool_too_large_for_the_disk_can_be_asked_for_smaller(virgin: Machine, dry_run: bool) -> None:
     with pytest.raises(NoSpace):
-        virgin.pool(data_bytes=GREATER_THAN_ANY_DISK, block_bytes=1 << 30)
+        virgin.pool(data_bytes=GREATER_THAN_ANY_DISK, block_bytes=1 << 30, dry_run=dry_run)
     assert nothing_is_left(virgin)
     assert virgin.pool().changed
     assert virgin.left_over() == []
@@ -312,6 +313,16 @@ def test_a_creation_that_fails_on_its_way_leaves_nothing(virgin: Machine, line: 
     assert nothing_is_left(virgin)
     assert virgin.pool(data_bytes=2 * POOL_BYTES).changed
     assert virgin.left_over() == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_file_of_the_operator_in_another_size_is_refused_in_check_mode_too(virgin: Machine, dry_run: bool) -> None:
+    data = virgin.root / "files/data"
+    data.write_bytes(bytes(POOL_BYTES - 512))
+    data.chmod(0o600)
+    with pytest.raises(CorruptStore, match="are expected"):
+        virgin.pool(data=str(data), dry_run=dry_run)
+    assert data.exists()
 
 
 def test_files_of_the_operator_are_used_and_not_removed_when_the_creation_fails(virgin: Machine) -> None:
@@ -443,6 +454,58 @@ def test_a_new_pool_takes_its_device_but_the_end_and_keeps_it_when_the_options_l
     identify(virgin, "WD-1")
     assert make_on_devices(virgin, **size).facts["data"]["total_bytes"] == POOL_BYTES
     assert not virgin.pool(data_bytes=None, metadata_bytes=None).changed
+
+
+def disks(machine: Machine, *, data_bytes: int, metadata_bytes: int) -> None:
+    """Blank devices of these sizes."""
+    for name, size_bytes in (("data", data_bytes), ("metadata", metadata_bytes)):
+        disk(machine, name).parent.mkdir(exist_ok=True)
+        with disk(machine, name).open("wb") as file:
+            file.truncate(size_bytes)
+    identify(machine, "WD-1")
+
+
+def test_a_new_pool_takes_its_metadata_device_whole_and_keeps_it(virgin: Machine) -> None:
+    disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=(18 << 20) + 1000)
+    outcome = make_on_devices(virgin, metadata_bytes=None)
+    assert outcome.facts["metadata"]["total_bytes"] == record(virgin).metadata_bytes == 18 << 20
+    assert outcome.facts["warnings"] == []
+    assert not make_on_devices(virgin, metadata_bytes=None).changed
+    assert not virgin.pool(data_bytes=None, metadata_bytes=None).changed
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_metadata_device_that_is_too_small_is_refused_with_what_it_has_and_what_is_needed(
+    virgin: Machine, dry_run: bool
+) -> None:
+    disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=8 << 20)
+    with pytest.raises(BadInput) as refused:
+        make_on_devices(virgin, metadata_bytes=None, dry_run=dry_run)
+    assert "metadata has 8 MiB, and 4 MiB of data in blocks of 64 KiB may need 16 MiB of metadata" in str(refused.value)
+    assert "metadata_size: 8M" in refused.value.hint
+    assert nothing_is_left(virgin)
+    assert make_on_devices(virgin, metadata_bytes=8 << 20).changed
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("given", [{"data_bytes": 2 * POOL_BYTES}, {"metadata_bytes": 32 << 20}])
+def test_more_than_a_device_has_is_refused_in_check_mode_too(
+    virgin: Machine, dry_run: bool, given: dict[str, Any]
+) -> None:
+    disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=16 << 20)
+    with pytest.raises(BadInput, match="are requested"):
+        make_on_devices(virgin, dry_run=dry_run, **given)
+    assert nothing_is_left(virgin)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_device_that_holds_something_is_refused_in_check_mode_too(virgin: Machine, dry_run: bool) -> None:
+    disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=METADATA_BYTES)
+    with disk(virgin, "data").open("r+b") as file:
+        file.seek(1080)
+        file.write(b"\x53\xef")
+    with pytest.raises(BadInput, match="it holds TYPE=ext4"):
+        make_on_devices(virgin, dry_run=dry_run)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
