@@ -10,6 +10,7 @@ Invariant: the same sources make the same text, so that a host which has it is l
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 NEEDED = ("_lifecycle", "_thin", "_host")
 HEAD = """\
 # Installed by the role flyd.lite.prepare: what this host does without a controller, with the collection's code, in one file.
+# Schema of the database: @SCHEMA@
 from __future__ import annotations
 
 import importlib.abc
@@ -25,6 +27,7 @@ import sys
 
 SOURCES = {
 """
+SCHEMA = "_lifecycle/store/schema.py"
 IMPORTER = '''\
 }
 
@@ -66,10 +69,16 @@ def sources(module_utils: Path) -> Iterator[tuple[str, str]]:
             yield ".".join(parts[:-1]), text
 
 
+def schema_version(module_utils: Path) -> int:
+    """The version of the database that these sources make; modules warn where the installed program knows an older one only."""
+    return int(runpy.run_path(str(module_utils / SCHEMA))["VERSION"])
+
+
 def main() -> None:
     """Entry point."""
+    head = HEAD.replace("@SCHEMA@", str(schema_version(Path(sys.argv[1]))))
     lines = [f"    {name!r}: {text!a},\n" for name, text in sources(Path(sys.argv[1]))]
-    sys.stdout.write(HEAD + "".join(lines) + IMPORTER)
+    sys.stdout.write(head + "".join(lines) + IMPORTER)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ NAMES = {
     "log": r"flyd(-\d+)?\.jsonl.*|\.?counters\.json.*",
 }
 DATABASE = ("flyd.db-journal", "flyd.db-wal", "flyd.db-shm", "flyd.db")
+OLDER_DATABASES = r"flyd\.db\.schema-\d+(\.part)?"  # kept when the database was migrated
 TABLES = {"pools": "name", "snapshots": "device", "volumes": "ulid", "operations": "subject"}
 
 
@@ -44,6 +45,9 @@ def contents(state_dir: str) -> tuple[list[str], list[str]]:
     for name in sorted(os.listdir(state_dir)):
         path = os.path.join(state_dir, name)
         if name in DATABASE:
+            continue
+        if re.fullmatch(OLDER_DATABASES, name) and os.path.isfile(path) and not os.path.islink(path):
+            own.append(path)
             continue
         if name not in NAMES or os.path.islink(path) or not os.path.isdir(path) or is_mounted(path):
             others.append(path)

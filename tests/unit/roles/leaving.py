@@ -129,6 +129,7 @@ class Host:
         state = self.path("var/lib/flyd")
         state.mkdir(mode=0o700)
         subprocess.run([sys.executable, "-c", MAKE_STORE, ROOT / "plugins", state / "flyd.db"], check=True)
+        (state / "flyd.db.schema-1").touch()
         for name in ("archives", "spool", "mnt", "pools", "log"):
             (state / name).mkdir()
         (state / "archives" / ("a" * 64)).write_text("an archive")

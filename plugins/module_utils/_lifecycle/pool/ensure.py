@@ -11,6 +11,7 @@ never written over.
 from __future__ import annotations
 
 from ..._errors import Busy, doing
+from ..._host import host_program
 from ..._names import ObjectKey
 from ..._thin.dm.table import PoolStatus
 from ..._thin.guards.udev_rule import missing_rule
@@ -22,6 +23,7 @@ from ..outcome import Outcome
 from ..run import Host
 from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
+from ..store.schema import VERSION
 from ..volumes.recover import is_tidy
 from .request import PoolRequest
 from .state import (
@@ -47,7 +49,10 @@ def ensure_pool(host: Host, request: PoolRequest) -> Outcome:
 def _with_warnings(host: Host, request: PoolRequest, outcome: Outcome) -> Outcome:
     pool = host.store.pool(request.name.value)
     device = host.dm.find(pool.uuid) if pool is not None else None
-    lacking = missing_rule([device] if device is not None else [], root=host.dm.root)
+    lacking = [
+        *missing_rule([device] if device is not None else [], root=host.dm.root),
+        *host_program.warnings(VERSION, root=host.dm.root),
+    ]
     if not lacking:
         return outcome
     return outcome._replace(facts={**outcome.facts, "warnings": [*outcome.facts.get("warnings", ()), *lacking]})

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 
 from ..._errors import FlydError
-from ..._host import environment
+from ..._host import environment, host_program
 from ..._thin.dm.device import Device
 from ..._thin.dm.device_mapper import OUR_PREFIX
 from ..._thin.dm.table import ThinTable
@@ -26,6 +26,7 @@ from ..pool.create import spec_of
 from ..pool.state import lost_volumes
 from ..run import Host
 from ..store.records import Operation, PoolRecord, Snapshot, Volume, VolumeState
+from ..store.schema import VERSION
 from ..volumes.missing_volumes import foreign_thin_ids
 
 # Words of a pool's table: begin, length, target, two devices, block, low water mark, number of features.
@@ -52,6 +53,7 @@ def drift(host: Host) -> list[str]:
             [device for device in devices.values() if device.uuid.startswith(OUR_PREFIX)], root=host.dm.root
         ),
         *_of_environment(),
+        *_of_program(host),
     ]
 
 
@@ -128,6 +130,13 @@ def _of_environment() -> Iterator[str]:
     found = environment.complaint() or environment.damage()
     if found:
         yield f"{found}; {environment.HINT}"
+
+
+def _of_program(host: Host) -> Iterator[str]:
+    """The program that a boot runs; asked for by its first lines."""
+    found = host_program.complaint(VERSION, root=host.dm.root)
+    if found:
+        yield f"{found}; {host_program.HINT}"
 
 
 def _left_in_state_directory(host: Host) -> Iterator[str]:

@@ -1,9 +1,8 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables, and how an older store becomes a newer one.
+"""The tables, and the statements that bring an older database to the next version; ``migration`` runs them.
 
-Invariant: a store has the schema of one version, whole: each migration is one transaction that also sets user_version.
 ``images`` and ``_busy`` keep their first columns and their order in every version: other programs read them.
 """
 
@@ -83,24 +82,6 @@ _VERSION_6: tuple[str, ...] = (
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 VERSION = len(MIGRATIONS)
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the store from its user_version to ``VERSION``, one transaction a version; nothing to do writes nothing."""
-    while user_version(connection) < VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            # Read again inside: another process may have migrated between the look and the lock.
-            version = user_version(connection)
-            if version < VERSION:
-                for statement in MIGRATIONS[version]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
 def user_version(connection: sqlite3.Connection) -> int:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..._errors import Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
 from ..._host.files.durable import check_private_directory, make_private_directory, sync_directory
+from .migration import migrate
 from .read_only import in_memory, look_at
 from .records import (
     Archive,
@@ -33,7 +34,7 @@ from .records import (
     from_row,
     to_row,
 )
-from .schema import VERSION, migrate, user_version
+from .schema import VERSION, user_version
 
 R = TypeVar("R")
 

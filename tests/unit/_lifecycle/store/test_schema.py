@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import CorruptStore, Unsupported
-from module_utils._lifecycle.store import schema
+from module_utils._lifecycle.store import migration, schema
 from module_utils._lifecycle.store import store as store_module
 from module_utils._lifecycle.store.records import Archive, Image, Operation, PoolRecord, Snapshot, Volume, columns
 from module_utils._lifecycle.store.store import Store, open_store
@@ -188,12 +189,52 @@ def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(
         connection.create_function("kill_myself", 0, kill_myself)
         killing = (*schema.MIGRATIONS[:-1], (schema.MIGRATIONS[-1][0], "SELECT kill_myself()"))
         monkeypatch.setattr(schema, "MIGRATIONS", killing)
-        schema.migrate(connection)
+        migration.migrate(connection)
 
     assert in_process(migrate_half) == 9
     assert schema_of(store_path) == before
     open_store(str(store_path), writable=True, busy_seconds=1).close()
     assert schema_of(store_path) != before
+
+
+def rows_of(path: Path) -> tuple[int, list[tuple[str, ...]]]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return schema.user_version(connection), connection.execute("SELECT id, object_key FROM images").fetchall()
+
+
+def test_what_a_database_was_before_its_migration_is_kept_beside_it(store_path: Path) -> None:
+    opened_from_version(store_path, 1, "INSERT INTO images(id, object_key) VALUES ('1', 'redis.tar')").close()
+    kept = Path(migration.copy_path(str(store_path), 1))
+    assert rows_of(kept) == (1, [("1", "redis.tar")])
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert rows_of(store_path)[0] == schema.VERSION
+    assert sorted(path.name for path in store_path.parent.iterdir()) == ["flyd.db", "flyd.db.schema-1"]
+
+
+def test_the_copy_is_whole_before_the_first_statement_of_a_migration(
+    store_path: Path, store: Store, next_version: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.transaction():
+        store.put(Image(id="1", object_key="images/redis.tar"))
+    store.close()
+    older = schema.VERSION - 1
+    kept = Path(migration.copy_path(str(store_path), older))
+    kept.with_name(kept.name + ".part").write_bytes(b"left by a run that was killed")
+
+    def migrate_until_killed() -> None:
+        connection = sqlite3.connect(store_path, isolation_level=None)
+        connection.create_function("kill_myself", 0, kill_myself)
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:-1], ("SELECT kill_myself()",)))
+        migration.migrate(connection)
+
+    assert in_process(migrate_until_killed) == 9
+    assert rows_of(kept) == rows_of(store_path) == (older, [("1", "images/redis.tar")])
+    open_store(str(store_path), writable=True, busy_seconds=1).close()
+    assert rows_of(kept)[0] == older
+
+
+def test_a_new_database_leaves_no_copy(store_path: Path, store: Store) -> None:
+    assert [path.name for path in store_path.parent.iterdir()] == ["flyd.db"]
 
 
 def test_many_processes_may_open_a_virgin_store_at_once(store_path: Path) -> None:

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that the role prepare installs for flyd-restore.service and the metrics: whether it can open the database.
+
+Invariant: nothing of it is run. It says in its first lines which schema it knows; one that says nothing is of an older release.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+PATH = "usr/local/lib/flyd-host.py"
+HINT = "run the role flyd.lite.prepare on this host: it installs the program of this release"
+_HEAD_BYTES = 512
+_SCHEMA = re.compile(rb"^# Schema of the database: (\d+)$", re.MULTILINE)
+
+
+def complaint(schema_version: int, *, root: str = "/") -> str:
+    """Why the installed program cannot open a database of ``schema_version``, in one sentence; empty when it can, or when there is none.
+
+    ``root`` is where the host's files begin.
+    """
+    path = os.path.join(root, PATH)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:  # a host that was not prepared, or without units
+        return ""
+    except OSError as error:
+        return f"{path}, which activates pools at boot, cannot be read: {error.strerror}"
+    found = _SCHEMA.search(head)
+    known = int(found[1]) if found else 0
+    if known >= schema_version:
+        return ""
+    what = (
+        f"knows schema {known} of the database" if known else "is of a release that does not say which schema it knows"
+    )
+    return f"{path}, which activates pools at boot, {what}, and the database has schema {schema_version}"
+
+
+def warnings(schema_version: int, *, root: str = "/") -> list[str]:
+    """What flyd_pool warns of."""
+    found = complaint(schema_version, root=root)
+    return [f"{found}: at the next boot pools and snapshots stay inactive until a play runs; {HINT}"] if found else []
