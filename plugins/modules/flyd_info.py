@@ -420,9 +420,13 @@ retryable:
   returned: failure
   type: bool
 attempts:
-  description: Always 1 for a failure, as reading is not retried.
-  returned: failure
+  description: 1, plus one for each time that something was asked again after a transient error.
+  returned: always
   type: int
+waited_seconds:
+  description: How long the run has waited before it asked again.
+  returned: success
+  type: float
 hint:
   description: What to do about a failure.
   returned: failure

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Retry a whole transition after a transient error: the one place that decides which errors are retried, and how.
+"""Retry a whole transition, or a report, after a transient error: the one place that decides which errors are retried, and how.
 
 Invariant: no lock is held while a run waits for its next attempt. Each attempt reads the store and the kernel again, and settles what the
 one before has left. What was retried further in (a request to S3) is not retried here, so the two never multiply.
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Callable
+from typing import Callable, TypeVar
 
 from .._errors import ErrorKind, FlydError
 from .outcome import Outcome
 from .run import Host
+
+T = TypeVar("T")
 
 # Long enough for a server or a udev that restarts; a program that was killed for its time (command_timeout) is retried once.
 DEADLINE_SECONDS = 120.0
@@ -48,6 +50,12 @@ def may_retry(error: FlydError) -> bool:
     return error.retryable and not error.gave_up and RETRIED[error.kind] is not Retried.NO
 
 
+def repeated_if_transient(host: Host, work: Callable[[], T], *, what: str) -> T:
+    """What ``work`` returns, retried after transient errors as the options say; it must be safe to do again."""
+    limit = min(DEADLINE_SECONDS, host.retry.deadline_seconds)
+    return host.retry.call(work, what=what, may_retry=may_retry, deadline_seconds=limit)
+
+
 def attempted(host: Host, work: Callable[[], Outcome], **subject: str) -> Outcome:
     """The outcome of ``work``, retried after transient errors as the options say; ``subject`` names it in the log.
 
@@ -55,13 +63,7 @@ def attempted(host: Host, work: Callable[[], Outcome], **subject: str) -> Outcom
     ``waited_seconds``. An error has both in its details.
     """
     host.subject = subject
-    attempt = _Attempt(host, work)
-    outcome = host.retry.call(
-        attempt,
-        what="transition",
-        may_retry=may_retry,
-        deadline_seconds=min(DEADLINE_SECONDS, host.retry.deadline_seconds),
-    )
+    outcome = repeated_if_transient(host, _Attempt(host, work), what="transition")
     repeated = host.retry.repeated
     was_done = repeated or (outcome.changed and not host.dry_run)
     counted = {"attempts": 1 + repeated if was_done else 0, "waited_seconds": round(host.retry.waited_seconds, 3)}

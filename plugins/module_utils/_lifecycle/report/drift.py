@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Callable
 
 from ..._errors import FlydError
 from ..._host import environment, host_program
@@ -21,6 +22,7 @@ from ..._thin.dm.device_mapper import OUR_PREFIX
 from ..._thin.dm.table import ThinTable
 from ..._thin.guards.missing import missing_guards
 from ..._thin.pool.thin_pool import status
+from ..attempts import repeated_if_transient
 from ..image.seals import touched
 from ..pool.create import spec_of
 from ..pool.state import lost_volumes
@@ -29,6 +31,8 @@ from ..store.records import Operation, PoolRecord, Snapshot, Volume, VolumeState
 from ..store.schema import VERSION
 from ..volumes.missing_volumes import foreign_thin_ids
 
+Devices = Mapping[str, Device]  # by UUID
+Look = Callable[[Host, PoolRecord, Devices], Iterator[str]]
 # Words of a pool's table: begin, length, target, two devices, block, low water mark, number of features.
 _WITHOUT_FEATURES = 8
 
@@ -38,8 +42,8 @@ def drift(host: Host) -> list[str]:
     devices = {device.uuid: device for device in host.dm.devices()}
     pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
     return [
-        *(line for pool in pools for line in _told(pool, _of_pool(host, pool, devices))),
-        *(line for pool in pools for line in _told(pool, _of_tables(host, pool, devices))),
+        *(line for pool in pools for line in _told(host, pool, devices, _of_pool)),
+        *(line for pool in pools for line in _told(host, pool, devices, _of_tables)),
         *_of_snapshots(host, volumes, devices),
         *_of_devices(pools, volumes, devices),
         *(
@@ -57,14 +61,14 @@ def drift(host: Host) -> list[str]:
     ]
 
 
-def _told(pool: PoolRecord, lines: Iterator[str]) -> Iterator[str]:
+def _told(host: Host, pool: PoolRecord, devices: Devices, look: Look) -> list[str]:
     try:
-        yield from lines
+        return repeated_if_transient(host, lambda: list(look(host, pool, devices)), what="drift")
     except FlydError as error:
-        yield f"the pool '{pool.name}' cannot be looked at: {error.msg}"
+        return [f"the pool '{pool.name}' cannot be looked at: {error.msg}"]
 
 
-def _of_pool(host: Host, pool: PoolRecord, devices: dict[str, Device]) -> Iterator[str]:
+def _of_pool(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[str]:
     if pool.uuid not in devices:
         yield f"the pool '{pool.name}' is not active"
         return
@@ -84,7 +88,7 @@ def _of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[str]:
         yield f"the pool '{pool.name}' has thin id {thin_id}, which the store does not know; it is left alone"
 
 
-def _of_tables(host: Host, pool: PoolRecord, devices: dict[str, Device]) -> Iterator[str]:
+def _of_tables(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[str]:
     """What the kernel maps, beside what the store would have mapped. Which devices the pool lies on is no part of it: loops have any number."""
     device = devices.get(pool.uuid)
     if device is None or not device.sectors:
@@ -109,14 +113,14 @@ def _difference(name: str, table: str, wanted: str) -> Iterator[str]:
         yield f"the device {name} has the table `{table}`, the store has `{wanted}`"
 
 
-def _of_snapshots(host: Host, volumes: list[Volume], devices: dict[str, Device]) -> Iterator[str]:
+def _of_snapshots(host: Host, volumes: list[Volume], devices: Devices) -> Iterator[str]:
     mapped = {volume.ulid for volume in volumes if volume.uuid in devices}
     for found in host.store.all(Snapshot):
         if found.ulid not in mapped:
             yield f"the snapshot {found.device} is not mapped"
 
 
-def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: dict[str, Device]) -> Iterator[str]:
+def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: Devices) -> Iterator[str]:
     known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
     for device in devices.values():
         if device.uuid in known and device.suspended:

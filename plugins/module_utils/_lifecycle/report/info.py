@@ -12,6 +12,7 @@ from typing import Any, Callable
 from ..._errors import FlydError
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.pool.thin_pool import is_low, status
+from ..attempts import repeated_if_transient
 from ..diff import platform_of, pool_view
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
@@ -33,8 +34,14 @@ class Subject(str, enum.Enum):
 
 
 def inform(host: Host, what: frozenset[Subject]) -> Outcome:
-    """The report on each of ``what``."""
-    return Outcome({}, {}, False, {subject.value: _REPORTS[subject](host) for subject in Subject if subject in what})
+    """The report on each of ``what``; what fails for a transient reason is asked again, as a transition is done again."""
+
+    def read() -> Facts:
+        return {subject.value: _REPORTS[subject](host) for subject in Subject if subject in what}
+
+    facts = repeated_if_transient(host, read, what="report")
+    counted = {"attempts": 1 + host.retry.repeated, "waited_seconds": round(host.retry.waited_seconds, 3)}
+    return Outcome({}, {}, False, {**facts, **counted})
 
 
 def _images(host: Host) -> list[Facts]:
@@ -86,7 +93,7 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     facts = {**pool_view(pool, active=active), "pool_id": pool.id, "transaction_id": pool.transaction_id}
     if active:
         try:
-            now = status(host.dm, pool.name)
+            now = repeated_if_transient(host, lambda: status(host.dm, pool.name), what="status")
         except FlydError as error:  # what the others are is asked for too; drift tells it as well
             return {**facts, "status": f"cannot be asked: {error.msg}"}
         facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES

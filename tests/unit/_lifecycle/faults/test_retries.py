@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 import signal
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 
 from module_utils._errors import CommandFailed, ErrorKind, FlydError, Transient
+from module_utils._host.processes.command import Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._host.retry import Retry
 from module_utils._lifecycle.attempts import DEADLINE_SECONDS, RETRIED, Retried, attempted, may_retry
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.report.info import Subject, inform
 from module_utils._lifecycle.store.records import State
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.faults.test_crashes import POINTS
@@ -179,6 +182,23 @@ def test_a_program_that_is_killed_for_its_time_is_run_twice() -> None:
     with pytest.raises(CommandFailed) as caught:
         retry.call(work, may_retry=may_retry, deadline_seconds=DEADLINE_SECONDS)
     assert caught.value.details["attempts"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the killed program's pipes go with the exception
+@pytest.mark.parametrize(("what", "stuck"), [("pools", 1), ("drift", 1), ("pools", 2), ("drift", 2)])
+def test_a_report_asks_again_when_a_program_does_not_end_and_tells_when_it_never_does(
+    pooled: Machine, what: str, stuck: int
+) -> None:
+    pooled.retries = 1
+    for _ in range(stuck):
+        pooled.fake.stick("dmsetup status --noflush pool")
+    with pooled.host(dry_run=True) as host:
+        host.dm = pooled.fake.device_mapper(Runner(timeout_seconds=1.0, search=pooled.fake.runner.search))
+        facts = inform(host, frozenset([Subject(what)])).facts
+    assert (facts["attempts"], facts["waited_seconds"] > 0, len(pooled.waits)) == (2, True, 1)
+    said = str(facts[what])
+    assert ("did not end within 1 s and was killed (attempt 2 of 2)" in said) is (stuck == 2), said
+    gc.collect()
 
 
 def test_check_mode_retries_and_ends(pooled: Machine) -> None:

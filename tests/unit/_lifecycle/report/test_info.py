@@ -28,6 +28,7 @@ def report(machine: Machine, *what: Subject) -> dict[str, Any]:
     assert machine.everything() == before
     assert (outcome.changed, outcome.before, outcome.after) == (False, {}, {})
     facts: dict[str, Any] = json.loads(json.dumps(outcome.facts))
+    assert (facts.pop("attempts"), facts.pop("waited_seconds")) == (1, 0)
     return facts
 
 
