@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.e2e.apart.test_3_reboots import NUMBERS, WHEELS
 from tests.e2e.machine import Machine, Play
-from tests.e2e.test_3_reboot import NUMBERS, OUR_DEVICES, WHEELS
+from tests.e2e.test_3_reboot import OUR_DEVICES
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -27,7 +27,7 @@ def program(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def packed() -> str:
     """The program as the role prepare installs it."""
-    pack = [sys.executable, ROOT / "roles/prepare/files/pack.py", ROOT / "plugins/module_utils"]
+    pack: list[str | Path] = [sys.executable, ROOT / "roles/prepare/files/pack.py", ROOT / "plugins/module_utils"]
     return subprocess.run(pack, capture_output=True, text=True, check=True).stdout
 
 

@@ -75,7 +75,7 @@ def _ensured(host: Host, request: PoolRequest) -> Outcome:
     # Late: a run that finds its pool there needs nothing of how pools are made.
     from .converge import bring_about
 
-    with host.lock(pool_setup_lock(request.name)):
+    with host.lock(pool_setup_lock(request.name.value)):
         return bring_about(host, request)
 
 

@@ -49,7 +49,7 @@ def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome
 def _sound_or_repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
     if _is_sound(host, name) and is_tidy(host) and not _unmapped(host, name):
         return _outcome_of_sound(host, name, metadata_bytes)
-    with host.lock(pool_setup_lock(name)):
+    with host.lock(pool_setup_lock(name.value)):
         if _is_sound(host, name):
             return _settled(host, name, metadata_bytes)
         return _repaired(host, name, metadata_bytes)

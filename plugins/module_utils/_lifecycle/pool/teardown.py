@@ -52,7 +52,7 @@ def _removed(host: Host, name: ShortName, *, force: bool) -> Outcome:
     gone = no_pool(name.value)
     if host.store.pool(name.value) is None and is_tidy(host):
         return Outcome(gone, gone, False, _nothing(host, name))
-    with host.lock(pool_setup_lock(name)):
+    with host.lock(pool_setup_lock(name.value)):
         pool = host.store.pool(name.value)
         if pool is None:
             settle(host)
