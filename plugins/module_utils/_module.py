@@ -15,7 +15,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -28,6 +28,7 @@ from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
 from ._lifecycle.params import Given
 from ._lifecycle.run import Host, open_host
+from ._lifecycle.settings import Settings
 from ._names import new_run_id, printable
 from ._redaction import redacted, redacted_value, secrets_of, secrets_of_environment
 
@@ -102,12 +103,13 @@ def run(
     repaired: Work | None = None,
     read_only: bool = False,
     counts: Mapping[str, Counts] | None = None,
+    pool_options: Sequence[str] = ("pool",),
     **rules: Any,
 ) -> None:
     """Run a module: parse its options, do what O(state) asks for on the opened host, exit. ``rules`` are AnsibleModule's own.
 
     A module without ``absent`` has no option state; ``repaired`` is one state more. A ``read_only`` module never writes; the others do not in check mode.
-    ``counts`` has the options that count for some states only.
+    ``counts`` has the options that count for some states only; the first of ``pool_options`` that is given names the pool.
     When a Python package is missing, the module starts over in the interpreter that the role prepare has made.
     """
     states = {"present": present, "absent": absent, "repaired": repaired}
@@ -121,7 +123,8 @@ def run(
     try:
         for warning in without_effect(module.params, arguments, counts or {}, state):
             module.warn(warning)
-        outcome = _work(module, states[state] or present, host, dry_run=read_only or module.check_mode)
+        settings = _settings(module, pool_options)
+        outcome = _work(module, states[state] or present, host, settings, dry_run=read_only or module.check_mode)
     except (Exception, _Stopped) as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
         _fail(module, _understood(error, host), host)
     else:
@@ -162,10 +165,13 @@ def _can_start_over() -> bool:
     return os.path.exists(environment.interpreter()) and not has_respawned()
 
 
-def _work(module: Module, work: Work, opened: list[Host], *, dry_run: bool) -> Outcome:
+def _settings(module: Module, pool_options: Sequence[str]) -> Settings:
     for warning in environment.warnings():  # a run that needs no package of it warns too: the host's next boot does
         module.warn(warning)
-    settings = (given := Given(dict(module.params))).settings(starts_over=_can_start_over())
+    return Given(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
+
+
+def _work(module: Module, work: Work, opened: list[Host], settings: Settings, *, dry_run: bool) -> Outcome:
     if os.geteuid() != 0:
         raise Unsupported(
             f"running as uid {os.geteuid()}, not as root",
@@ -173,7 +179,7 @@ def _work(module: Module, work: Work, opened: list[Host], *, dry_run: bool) -> O
         )
     with open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run) as host:
         opened.append(host)
-        return work(host, given)
+        return work(host, Given(dict(module.params)))
 
 
 def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, Any]:

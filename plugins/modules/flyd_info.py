@@ -20,6 +20,12 @@ options:
     elements: str
     choices: [images, snapshots, pools, transitions, drift]
     default: [images, snapshots, pools, transitions, drift]
+  pool:
+    description:
+      - Report only the pool of that name, and the images and snapshots in it. Images that are in no pool are left out, too.
+      - What V(transitions) and V(drift) report is of the whole host.
+      - A warning says when there is no such pool.
+    type: str
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes.info
@@ -451,12 +457,13 @@ from ansible_collections.flyd.lite.plugins.module_utils._module import run
 SUBJECTS = [subject.value for subject in Subject]
 ARGUMENTS = {
     "what": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": SUBJECTS},
+    "pool": {"type": "str"},
 }
 
 
 def work(host: Host, given: Given) -> Outcome:
     """The options in the terms of the machine."""
-    return inform(host, frozenset(Subject(word) for word in given.words("what")))
+    return inform(host, frozenset(Subject(word) for word in given.words("what")), given.text("pool"))
 
 
 def main() -> None:

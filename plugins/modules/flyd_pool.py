@@ -25,9 +25,14 @@ options:
   name:
     description:
       - The name of the pool and of its device-mapper device.
-      - When left out, it is the pool that holds the image of O(key), and V(pool) when there is none.
+      - When left out, it is O(pool), else the pool that holds the image of O(key), and V(pool) when there is none.
     type: str
-    aliases: [pool]
+  pool:
+    description:
+      - The same as O(name), by the name that the other modules have for it, so that one C(pool) in C(module_defaults) of
+        C(group/flyd.lite.flyd) is meant for all of them.
+      - O(name) counts when both are given, with a warning when they differ.
+    type: str
   state:
     description:
       - V(present) makes the pool, or brings it back.
@@ -303,7 +308,11 @@ diff:
   type: dict
 """
 
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import pool_name_of, require_pool_on
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import (
+    named_pool,
+    pool_name_of,
+    require_pool_on,
+)
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import DEFAULT_POOL, Given
@@ -314,7 +323,8 @@ from ansible_collections.flyd.lite.plugins.module_utils._module import run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 
 ARGUMENTS = {
-    "name": {"type": "str", "aliases": ["pool"]},
+    "name": {"type": "str"},
+    "pool": {"type": "str"},
     "key": {"type": "str", "no_log": False},
     "force": {"type": "bool", "default": False},
     "data_file": {"type": "path"},
@@ -343,7 +353,7 @@ def work(host: Host, given: Given) -> Outcome:
     return ensure_pool(
         host,
         PoolRequest(
-            name=ShortName(given.text("name") or pool_name_of(host, given.text("key")) or DEFAULT_POOL),
+            name=ShortName(_named(host, given) or pool_name_of(host, given.text("key")) or DEFAULT_POOL),
             data=given.text("data_device") or given.text("data_file"),
             metadata=given.text("metadata_device") or given.text("metadata_file"),
             is_loop=not given.text("data_device"),
@@ -372,9 +382,14 @@ def mend(host: Host, given: Given) -> Outcome:
     return repair_pool(host, _checked_name(host, given), given.size_bytes("metadata_size"))
 
 
+def _named(host: Host, given: Given) -> str:
+    """The name of the pool as it was given; empty when it was not."""
+    return named_pool(host, given.text("name"), given.text("pool"))
+
+
 def _checked_name(host: Host, given: Given) -> ShortName:
     """The name of a pool that exists, if there is one of it, on the files or devices that are named."""
-    name = ShortName(given.text("name") or DEFAULT_POOL)
+    name = ShortName(_named(host, given) or DEFAULT_POOL)
     data = given.text("data_device") or given.text("data_file")
     require_pool_on(host, name.value, data, given.text("metadata_device") or given.text("metadata_file"))
     return name
@@ -388,6 +403,7 @@ def main() -> None:
         absent=undo,
         repaired=mend,
         counts=COUNTS,
+        pool_options=("name", "pool"),
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],
         required_together=[("data_device", "metadata_device")],
     )

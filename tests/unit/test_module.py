@@ -55,7 +55,7 @@ def ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., di
         flags = {"_ansible_check_mode": check, "_ansible_diff": diff}
         rules = {key: options.pop(key) for key in ("absent", "read_only") if key in options}
         with patch_module_args({**options, **flags}), contextlib.suppress(SystemExit):
-            run(work, {"name": {"type": "str"}, "size": {"type": "str"}}, **rules)
+            run(work, {"name": {"type": "str"}, "size": {"type": "str"}}, pool_options=("name",), **rules)
         out, err = capfd.readouterr()
         result: dict[str, Any] = json.loads(out)
         assert "Traceback" not in out + err

@@ -8,6 +8,7 @@ Invariant: a value that cannot be read in that type raises ``BadInput`` that nam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .._errors import BadInput
@@ -68,15 +69,16 @@ class Given:
         text = self.text(name)
         return parse_bytes(text, what=name) if text else 0
 
-    def settings(self, *, starts_over: bool) -> Settings:
-        """The options that all modules share; ``starts_over`` is the host's, not an option."""
+    def settings(self, *, starts_over: bool, pool_options: Sequence[str] = ("pool",)) -> Settings:
+        """The options that all modules share; ``starts_over`` is the host's, not an option. The first of ``pool_options`` that is given counts."""
+        pool = next(filter(None, map(self.text, pool_options)), "")
         return Settings(
             state_dir=self.text("state_dir"),
-            pool=ShortName(self.text("pool") or ("" if "pool" in self._params else self.text("name")) or DEFAULT_POOL),
+            pool=ShortName(pool or DEFAULT_POOL),
             lock_timeout_seconds=self.number("lock_timeout"),
             command_timeout_seconds=self.number("command_timeout", least=SHORTEST_SECONDS),
             retries=int(self.number("retries")),
             retry_delay_seconds=self.number("retry_delay"),
             starts_over=starts_over,
-            names_pool=bool(self.text("pool")),
+            names_pool=bool(pool),
         )

@@ -121,18 +121,21 @@ def _pool() -> Iterable[Row]:
     value: Any
     m = "flyd_pool"
     there, undone = "there down", "absent repaired"
-    yield from rows(m, "name", "all", "../x", REFUSED)
-    yield from rows(
-        m,
-        "name",
-        "new there down",
-        "other",
-        SELECTS,
-        shows={"changed": True, "device": "/dev/mapper/other"},
-        also={"data_size": "4M"},
-    )
-    yield from rows(m, "name", "absent", "other", SELECTS, shows={"changed": False, "removed": []})
-    yield from rows(m, "name", "repaired", "other", REFUSED, kind="out_of_order", says="other")
+    for option in ("name", "pool"):
+        yield from rows(m, option, "all", "../x", REFUSED, says="name")
+        yield from rows(
+            m,
+            option,
+            "new there down",
+            "other",
+            SELECTS,
+            shows={"changed": True, "device": "/dev/mapper/other"},
+            also={"data_size": "4M"},
+        )
+        yield from rows(m, option, "absent", "other", SELECTS, shows={"changed": False, "removed": []})
+        yield from rows(m, option, "repaired", "other", REFUSED, kind="out_of_order", says="other")
+    yield from rows(m, "pool", "all", "other", WARNS, also={"name": "pool"})
+    yield from rows(m, "pool", "all", "pool", NO_EFFECT, also={"name": "pool"})
     yield from rows(m, "key", "new there down", "bad\x07key", REFUSED, says="object key")
     yield from rows(m, "key", "new there down", KEY.value, NO_EFFECT)
     yield from rows(m, "key", undone, KEY.value, REFUSED)
@@ -416,6 +419,10 @@ def _snapshot() -> Iterable[Row]:
 def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["weather"], REFUSED)
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
+    yield from rows("flyd_info", "pool", "report", "not/a/name", REFUSED, says="name")
+    yield from rows("flyd_info", "pool", "report", "pool", SAME)
+    other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "transitions": [], "drift": []}
+    yield from rows("flyd_info", "pool", "report", "other", SELECTS, shows=other)
     yield from rows("flyd_info", "state_dir", "report", "TMP/empty", SELECTS, shows={"images": []})
 
 

@@ -47,6 +47,13 @@ def pool_name_of(host: Host, key: str) -> str:
     return ""
 
 
+def named_pool(host: Host, name: str, pool: str) -> str:
+    """The pool that is named by one of two options, of which ``name`` counts before ``pool``; empty when neither was given."""
+    if name and pool and name != pool:
+        host.warnings.append(f"this is the pool '{name}' (name); pool: {printable(pool)} has no effect here")
+    return name or pool
+
+
 def require_in_pool(host: Host, image: Image, pool_name: str) -> None:
     """Raise ``BadInput`` when ``image`` lies in another pool; one that lies in none may go into any."""
     holder = pool_of(host, image)

@@ -10,12 +10,14 @@ import json
 from typing import Any, Callable
 
 from ..._errors import FlydError
+from ..._names import printable
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.pool.thin_pool import is_low, status
 from ..attempts import repeated_if_transient
 from ..diff import platform_of, pool_view
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
+from ..image.placement import pool_of
 from ..outcome import Facts, Outcome
 from ..run import Host
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
@@ -33,19 +35,28 @@ class Subject(str, enum.Enum):
     DRIFT = "drift"
 
 
-def inform(host: Host, what: frozenset[Subject]) -> Outcome:
-    """The report on each of ``what``; what fails for a transient reason is asked again, as a transition is done again."""
+def inform(host: Host, what: frozenset[Subject], pool: str = "") -> Outcome:
+    """The report on each of ``what``, of the ``pool`` of that name alone if one is given.
+
+    What fails for a transient reason is asked again, as a transition is done again.
+    """
 
     def read() -> Facts:
-        return {subject.value: _REPORTS[subject](host) for subject in Subject if subject in what}
+        return {subject.value: _REPORTS[subject](host, pool) for subject in Subject if subject in what}
 
+    if pool and host.store.pool(pool) is None:
+        host.warnings.append(f"there is no pool '{printable(pool)}' on this host")
     facts = repeated_if_transient(host, read, what="report")
     counted = {"attempts": 1 + host.retry.repeated, "waited_seconds": round(host.retry.waited_seconds, 3)}
     return Outcome({}, {}, False, {**facts, **counted})
 
 
-def _images(host: Host) -> list[Facts]:
-    return [_image(image) for image in host.store.all(Image)]
+def _images(host: Host, pool: str) -> list[Facts]:
+    return [_image(image) for image in host.store.all(Image) if not pool or _name(pool_of(host, image)) == pool]
+
+
+def _name(pool: PoolRecord | None) -> str:
+    return "" if pool is None else pool.name
 
 
 def _image(image: Image) -> Facts:
@@ -65,7 +76,7 @@ def _image(image: Image) -> Facts:
     }
 
 
-def _snapshots(host: Host) -> list[Facts]:
+def _snapshots(host: Host, pool: str) -> list[Facts]:
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
@@ -77,15 +88,21 @@ def _snapshots(host: Host) -> list[Facts]:
             "mapped": _mapped(host, snapshot.ulid),
         }
         for snapshot in host.store.all(Snapshot)
+        if not pool or _is_in(host, snapshot, pool)
     ]
+
+
+def _is_in(host: Host, snapshot: Snapshot, pool: str) -> bool:
+    volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
+    return volume is not None and _name(host.store.find(PoolRecord, "id=?", volume.pool_id)) == pool
 
 
 def _known(number: int) -> int | None:
     return None if number < 0 else number
 
 
-def _pools(host: Host) -> list[Facts]:
-    return [_pool(host, pool) for pool in host.store.all(PoolRecord)]
+def _pools(host: Host, pool: str) -> list[Facts]:
+    return [_pool(host, one) for one in host.store.all(PoolRecord) if pool in ("", one.name)]
 
 
 def _pool(host: Host, pool: PoolRecord) -> Facts:
@@ -105,7 +122,7 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     return facts
 
 
-def _transitions(host: Host) -> list[Facts]:
+def _transitions(host: Host, _pool: str) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
@@ -124,10 +141,10 @@ def _mapped(host: Host, ulid: str) -> bool:
     return volume is not None and host.dm.find(volume.uuid) is not None
 
 
-_REPORTS: dict[Subject, Callable[[Host], Any]] = {
+_REPORTS: dict[Subject, Callable[[Host, str], Any]] = {
     Subject.IMAGES: _images,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
     Subject.TRANSITIONS: _transitions,
-    Subject.DRIFT: drift,
+    Subject.DRIFT: lambda host, _pool: drift(host),
 }
