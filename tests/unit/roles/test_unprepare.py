@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import sqlite3
@@ -332,21 +331,3 @@ def test_the_marks_are_those_of_what_prepare_writes() -> None:
     assert 'marker: "# {mark} flyd.lite"' in guests
     assert BLOCK.startswith("# BEGIN flyd.lite\n")
     assert r'content: "dm_thin_pool\n"' in (roles / "prepare/tasks/kernel.yml").read_text()
-
-
-# Each option of the role, and where it is tested.
-OPTIONS = {
-    "unprepare_state": "TestState; tests/leaving: with it, the state directory goes, and without it stays",
-    "unprepare_state_dir": "test_the_state_directory_is_that_of_the_last_prepare",
-    "unprepare_packages": "TestPackages; tests/leaving: with it, packages are purged",
-    "unprepare_python": "the interpreter of all programs: tests/leaving/test_role.py",
-    "unprepare_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
-}
-
-
-def test_every_option_of_the_role_is_used_and_has_its_row() -> None:
-    role = ROOT / "roles/unprepare"
-    specs = (role / "meta/argument_specs.yml").read_text()
-    assert set(re.findall(r"^      (unprepare_\w+):$", specs, re.MULTILINE)) == set(OPTIONS)
-    text = "".join(path.read_text() for path in [*role.glob("tasks/*.yml"), role / "vars/main.yml"])
-    assert [name for name in OPTIONS if not re.search(rf"\b{name}\b", text)] == []
