@@ -187,7 +187,12 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, A
     for warning in (*facts.pop("warnings", []), *host.warnings):
         module.warn(warning)
     changed = outcome.changed or host.has_mended
-    result = {**facts, "changed": changed, "settled": list(outcome.settled), "actions": folded(host.runner.ran)}
+    result = {
+        **facts,
+        "changed": changed,
+        "settled": [one.record() for one in outcome.settled],
+        "actions": folded(host.runner.ran),
+    }
     if module._diff and outcome.before != outcome.after:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
     return result
@@ -203,7 +208,7 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
         "hint": error.hint,
         "doing": list(error.trail),
         "details": dict(error.details),
-        "settled": [line for host in opened for line in host.settled],
+        "settled": [one.record() for host in opened for one in host.settled],
         "actions": folded([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
         "changed": any(host.has_mended or host.removed for host in opened),

@@ -41,7 +41,7 @@ EXAMPLES = r"""
 - name: Stop when the host and its database disagree
   ansible.builtin.assert:
     that: flyd.drift | length == 0
-    fail_msg: "{{ flyd.drift | join('; ') }}"
+    fail_msg: "{{ flyd.drift | map(attribute='text') | join('; ') }}"
 """
 
 RETURN = r"""
@@ -391,11 +391,49 @@ transitions:
           type: int
 drift:
   description:
-    - Each contradiction between the database and the kernel, one sentence each; and what the host lacks to keep udev and LVM from
-      reading what guests write.
+    - Each difference between the database and the host; and what the host lacks to keep udev, LVM and mdadm from reading what guests write.
   returned: when O(what) has V(drift)
   type: list
-  elements: str
+  elements: dict
+  contains:
+    kind:
+      description:
+        - Of a pool, V(pool_inactive), its device is not there; V(pool_unreadable), it cannot be read; V(transaction_differs), it is not the pool
+          that the database belongs to; V(thin_id_unknown), it has a volume that the database does not know.
+        - Of a volume, V(volume_missing), its pool does not have it; V(volume_unfinished), it is being made or removed;
+          V(snapshot_unmapped), its device is not there.
+        - Of a device, V(table_differs), its table is not the recorded one; V(device_suspended); V(device_unknown), it bears the mark of
+          flyd.lite and the database does not know it.
+        - Of a file, V(archive_changed), an archive whose size is not the recorded one; V(archive_touched), one whose times or inode are not;
+          V(file_orphaned), one that belongs to no run.
+        - Of the host, V(udev_rule), V(lvm_filter) and V(mdadm_setting), which are missing or out of date; V(environment), the Python
+          environment does not work; V(boot_program), the program that a boot runs knows an older schema only.
+      type: str
+      choices:
+        - pool_inactive
+        - pool_unreadable
+        - transaction_differs
+        - volume_missing
+        - volume_unfinished
+        - thin_id_unknown
+        - table_differs
+        - snapshot_unmapped
+        - device_suspended
+        - device_unknown
+        - archive_changed
+        - archive_touched
+        - file_orphaned
+        - udev_rule
+        - lvm_filter
+        - mdadm_setting
+        - environment
+        - boot_program
+    subject:
+      description: What it is about, the path of a file or device, C(pool NAME), or the program or file that is concerned.
+      type: str
+    text:
+      description: The same as a sentence, for people, with what to do where something is to be done.
+      type: str
 run_id:
   description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
@@ -405,10 +443,10 @@ run_seconds:
   returned: always
   type: float
 settled:
-  description: What was finished or undone of earlier runs that were interrupted. Always empty, as this module changes nothing.
+  description: Always empty, as this module changes nothing. Other modules list here what they recovered of interrupted runs.
   returned: always
   type: list
-  elements: str
+  elements: dict
 actions:
   description: The programs that were run, in order.
   returned: always

@@ -240,11 +240,36 @@ run_seconds:
   type: float
 settled:
   description:
-    - What was finished or undone of interrupted runs, or of an earlier attempt of this one, one sentence each. That is a change.
-    - What could not be, because its pool is in trouble or its device in use, is a sentence that begins with C(left).
+    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
+      the kind V(not_recovered).
   returned: always
   type: list
-  elements: str
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(operation_finished) or V(operation_undone), an interrupted transition; V(growth_recovered), an interrupted growth of a pool, which is
+          finished or undone.
+        - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
+        - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
+          database no longer has either, and the next transition makes it again.
+        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+      type: str
+      choices:
+        - operation_finished
+        - operation_undone
+        - growth_recovered
+        - device_resumed
+        - file_removed
+        - volume_missing
+        - base_damaged
+        - not_recovered
+    subject:
+      description: What it is about, a key, the path of a file or device, or C(pool NAME).
+      type: str
+    text:
+      description: The same as a sentence, for people.
+      type: str
 actions:
   description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
   returned: always

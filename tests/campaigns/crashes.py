@@ -151,7 +151,7 @@ class Case:
     fault: Fault
     was_hit: bool = True
     outcome: str = ""
-    settled: list[str] = field(default_factory=list)
+    settled: list[dict[str, str]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 

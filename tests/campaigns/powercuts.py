@@ -37,6 +37,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
+from module_utils._lifecycle.findings import RecoveryKind
 from tests.campaigns.harness import arguments
 from tests.campaigns.harness.campaign import Campaign
 from tests.campaigns.harness.sample_images import BUCKETS, KEY
@@ -63,6 +64,7 @@ _MOUNT = (
     f"cat /proc/sys/kernel/random/uuid > /run/boot_id && mount --bind /run/boot_id {_BOOT_ID} && "
     f"mkdir -p {STATE_DIR} && mount /dev/vdb {STATE_DIR} && chmod 0700 {STATE_DIR}"
 )
+_RECOVERIES = frozenset(kind.value for kind in RecoveryKind if kind is not RecoveryKind.NOT_RECOVERED)
 AT_REST = "nothing, all was done"
 
 
@@ -72,7 +74,7 @@ class Round:
 
     at_seconds: float
     phase: str = ""
-    settled: list[str] = field(default_factory=list)
+    settled: list[dict[str, str]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
 
@@ -233,11 +235,11 @@ class PowerCuts:
         done.leaks += Target.report_of(results[-1]["stdout"])["violations"]
 
 
-def _settled(results: Sequence[dict[str, Any]]) -> list[str]:
-    """What the modules, and the unit, say that they settled."""
-    told = [line for result in results for line in result.get("settled", [])]
-    said = [line for result in results for line in result.get("stdout", "").splitlines()]
-    return told + [line for line in said if line.startswith(("undid", "finished", "forgot", "resumed"))]
+def _settled(results: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """What the modules, and the unit (``KIND: TEXT`` a line), report to have recovered."""
+    recovered = [one for result in results for one in result.get("settled", [])]
+    lines = [line.partition(": ") for result in results for line in result.get("stdout", "").splitlines()]
+    return recovered + [{"kind": kind, "text": text} for kind, _colon, text in lines if kind in _RECOVERIES]
 
 
 def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:

@@ -39,8 +39,8 @@ def written(host: Host, guests: dict[str, str], before: list[str]) -> dict[str, 
 
 def drift(host: Host) -> list[str]:
     """What flyd_info reports."""
-    lines: list[str] = host.succeed([Step("flyd_info", {"what": ["drift"]})])[0]["drift"]
-    return lines
+    found = host.succeed([Step("flyd_info", {"what": ["drift"]})])[0]["drift"]
+    return [one["text"] for one in found]
 
 
 def test_the_host_has_what_guests_will_look_like(before: list[str]) -> None:

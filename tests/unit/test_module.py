@@ -24,6 +24,7 @@ from ansible.module_utils.testing import patch_module_args
 from module_utils import _module
 from module_utils._errors import BadInput, Busy, FlydError, MissingLibrary, NoSpace, Transient, doing
 from module_utils._host import environment
+from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.params import Given
 from module_utils._lifecycle.run import Host
@@ -32,7 +33,9 @@ from module_utils._names import Ulid
 
 Work = Callable[[Host, Given], Outcome]
 SAME = Outcome({"state": "new"}, {"state": "new"}, False, {"device": None})
-CHANGED = Outcome({"state": "new"}, {"state": "fetched"}, True, {"device": "/dev/mapper/x"}, ("undid it",))
+UNDONE = Finding(RecoveryKind.OPERATION_UNDONE, "images/redis.tar", "undid the fetch of images/redis.tar")
+LEFT = Finding(RecoveryKind.NOT_RECOVERED, "pool pool", "left it")
+CHANGED = Outcome({"state": "new"}, {"state": "fetched"}, True, {"device": "/dev/mapper/x"}, (UNDONE,))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
 
 
@@ -75,7 +78,14 @@ def failing(error: BaseException) -> Work:
 @needs_root
 def test_an_outcome_becomes_the_result(ended: Callable[..., dict[str, Any]]) -> None:
     result = ended(lambda *_: CHANGED)
-    assert (result["changed"], result["device"], result["settled"]) == (True, "/dev/mapper/x", ["undid it"])
+    assert (result["changed"], result["device"]) == (True, "/dev/mapper/x")
+    assert result["settled"] == [
+        {
+            "kind": "operation_undone",
+            "subject": "images/redis.tar",
+            "text": "undid the fetch of images/redis.tar",
+        }
+    ]
     assert result["actions"] == []
     assert "diff" not in result
     assert "failed" not in result
@@ -83,19 +93,18 @@ def test_an_outcome_becomes_the_result(ended: Callable[..., dict[str, Any]]) -> 
 
 @needs_root
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize(("left", "changed"), [(["left it"], False), (["left it", "undid it"], True), ([], False)])
+@pytest.mark.parametrize(("found", "changed"), [([LEFT], False), ([LEFT, UNDONE], True), ([], False)])
 def test_what_was_settled_is_a_change_and_what_was_left_is_none(
-    ended: Callable[..., dict[str, Any]], left: list[str], changed: bool, fails: bool
+    ended: Callable[..., dict[str, Any]], found: list[Finding], changed: bool, fails: bool
 ) -> None:
     def work(host: Host, _: Given) -> Outcome:
-        host.settled += left
-        host.left += [line for line in left if line.startswith("left")]
+        host.settled += found
         if fails:
             raise Busy("somebody has it", hint="wait")
         return SAME._replace(settled=tuple(host.settled))
 
     result = ended(work)
-    assert (result["changed"], result["settled"]) == (changed, left)
+    assert (result["changed"], result["settled"]) == (changed, [one.record() for one in found])
 
 
 @needs_root

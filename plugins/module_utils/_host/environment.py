@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 
 HOME = "/opt/flyd"
+VENV = f"{HOME}/venv"
 RESTORE_UNIT = "/etc/systemd/system/flyd-restore.service"
 HINT = "run the role flyd.lite.prepare on this host: it makes the environment again"
 # What the modules cannot do without, as it lies in site-packages.

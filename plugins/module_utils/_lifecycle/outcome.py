@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .findings import Finding
+
 Facts = dict[str, Any]
 
 
@@ -17,4 +19,4 @@ class Outcome(NamedTuple):
     after: Facts
     changed: bool
     facts: Facts
-    settled: tuple[str, ...] = ()
+    settled: tuple[Finding, ...] = ()

@@ -20,6 +20,7 @@ from .._host.processes.process import Identity, own_identity
 from .._host.retry import Failed
 from .._names import Ulid, new_run_id, new_ulid
 from .._thin.dm.device_mapper import DeviceMapper
+from .findings import FORGOTTEN, Finding, RecoveryKind
 from .settings import Settings
 from .store.lock import held
 from .store.records import Operation, OperationKind
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 class Host:
     """One run of a module on its host; ``run`` is its ULID, in its result and in its lines of the log.
 
-    ``settled`` tells what was mended of runs that were cut off, and what could not be; the latter is in ``left`` too. ``removed`` has the
-    devices and files that this run has removed, or has recorded as going: it is true of a run that fails, too. ``retry`` is the run's, for
-    requests and transitions alike; ``warnings`` is what an operator should know of a run that succeeds or fails.
+    ``settled`` is what was recovered of interrupted runs, and what could not be. ``removed`` has the devices and files that this run has
+    removed, or has recorded as going: it is true of a run that fails, too. ``retry`` is the run's, for requests and transitions alike;
+    ``warnings`` is what an operator should know of a run that succeeds or fails.
     """
 
     def __init__(
@@ -53,8 +54,7 @@ class Host:
         self.runner = runner
         self.dm = dm
         self.dry_run = dry_run
-        self.settled: list[str] = []
-        self.left: list[str] = []
+        self.settled: list[Finding] = []
         self.removed: list[str] = []
         self.warnings: list[str] = []
         self.subject: dict[str, str] = {}  # what is being moved, for the log
@@ -80,8 +80,20 @@ class Host:
 
     @property
     def has_mended(self) -> bool:
-        """Whether something on the host is, or in a dry run would be, changed by settling."""
-        return len(self.settled) > len(self.left)
+        """Whether something on the host is, or in a dry run would be, changed by a recovery."""
+        return any(one.kind is not RecoveryKind.NOT_RECOVERED for one in self.settled)
+
+    def report(self, kind: RecoveryKind, subject: str, text: str, **facts: str) -> None:
+        """Add to ``settled``, and to the log with ``facts``, what was recovered; in a dry run, what would be."""
+        self.settled.append(Finding(kind, subject, text))
+        if not self.dry_run:
+            fields = {"kind": kind.value, "subject": subject, "text": text, **facts}
+            if kind is RecoveryKind.NOT_RECOVERED:
+                self.log.write("left", **fields)
+            elif kind in FORGOTTEN:
+                self.log.write("lost", **fields)
+            else:
+                self.log.write("settled", **fields)
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock ``name``, or nothing at all in a dry run, which writes nothing."""
@@ -116,12 +128,11 @@ class Host:
         return Operation(ulid, kind, subject, volume_ulid, me.boot_id, me.pid, me.started, utc_now())
 
     def forget_failed_attempt(self) -> None:
-        """Before the next attempt: what the failed one has left open is settled as if its process were gone, and reported once."""
+        """Before the next attempt: what the failed one has left open is recovered as if its process were gone, and reported once."""
         self.given_up |= self._begun
         self._begun = set()
-        is_old = set(self.settled) if self.dry_run else set(self.left)
-        self.settled = [line for line in self.settled if line not in is_old]
-        self.left = []
+        done = [one for one in self.settled if one.kind is not RecoveryKind.NOT_RECOVERED]
+        self.settled = [] if self.dry_run else done
 
     def _retrying(self, failed: Failed) -> None:
         """Log a failure that is retried; called in threads of a download, too."""

@@ -36,8 +36,9 @@ def bring_back(settings: Settings) -> None:
         return  # nothing was ever made here
     with open_host(settings, dry_run=False) as host:
         outcome = restore(host)
-    done = [*outcome.settled, *(f"brought back {device}" for device in outcome.facts["restored"])]
-    sys.stdout.write("".join(f"{line}\n" for line in done))
+    recovered = [f"{one.kind.value}: {one.text}" for one in outcome.settled]
+    restored = [f"restored: {device}" for device in outcome.facts["restored"]]
+    sys.stdout.write("".join(f"{line}\n" for line in (*recovered, *restored)))
 
 
 def write_metrics(settings: Settings, path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from module_utils._thin.dm.device import Device
-from module_utils._thin.guards.missing import missing_guards
+from module_utils._thin.guards.missing import Lack, missing_guards
 
 REPOSITORY = Path(__file__).parents[3]
 RULE = (REPOSITORY / "roles/prepare/files/10-flyd.rules").read_text()
@@ -26,6 +26,9 @@ class Files:
         (self.root / "bin" / name).chmod(0o755)
 
     def missing(self, *devices: Device) -> list[str]:
+        return [lack.text for lack in self.lacks(*devices)]
+
+    def lacks(self, *devices: Device) -> list[Lack]:
         return missing_guards(devices, root=str(self.root), search=(str(self.root / "bin"),))
 
 

@@ -17,9 +17,12 @@ pytest.importorskip("ulid", reason="python-ulid is not installed")
 pytest.importorskip("boto3", reason="boto3 is not installed")
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 
-from module_utils._lifecycle.store.records import OperationKind
-from module_utils._names import ObjectKey, Ulid
+from module_utils._host.processes.process import own_identity
+from module_utils._lifecycle.findings import FORGOTTEN, DriftKind, RecoveryKind
+from module_utils._lifecycle.store.records import Operation, OperationKind, Volume
+from module_utils._names import ObjectKey, Ulid, new_ulid
 from tests.unit._lifecycle.conftest import Stages
+from tests.unit._lifecycle.disk import gone_pid
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, Machine
 from tests.unit._lifecycle.s3_stand_in import BUCKET
 from tests.unit.modules.modules import MODULES, Modules, Result, source
@@ -58,6 +61,7 @@ def all_runs(stages: Stages) -> Iterator[Run]:
             yield Run(module, purpose, modules.run(module, {**base, **options}, diff=True, **mode))
     yield from _changed_objects(stages)
     yield from _with_transitions(stages)
+    yield from _after_interruptions(stages)
 
 
 def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -119,6 +123,29 @@ def _with_transitions(stages: Stages) -> Iterator[Run]:
     yield Run("flyd_info", "present", Modules(machine).run("flyd_info", {}))
 
 
+def _after_interruptions(stages: Stages) -> Iterator[Run]:
+    """Each module after a run that was killed, a repair that cannot save everything, and a host after a reboot."""
+    for module, stage in _FINDING_SOMETHING_LEFT.items():
+        machine = stages.at(stage)
+        left = Operation(str(new_ulid()), OperationKind.UNPACK, "other.tar", "", own_identity().boot_id, gone_pid(), 1)
+        with machine.host() as host, host.store.transaction():
+            host.store.put(left)
+        yield Run(module, "present", Modules(machine).run(module, _options(module, machine)))
+    machine = stages.at("activated")
+    base = next(volume for volume in machine.records(Volume) if volume.kind == "base")
+    machine.fake.set_pool("pool", needs_check=True, damaged=True, lost=[base.thin_id])
+    yield Run("flyd_pool", "repaired", Modules(machine).run("flyd_pool", {"state": "repaired"}))
+    yield Run("flyd_info", "present", Modules(stages.at("rebooted")).run("flyd_info", {}))
+
+
+_FINDING_SOMETHING_LEFT = {
+    "flyd_pool": "pooled",
+    "flyd_fetch": "pooled",
+    "flyd_unpack": "fetched",
+    "flyd_snapshot": "unpacked",
+}
+
+
 @pytest.fixture(scope="module")
 def runs(stages: Stages, request: pytest.FixtureRequest) -> list[Run]:
     """All of them, made once."""
@@ -150,6 +177,8 @@ def differences(found: object, documentation: dict[str, Any], where: str) -> Ite
     if not isinstance(found, _TYPES[kind]) or (kind == "int" and isinstance(found, bool)):
         yield f"{where} is {type(found).__name__}, not {kind}"
         return
+    if found not in documentation.get("choices", [found]):
+        yield f"{where} is {found!r}, which is none of its choices"
     parts: list[object] = found if isinstance(found, list) else [found]
     for part in parts:
         if isinstance(part, dict) and "contains" in documentation:
@@ -185,6 +214,17 @@ def test_every_key_that_is_returned_is_documented_and_of_that_type(runs: list[Ru
     assert sorted(wrong) == []
 
 
+@pytest.mark.parametrize("module", MODULES[:4])
+def test_every_kind_of_recovery_is_documented(module: str) -> None:
+    assert documented(module)["settled"]["contains"]["kind"]["choices"] == [kind.value for kind in RecoveryKind]
+
+
+def test_every_kind_of_drift_and_of_loss_is_documented() -> None:
+    assert documented("flyd_info")["drift"]["contains"]["kind"]["choices"] == [kind.value for kind in DriftKind]
+    lost = documented("flyd_pool")["lost"]["contains"]["kind"]["choices"]
+    assert lost == [kind.value for kind in RecoveryKind if kind in FORGOTTEN]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_key_that_is_documented_is_returned(runs: list[Run], module: str) -> None:
     found: list[object] = [run.result for run in runs if run.module == module]
@@ -213,7 +253,8 @@ def test_a_key_is_in_every_run_that_its_documentation_names(runs: list[Run], mod
 
 
 def test_the_fixtures_succeed_and_fail_as_they_are_meant_to(runs: list[Run]) -> None:
-    assert [run for run in runs if (run.purpose == "failure") is not bool(run.result.get("failed"))] == []
+    wrong = [run for run in runs if (run.purpose == "failure") is not bool(run.result.get("failed"))]
+    assert [(run.module, run.purpose, run.result.get("msg")) for run in wrong] == []
 
 
 def test_every_run_has_a_ulid_of_its_own(runs: list[Run]) -> None:

@@ -80,7 +80,7 @@ def test_no_cut_is_begun_when_the_time_is_over() -> None:
 
 def test_the_table_counts_cuts_by_phase() -> None:
     rounds = [
-        Round(1.0, "flyd_pool", settled=["undid it"]),
+        Round(1.0, "flyd_pool", settled=[{"kind": "operation_undone", "subject": "x", "text": "undid it"}]),
         Round(2.0, "flyd_pool"),
         Round(3.0, AT_REST, leaks=["a loop"]),
     ]

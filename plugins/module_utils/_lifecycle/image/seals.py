@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from ..._host.files.durable import file_errors, remove_file
+from ..findings import DriftKind, Finding
 from ..run import Host
 from ..store.records import Archive
 
@@ -108,16 +109,18 @@ def hashed(path: str, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def touched(host: Host) -> Iterator[str]:
-    """Each archive that does not look as recorded, as a sentence; nothing is hashed."""
+def touched(host: Host) -> Iterator[Finding]:
+    """Each archive that does not look as recorded; nothing is hashed."""
     for recorded in host.store.all(Archive):
         seen = look_at(host, recorded.sha256)
         path = host.archive_path(recorded.sha256)
         if seen is not None and seen.size_bytes != recorded.size_bytes:
-            yield f"the archive {path} has {seen.size_bytes} bytes, and had {recorded.size_bytes} when it was verified"
+            text = f"the archive {path} has {seen.size_bytes} bytes, and had {recorded.size_bytes} when it was verified"
+            yield Finding(DriftKind.ARCHIVE_CHANGED, path, text)
         elif seen is not None and seen != recorded:
             names = [
                 name for name in ("mtime_ns", "ctime_ns", "inode") if getattr(seen, name) != getattr(recorded, name)
             ]
             what = ", ".join(name.partition("_")[0] for name in names)
-            yield f"the archive {path} was touched since it was verified ({what}); flyd_fetch hashes it again"
+            text = f"the archive {path} was touched since it was verified ({what}); flyd_fetch hashes it again"
+            yield Finding(DriftKind.ARCHIVE_TOUCHED, path, text)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from ..._errors import CommandFailed
 from ..._thin.ext4.filesystem import check
+from ..findings import RecoveryKind
 from ..run import Host
 from ..store.records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from ..volumes.missing_volumes import forget
@@ -25,13 +26,13 @@ _E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
 def check_bases(host: Host, pool: PoolRecord) -> list[str]:
     """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
     clean = []
-    bases = {image.base_ulid for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    bases = {image.base_ulid: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
         if volume.ulid not in bases:
             continue
         damage = _damage(host, pool, volume)
         if damage:
-            _remove_damaged(host, pool, volume, f"{volume.device_name}, whose file system is damaged: {damage}")
+            _remove_damaged(host, pool, volume, key=bases[volume.ulid], damage=damage)
         else:
             clean.append(volume.device_path)
     return clean
@@ -50,9 +51,10 @@ def _damage(host: Host, pool: PoolRecord, volume: Volume) -> str:
     return ""
 
 
-def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, words: str) -> None:
-    operation = host.begin(OperationKind.REMOVE, pool.name, volume_ulid=volume.ulid)
-    forget(host, volume, words, removal=operation)
+def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, *, key: str, damage: str) -> None:
+    operation = host.begin(OperationKind.REMOVE, key, volume_ulid=volume.ulid)
+    text = f"removed {volume.device_name}, whose file system is damaged: {damage}"
+    forget(host, volume, RecoveryKind.BASE_DAMAGED, text, removal=operation)
     destroy_volume(host, pool, volume._replace(state=VolumeState.DELETING))
     with host.store.transaction():
         host.store.drop(operation)

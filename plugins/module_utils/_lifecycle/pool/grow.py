@@ -18,6 +18,7 @@ from ..._thin.pool.backing import device_bytes, enlarge_backing_file, shorten_ba
 from ..._thin.pool.metadata import read_superblock
 from ..._thin.pool.resizing import refresh_loops, resize, settle_size
 from ..._thin.pool.thin_pool import require_sound, status
+from ..findings import RecoveryKind, of_pool
 from ..run import Host
 from ..store.records import OperationKind, PoolRecord
 from .create import spec_of
@@ -50,7 +51,8 @@ def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
     if not growing(host, pool):
         return pool
     if host.dry_run:
-        host.settled.append(f"would settle the growth of the pool '{pool.name}'")
+        text = f"would finish or undo the growth of the pool '{pool.name}'"
+        host.report(RecoveryKind.GROWTH_RECOVERED, of_pool(pool.name), text)
         return pool
     settle_size(host.dm, pool.name)
     there = read_superblock(pool.metadata)
@@ -61,8 +63,8 @@ def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
         shorten_backing_file(pool.metadata, actual.metadata_bytes)
         refresh_loops(host.dm, host.runner, spec_of(actual))
     has_grown = (actual.data_sectors, actual.metadata_bytes) != (pool.data_sectors, pool.metadata_bytes)
-    host.settled.append(f"{'finished' if has_grown else 'undid'} the growth of the pool '{pool.name}'")
-    host.log.write("settled", what=host.settled[-1])
+    text = f"{'finished' if has_grown else 'undid'} the growth of the pool '{pool.name}'"
+    host.report(RecoveryKind.GROWTH_RECOVERED, of_pool(pool.name), text)
     return _record(host, actual)
 
 

@@ -23,6 +23,7 @@ from ..._thin.pool.repair import blank_metadata, copy_metadata, thin_check, thin
 from ..._thin.pool.thin_pool import deactivate, require_sound, status
 from ..attempts import attempted
 from ..diff import pool_view
+from ..findings import FORGOTTEN
 from ..outcome import Facts, Outcome
 from ..run import Host
 from ..store.lock_names import pool_lock, pool_setup_lock
@@ -123,7 +124,7 @@ def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation |
         bring_up(host, wanted)
     settle_lost(host, wanted)
     facts["bases"] = check_bases(host, wanted)
-    facts["lost"] = [line for line in host.settled if line.startswith("forgot")]
+    facts["lost"] = [one.record() for one in host.settled if one.kind in FORGOTTEN]
     with host.store.transaction():
         host.store.drop(begun)
     settle(host)

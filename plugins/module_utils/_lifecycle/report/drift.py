@@ -23,6 +23,7 @@ from ..._thin.dm.table import ThinTable
 from ..._thin.guards.missing import missing_guards
 from ..._thin.pool.thin_pool import status
 from ..attempts import repeated_if_transient
+from ..findings import DriftKind, Finding, of_pool
 from ..image.seals import touched
 from ..pool.create import spec_of
 from ..pool.state import lost_volumes
@@ -32,73 +33,75 @@ from ..store.schema import VERSION
 from ..volumes.missing_volumes import foreign_thin_ids
 
 Devices = Mapping[str, Device]  # by UUID
-Look = Callable[[Host, PoolRecord, Devices], Iterator[str]]
+Look = Callable[[Host, PoolRecord, Devices], Iterator[Finding]]
 # Words of a pool's table: begin, length, target, two devices, block, low water mark, number of features.
 _WITHOUT_FEATURES = 8
 
 
-def drift(host: Host) -> list[str]:
-    """Each contradiction as a sentence."""
+_GUARDS = {"udev": DriftKind.UDEV_RULE, "lvm": DriftKind.LVM_FILTER, "mdadm": DriftKind.MDADM_SETTING}
+
+
+def drift(host: Host) -> list[Finding]:
+    """Each difference."""
     devices = {device.uuid: device for device in host.dm.devices()}
     pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
     return [
-        *(line for pool in pools for line in _told(host, pool, devices, _of_pool)),
-        *(line for pool in pools for line in _told(host, pool, devices, _of_tables)),
+        *(one for pool in pools for one in _readable(host, pool, devices, _of_pool)),
+        *(one for pool in pools for one in _readable(host, pool, devices, _of_tables)),
         *_of_snapshots(host, volumes, devices),
         *_of_devices(pools, volumes, devices),
-        *(
-            f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}"
-            for volume in volumes
-            if volume.state is not VolumeState.LIVE
-        ),
+        *_of_unfinished(volumes),
         *touched(host),
         *_left_in_state_directory(host),
-        *missing_guards(
-            [device for device in devices.values() if device.uuid.startswith(OUR_PREFIX)], root=host.dm.root
-        ),
+        *_of_guards(host, devices),
         *_of_environment(),
         *_of_program(host),
     ]
 
 
-def _told(host: Host, pool: PoolRecord, devices: Devices, look: Look) -> list[str]:
+def _readable(host: Host, pool: PoolRecord, devices: Devices, look: Look) -> list[Finding]:
     try:
         return repeated_if_transient(host, lambda: list(look(host, pool, devices)), what="drift")
     except FlydError as error:
-        return [f"the pool '{pool.name}' cannot be looked at: {error.msg}"]
+        text = f"the pool '{pool.name}' cannot be looked at: {error.msg}"
+        return [Finding(DriftKind.POOL_UNREADABLE, of_pool(pool.name), text)]
 
 
-def _of_pool(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[str]:
+def _of_pool(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
     if pool.uuid not in devices:
-        yield f"the pool '{pool.name}' is not active"
+        yield Finding(DriftKind.POOL_INACTIVE, of_pool(pool.name), f"the pool '{pool.name}' is not active")
         return
     now = status(host.dm, pool.name)
     # One ahead is a step that is being made or was cut off; a pool that has failed tells no numbers.
     if not now.has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
-        yield f"the pool '{pool.name}' is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
+        text = f"the pool '{pool.name}' is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
+        yield Finding(DriftKind.TRANSACTION_DIFFERS, of_pool(pool.name), text)
     if not now.has_failed and now.transaction_id == pool.transaction_id:
         yield from _of_thin_ids(host, pool)
 
 
-def _of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[str]:
+def _of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[Finding]:
     """Read from the metadata itself: no message to the pool."""
     for volume in lost_volumes(host, pool):
-        yield f"the volume {volume.device_name} is lost: the pool '{pool.name}' has no thin id {volume.thin_id}"
+        text = f"the volume {volume.device_name} is lost: the pool '{pool.name}' has no thin id {volume.thin_id}"
+        yield Finding(DriftKind.VOLUME_MISSING, volume.device_path, text)
     for thin_id in foreign_thin_ids(host, pool):
-        yield f"the pool '{pool.name}' has thin id {thin_id}, which the store does not know; it is left alone"
+        text = f"the pool '{pool.name}' has thin id {thin_id}, which the store does not know; it is left alone"
+        yield Finding(DriftKind.THIN_ID_UNKNOWN, of_pool(pool.name), text)
 
 
-def _of_tables(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[str]:
+def _of_tables(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
     """What the kernel maps, beside what the store would have mapped. Which devices the pool lies on is no part of it: loops have any number."""
     device = devices.get(pool.uuid)
     if device is None or not device.sectors:
         return
     wanted = spec_of(pool).table("-", "-")
-    yield from _difference(device.name, _without_devices(host.dm.table(device.name)), wanted)
+    yield from _difference(device, _without_devices(host.dm.table(device.name)), wanted)
     for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
-        if volume.uuid in devices and devices[volume.uuid].sectors:
+        mapped = devices.get(volume.uuid)
+        if mapped is not None and mapped.sectors:
             table = ThinTable(device.number, volume.thin_id, volume.sectors).text()
-            yield from _difference(volume.device_name, host.dm.table(devices[volume.uuid].name), table)
+            yield from _difference(mapped, host.dm.table(mapped.name), table)
 
 
 def _without_devices(table: str) -> str:
@@ -108,42 +111,58 @@ def _without_devices(table: str) -> str:
     return " ".join(words[:-1] if words[-1] == "0" and len(words) == _WITHOUT_FEATURES else words)
 
 
-def _difference(name: str, table: str, wanted: str) -> Iterator[str]:
+def _difference(device: Device, table: str, wanted: str) -> Iterator[Finding]:
     if table.split() != wanted.split():
-        yield f"the device {name} has the table `{table}`, the store has `{wanted}`"
+        text = f"the device {device.name} has the table `{table}`, the store has `{wanted}`"
+        yield Finding(DriftKind.TABLE_DIFFERS, device.path, text)
 
 
-def _of_snapshots(host: Host, volumes: list[Volume], devices: Devices) -> Iterator[str]:
+def _of_snapshots(host: Host, volumes: list[Volume], devices: Devices) -> Iterator[Finding]:
     mapped = {volume.ulid for volume in volumes if volume.uuid in devices}
     for found in host.store.all(Snapshot):
         if found.ulid not in mapped:
-            yield f"the snapshot {found.device} is not mapped"
+            yield Finding(DriftKind.SNAPSHOT_UNMAPPED, found.device, f"the snapshot {found.device} is not mapped")
 
 
-def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: Devices) -> Iterator[str]:
+def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: Devices) -> Iterator[Finding]:
     known = {volume.uuid for volume in volumes} | {pool.uuid for pool in pools}
     for device in devices.values():
         if device.uuid in known and device.suspended:
-            yield f"the device {device.name} is suspended: its users wait"
-        if device.uuid.startswith("FLYD-") and device.uuid not in known:
-            yield f"the device {device.name} bears our mark ({device.uuid}) and is not in the store"
+            text = f"the device {device.name} is suspended: its users wait"
+            yield Finding(DriftKind.DEVICE_SUSPENDED, device.path, text)
+        if device.uuid.startswith(OUR_PREFIX) and device.uuid not in known:
+            text = f"the device {device.name} bears our mark ({device.uuid}) and is not in the store"
+            yield Finding(DriftKind.DEVICE_UNKNOWN, device.path, text)
 
 
-def _of_environment() -> Iterator[str]:
+def _of_unfinished(volumes: list[Volume]) -> Iterator[Finding]:
+    for volume in volumes:
+        if volume.state is not VolumeState.LIVE:
+            text = f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}"
+            yield Finding(DriftKind.VOLUME_UNFINISHED, volume.device_path, text)
+
+
+def _of_guards(host: Host, devices: Devices) -> Iterator[Finding]:
+    ours = [device for device in devices.values() if device.uuid.startswith(OUR_PREFIX)]
+    for lack in missing_guards(ours, root=host.dm.root):
+        yield Finding(_GUARDS[lack.program], lack.subject, lack.text)
+
+
+def _of_environment() -> Iterator[Finding]:
     """The environment that a boot and a download need; asked for by its files, none of which is run."""
     found = environment.complaint() or environment.damage()
     if found:
-        yield f"{found}; {environment.HINT}"
+        yield Finding(DriftKind.ENVIRONMENT, environment.VENV, f"{found}; {environment.HINT}")
 
 
-def _of_program(host: Host) -> Iterator[str]:
+def _of_program(host: Host) -> Iterator[Finding]:
     """The program that a boot runs; asked for by its first lines."""
     found = host_program.complaint(VERSION, root=host.dm.root)
     if found:
-        yield f"{found}; {host_program.HINT}"
+        yield Finding(DriftKind.BOOT_PROGRAM, f"/{host_program.PATH}", f"{found}; {host_program.HINT}")
 
 
-def _left_in_state_directory(host: Host) -> Iterator[str]:
+def _left_in_state_directory(host: Host) -> Iterator[Finding]:
     """Parts of downloads and mount points that no intent owns."""
     owned = {operation.ulid for operation in host.store.all(Operation)}
     for directory in ("spool", "mnt"):
@@ -152,4 +171,5 @@ def _left_in_state_directory(host: Host) -> Iterator[str]:
             names = sorted(os.listdir(host.settings.path(directory)))
         for name in names:
             if not any(name.startswith(ulid) for ulid in owned):
-                yield f"{host.settings.path(directory, name)} belongs to no run"
+                path = host.settings.path(directory, name)
+                yield Finding(DriftKind.FILE_ORPHANED, path, f"{path} belongs to no run")

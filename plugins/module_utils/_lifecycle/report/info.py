@@ -136,6 +136,10 @@ def _transitions(host: Host, _pool: str) -> list[Facts]:
     ]
 
 
+def _drift(host: Host, _pool: PoolRecord | None) -> list[Facts]:
+    return [one.record() for one in drift(host)]
+
+
 def _mapped(host: Host, ulid: str) -> bool:
     volume = host.store.find(Volume, "ulid=?", ulid)
     return volume is not None and host.dm.find(volume.uuid) is not None
@@ -146,5 +150,5 @@ _REPORTS: dict[Subject, Callable[[Host, str], Any]] = {
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
     Subject.TRANSITIONS: _transitions,
-    Subject.DRIFT: lambda host, _pool: drift(host),
+    Subject.DRIFT: _drift,
 }

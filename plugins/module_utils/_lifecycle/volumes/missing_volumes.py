@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ..._thin.pool.metadata import read_thin_ids
 from ..._thin.pool.reserve import RESERVED_ID
 from ..._thin.pool.thin_pool import status
+from ..findings import RecoveryKind
 from ..image.archives import state_without_base
 from ..pool.state import lost_volumes
 from ..run import Host
@@ -40,11 +41,12 @@ def settle_lost(host: Host, pool: PoolRecord) -> None:
     with host.lock(pool_lock(pool.name)):
         if host.dry_run:
             if status(host.dm, pool.name).transaction_id == pool.transaction_id:
-                host.settled.extend(f"would forget {_words(one)}" for one in lost_volumes(host, pool))
+                for volume in lost_volumes(host, pool):
+                    host.report(RecoveryKind.VOLUME_MISSING, volume.device_path, f"would forget {_words(volume)}")
             return
         check_transaction(host, pool)
         for volume in lost_volumes(host, pool):
-            forget(host, volume, _words(volume))
+            forget(host, volume, RecoveryKind.VOLUME_MISSING, f"forgot {_words(volume)}")
 
 
 def foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
@@ -54,8 +56,8 @@ def foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
     return sorted(there - known - ({RESERVED_ID} if pool.has_reserved_start else set()))
 
 
-def forget(host: Host, volume: Volume, words: str, *, removal: Operation | None = None) -> None:
-    """Take the volume out of the store, and its image back to the state that is still true.
+def forget(host: Host, volume: Volume, why: RecoveryKind, text: str, *, removal: Operation | None = None) -> None:
+    """Take the volume out of the store, and its image back to the state that is still true; report that with ``why`` and ``text``.
 
     With the intent ``removal`` its row stays until the pool has forgotten it too.
     """
@@ -70,8 +72,7 @@ def forget(host: Host, volume: Volume, words: str, *, removal: Operation | None 
         else:
             host.store.put(volume._replace(state=VolumeState.DELETING))
             host.store.put(removal)
-    host.settled.append(f"forgot {words}")
-    host.log.write("lost", what=words, volume=volume.device_name)
+    host.report(why, volume.device_path, text)
 
 
 def _without(host: Host, volume: Volume) -> Iterator[Image]:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from ..._errors import FlydError
 from ..._host.processes.process import Identity, own_identity
+from ..._thin.dm.device import Device
+from ..findings import RecoveryKind, of_pool
 from ..run import Host
 from ..store.lock import dead_locks, is_dead
 from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
@@ -57,7 +59,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
             try:
                 _settle_one(host, operation, coming_up)
             except FlydError as error:
-                _leave(host, f"the {operation.kind.value} of {operation.subject}", error)
+                _leave(host, operation.subject, f"the {operation.kind.value} of {operation.subject}", error)
     _sweep(host)
     from .missing_volumes import settle_lost  # late, as below: most runs have nothing to do and settle nothing
 
@@ -66,7 +68,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
             try:
                 settle_lost(host, pool)
             except FlydError as error:
-                _leave(host, f"what the pool '{pool.name}' may have lost", error)
+                _leave(host, of_pool(pool.name), f"what the pool '{pool.name}' may have lost", error)
 
 
 def _sweep(host: Host) -> None:
@@ -75,24 +77,22 @@ def _sweep(host: Host) -> None:
     if not left:
         return
     if host.dry_run:
-        host.settled.extend(f"would remove {path}, which belongs to no run" for path in left)
+        for path in left:
+            host.report(RecoveryKind.FILE_REMOVED, path, f"would remove {path}, which belongs to no run")
         return
     try:
         removed = remove_ownerless_parts(host)
     except FlydError as error:
-        _leave(host, "parts of downloads that belong to no run", error)
+        _leave(host, host.settings.path("spool"), "parts of downloads that belong to no run", error)
         return
     for path in removed:
-        host.settled.append(f"removed {path}, which belongs to no run")
-        host.log.write("settled", what=host.settled[-1])
+        host.report(RecoveryKind.FILE_REMOVED, path, f"removed {path}, which belongs to no run")
 
 
-def _leave(host: Host, what: str, error: FlydError) -> None:
+def _leave(host: Host, subject: str, what: str, error: FlydError) -> None:
     """Its intent or its rows stay; its device is in use, or its pool is in trouble."""
-    host.left.append(f"left {what} for later: {error.msg}")
-    host.settled.append(host.left[-1])
-    if not host.dry_run:
-        host.log.write("left", what=what, error_kind=error.kind.value, error=str(error))
+    facts = {"error_kind": error.kind.value, "error": str(error)}
+    host.report(RecoveryKind.NOT_RECOVERED, subject, f"left {what} for later: {error.msg}", **facts)
 
 
 def _resume(host: Host) -> None:
@@ -107,18 +107,16 @@ def _resume(host: Host) -> None:
     for uuid, device in suspended.items():
         if uuid in locks and device.sectors and not _is_worked_on(host, locks[uuid]):
             try:
-                _resume_one(host, device.name)
+                _resume_one(host, device)
             except FlydError as error:
-                _leave(host, f"{device.name}, which is suspended,", error)
+                _leave(host, device.path, f"{device.name}, which is suspended,", error)
 
 
-def _resume_one(host: Host, name: str) -> None:
-    if host.dry_run:
-        host.settled.append(f"would resume {name}, which was left suspended")
-        return
-    host.dm.resume(name)
-    host.settled.append(f"resumed {name}, which was left suspended")
-    host.log.write("settled", what=host.settled[-1])
+def _resume_one(host: Host, device: Device) -> None:
+    if not host.dry_run:
+        host.dm.resume(device.name)
+    text = f"{'would resume' if host.dry_run else 'resumed'} {device.name}, which was left suspended"
+    host.report(RecoveryKind.DEVICE_RESUMED, device.path, text)
 
 
 def _is_worked_on(host: Host, lock: str) -> bool:
@@ -134,10 +132,12 @@ def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
     pool = None if volume is None else _active_pool_of(host, volume)
     if volume is not None and pool is None and not (host.dry_run and volume.pool_id == coming_up):
         return  # its pool comes back with flyd_pool; the intent waits for it
-    do, did = ("finish", "finished") if operation.kind is OperationKind.REMOVE else ("undo", "undid")
+    is_removal = operation.kind is OperationKind.REMOVE
+    kind = RecoveryKind.OPERATION_FINISHED if is_removal else RecoveryKind.OPERATION_UNDONE
+    do, did = ("finish", "finished") if is_removal else ("undo", "undid")
     what = f"the {operation.kind.value} of {operation.subject}" + (f" ({volume.device_name})" if volume else "")
     if host.dry_run:
-        host.settled.append(f"would {do} {what}")
+        host.report(kind, operation.subject, f"would {do} {what}")
         return
     if volume is not None and pool is not None and volume.state is not VolumeState.LIVE:
         from .volumes import destroy_volume
@@ -145,8 +145,7 @@ def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
         destroy_volume(host, pool, volume)
     with host.store.transaction():
         host.store.drop(operation)
-    host.settled.append(f"{did} {what}")
-    host.log.write("settled", what=host.settled[-1], operation=operation.ulid)
+    host.report(kind, operation.subject, f"{did} {what}", operation=operation.ulid)
 
 
 def _active_pool_of(host: Host, volume: Volume) -> PoolRecord | None:

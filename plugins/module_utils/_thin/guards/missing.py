@@ -14,23 +14,36 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from ..._host.processes.command import SEARCH_PATH
 from ..dm.cookie import udev_runs
 from ..dm.device import Device
 from .mdadm import look, text_of
-from .udev_rule import missing_rule
+from .udev_rule import RULE, missing_rule
 
 NAMES = "by-path/flyd-"  # of devices that LVM is to leave alone; the rule gives them
 _LVM_FILES = ("etc/lvm/lvmlocal.conf", "etc/lvm/lvm.conf")
 _PREPARE = "run the role flyd.lite.prepare on this host"
 
 
-def missing_guards(devices: Iterable[Device], *, root: str = "/", search: tuple[str, ...] = SEARCH_PATH) -> list[str]:
-    """Each thing that this host lacks, as a sentence. ``devices`` are ours that are mapped; ``root`` is where the host's files begin."""
+class Lack(NamedTuple):
+    """What keeps ``program`` (udev, lvm or mdadm) from leaving guests' data alone; ``subject`` is the file or program concerned."""
+
+    program: str
+    subject: str
+    text: str
+
+
+def missing_guards(devices: Iterable[Device], *, root: str = "/", search: tuple[str, ...] = SEARCH_PATH) -> list[Lack]:
+    """Each thing that this host lacks. ``devices`` are ours that are mapped; ``root`` is where the host's files begin."""
     if not udev_runs(os.path.join(root, "run/udev")):
         return []  # a container without udev: none of what follows acts on its devices
-    return [*missing_rule(devices, root=root), *_of_lvm(root, search), *_of_mdadm(root, search)]
+    return [
+        *(Lack("udev", RULE, text) for text in missing_rule(devices, root=root)),
+        *(Lack("lvm", "lvm", text) for text in _of_lvm(root, search)),
+        *(Lack("mdadm", "mdadm", text) for text in _of_mdadm(root, search)),
+    ]
 
 
 def _of_lvm(root: str, search: tuple[str, ...]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from module_utils._errors import Busy, FlydError, OutOfOrder
 from module_utils._lifecycle.fetch.progress import Progress, progress_path
+from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.store.records import OperationKind, Snapshot, State, Volume
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.disk import at_once, beside
@@ -111,8 +112,9 @@ def test_check_mode_after_a_power_cut_says_what_would_be_settled_and_writes_noth
     fetched.killed_at(label, fetched.unpack)
     before = fetched.everything()
     outcome = fetched.unpack(dry_run=True)
-    [line] = outcome.settled
-    assert line.startswith(f"would undo the unpack of {KEY}")
+    [found] = outcome.settled
+    assert (found.kind, found.subject) == (RecoveryKind.OPERATION_UNDONE, KEY.value)
+    assert found.text.startswith(f"would undo the unpack of {KEY}")
     assert outcome.changed
     assert fetched.everything() == before
 

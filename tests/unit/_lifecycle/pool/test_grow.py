@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace
+from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import PoolRecord
 from module_utils._thin.pool.thin_pool import status
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
@@ -132,10 +133,11 @@ def test_a_growth_that_was_cut_off_is_settled_by_what_the_pool_says(
     if rebooted:
         pooled.fake.reboot()
     before = pooled.everything()
-    assert pooled.grow(dry_run=True).settled == ("would settle the growth of the pool 'pool'",)
+    growth, text = RecoveryKind.GROWTH_RECOVERED, "the growth of the pool 'pool'"
+    assert pooled.grow(dry_run=True).settled == (Finding(growth, "pool pool", f"would finish or undo {text}"),)
     assert pooled.everything() == before
     asked: dict[str, Any] = {"data_bytes": size, "metadata_bytes": None}
-    assert f"{said} the growth of the pool 'pool'" in pooled.pool(**asked).settled
+    assert Finding(growth, "pool pool", f"{said} {text}") in pooled.pool(**asked).settled
     assert sizes(pooled)[0] == size
     assert pooled.left_over() == []
     assert not pooled.pool(**asked).changed

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import Busy, CommandFailed, CorruptStore, OutOfOrder
+from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, State, Volume
 from tests.unit._lifecycle.machine import KEY, METADATA_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
@@ -99,7 +100,7 @@ def test_a_volume_that_could_not_be_saved_is_told_and_made_again(activated: Mach
     base = next(one for one in activated.records(Volume) if one.kind == "base")
     damage(activated, lost=[base.thin_id])
     outcome = activated.repair()
-    assert [base.device_name in line for line in outcome.facts["lost"]] == [True]
+    assert [(one["kind"], one["subject"]) for one in outcome.facts["lost"]] == [("volume_missing", base.device_path)]
     image = activated.image()
     assert image is not None
     assert (image.state, image.base_ulid, image.snap_device) == (
@@ -115,10 +116,13 @@ def test_a_volume_that_could_not_be_saved_is_told_and_made_again(activated: Mach
 
 
 def test_a_base_whose_file_system_is_damaged_is_removed_and_its_snapshot_kept(activated: Machine) -> None:
+    base = next(one for one in activated.records(Volume) if one.kind == "base")
     damage(activated)
     activated.fake.refuse("e2fsck -f -n", 5)
     outcome = activated.repair()
-    assert ["file system is damaged" in line for line in outcome.facts["lost"]] == [True]
+    [lost] = outcome.facts["lost"]
+    assert (lost["kind"], lost["subject"]) == ("base_damaged", base.device_path)
+    assert "file system is damaged" in lost["text"]
     assert [one.kind for one in activated.records(Volume)] == ["snap"]
     assert activated.states() == [State.FETCHED]
     assert activated.left_over() == []
@@ -251,24 +255,24 @@ def test_a_snapshot_that_only_the_store_has_is_lost_and_made_again(activated: Ma
     volume = forget_in_pool(activated, "snap")
     before = activated.everything()
     outcome = activated.snapshot(dry_run=True)
-    assert outcome.settled == (
-        f"would forget {volume.device_name}, which is lost: its pool has no thin id {volume.thin_id}",
-    )
+    text = f"would forget {volume.device_name}, which is lost: its pool has no thin id {volume.thin_id}"
+    assert outcome.settled == (Finding(RecoveryKind.VOLUME_MISSING, volume.device_path, text),)
     assert activated.everything() == before
     outcome = activated.snapshot()
     assert outcome.changed
-    assert [volume.device_name in line for line in outcome.settled] == [True]
+    assert [(one.kind, one.subject) for one in outcome.settled] == [(RecoveryKind.VOLUME_MISSING, volume.device_path)]
     assert activated.records(Snapshot)[0].ulid != volume.ulid
     assert activated.left_over() == []
     assert not activated.snapshot().changed
     assert activated.log()[-1]["event"] == "end"
-    assert [line["volume"] for line in activated.log() if line["event"] == "lost"] == [volume.device_name]
+    [line] = [line for line in activated.log() if line["event"] == "lost"]
+    assert (line["kind"], line["subject"]) == ("volume_missing", volume.device_path)
 
 
 def test_the_next_play_makes_again_what_was_lost(activated: Machine) -> None:
     volume = forget_in_pool(activated, "base")
     outcome = activated.pool()
-    assert [volume.device_name in line for line in outcome.settled] == [True]
+    assert [(one.kind, one.subject) for one in outcome.settled] == [(RecoveryKind.VOLUME_MISSING, volume.device_path)]
     assert activated.unpack().changed
     activated.snapshot()
     assert activated.left_over() == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from module_utils._host import environment
+from module_utils._lifecycle.findings import DriftKind
 from module_utils._lifecycle.report.info import Subject, inform
 from module_utils._lifecycle.store.records import PoolRecord, Snapshot, Volume
 from module_utils._lifecycle.volumes.volumes import map_thin
@@ -32,9 +33,13 @@ def report(machine: Machine, *what: Subject) -> dict[str, Any]:
     return facts
 
 
-def drift(machine: Machine) -> list[str]:
-    found: list[str] = report(machine, Subject.DRIFT)["drift"]
+def drift(machine: Machine) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = report(machine, Subject.DRIFT)["drift"]
     return found
+
+
+def record(kind: DriftKind, subject: str, text: str) -> dict[str, str]:
+    return {"kind": kind.value, "subject": subject, "text": text}
 
 
 @pytest.mark.parametrize("stage", ["virgin", "pooled", "fetched"])
@@ -75,13 +80,17 @@ def test_an_intent_that_was_cut_off_is_told(fetched: Machine) -> None:
     [intent] = report(fetched, Subject.TRANSITIONS)["transitions"]
     assert (intent["kind"], intent["subject"], intent["abandoned"]) == ("unpack", KEY.value, True)
     [volume] = fetched.records(Volume)
-    assert drift(fetched) == [f"the volume base-{volume.ulid} (thin id 1) is planned"]
+    text = f"the volume base-{volume.ulid} (thin id 1) is planned"
+    assert drift(fetched) == [record(DriftKind.VOLUME_UNFINISHED, volume.device_path, text)]
 
 
 def test_after_a_reboot_pool_and_snapshots_are_missed(activated: Machine) -> None:
     [snapshot] = activated.records(Snapshot)
     activated.fake.reboot()
-    assert drift(activated) == ["the pool 'pool' is not active", f"the snapshot {snapshot.device} is not mapped"]
+    assert drift(activated) == [
+        record(DriftKind.POOL_INACTIVE, "pool pool", "the pool 'pool' is not active"),
+        record(DriftKind.SNAPSHOT_UNMAPPED, snapshot.device, f"the snapshot {snapshot.device} is not mapped"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,21 +105,24 @@ def test_a_device_with_our_mark_that_nobody_knows_is_told(
     pooled: Machine, make: Callable[[Any], None], told: list[str]
 ) -> None:
     make(pooled.fake)
-    assert [line.partition(" and is")[0] for line in drift(pooled)] == told
+    assert [one["text"].partition(" and is")[0] for one in drift(pooled)] == told
+    assert {one["kind"] for one in drift(pooled)} <= {DriftKind.DEVICE_UNKNOWN.value}
 
 
 def test_a_host_whose_udev_may_read_what_guests_write_is_reported(activated: Machine) -> None:
     (activated.fake.root / "run/udev").mkdir(parents=True)
     (activated.fake.root / "run/udev/control").touch()
-    [line] = [line for line in drift(activated) if "udev" in line]
-    assert line.startswith("the udev rule 10-flyd.rules is missing")
+    [found] = [one for one in drift(activated) if one["kind"] == DriftKind.UDEV_RULE.value]
+    assert found["subject"] == "10-flyd.rules"
+    assert found["text"].startswith("the udev rule 10-flyd.rules is missing")
 
 
 def test_a_pool_of_another_time_than_the_store_is_told(pooled: Machine) -> None:
     [pool] = pooled.records(PoolRecord)
     pooled.fake.set_pool("pool", transaction_id=pool.transaction_id + 5)
-    [line] = drift(pooled)
-    assert line.startswith("the pool 'pool' is at transaction")
+    [found] = drift(pooled)
+    assert (found["kind"], found["subject"]) == ("transaction_differs", "pool pool")
+    assert found["text"].startswith("the pool 'pool' is at transaction")
 
 
 @pytest.mark.parametrize("facts", [{"mode": "Fail"}, {"transaction_id": None}], ids=["failed", "in a step"])
@@ -129,9 +141,9 @@ def test_a_pool_that_cannot_be_read_is_told_and_does_not_hide_the_others(activat
     activated.fake.dm.suspend("other")
     told = report(activated, *Subject)
     assert [pool["name"] for pool in told["pools"]] == ["pool", "other"]
-    assert [line[:44] for line in told["drift"]] == [
-        "the pool 'pool' cannot be looked at: the met",
-        "the device other is suspended: its users wai",
+    assert [(one["kind"], one["text"][:44]) for one in told["drift"]] == [
+        ("pool_unreadable", "the pool 'pool' cannot be looked at: the met"),
+        ("device_suspended", "the device other is suspended: its users wai"),
     ]
 
 
@@ -140,7 +152,7 @@ def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled
     pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO, times=2)
     outcome = pooled.run(lambda host: inform(host, frozenset([Subject.POOLS, Subject.DRIFT])), dry_run=True)
     assert [pool["status"][:15] for pool in outcome.facts["pools"]] == ["cannot be asked", "rw"]
-    assert [line[:37] for line in outcome.facts["drift"]] == ["the pool 'pool' cannot be looked at: "]
+    assert [(one["kind"], one["subject"]) for one in outcome.facts["drift"]] == [("pool_unreadable", "pool pool")]
 
 
 @pytest.mark.parametrize("kind", ["pool", "base", "snap"])
@@ -156,17 +168,19 @@ def test_a_table_that_is_not_the_stores_is_told(activated: Machine, kind: str) -
     assert drift(activated) == []
     with activated.host() as host, host.store.transaction():
         host.store.put(changed)
-    [line] = drift(activated)
-    assert line.startswith(f"the device {kind}")
-    assert "has the table `0 " in line
+    [found] = drift(activated)
+    assert (found["kind"], kind in found["subject"]) == ("table_differs", True)
+    assert found["text"].startswith(f"the device {kind}")
+    assert "has the table `0 " in found["text"]
 
 
 def test_leftovers_in_the_state_directory_are_told_unless_an_intent_owns_them(pooled: Machine) -> None:
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     assert pooled.files_in("spool") != []
     assert drift(pooled) == []
-    (pooled.state / "spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part").touch()
-    assert drift(pooled) == [f"{pooled.state}/spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part belongs to no run"]
+    part = pooled.state / "spool/01J9Z3M4N5P6Q7R8S9T0V1W2X3.part"
+    part.touch()
+    assert drift(pooled) == [record(DriftKind.FILE_ORPHANED, str(part), f"{part} belongs to no run")]
 
 
 def test_thin_ids_of_one_side_only_are_drift_and_stay(activated: Machine) -> None:
@@ -174,18 +188,22 @@ def test_thin_ids_of_one_side_only_are_drift_and_stay(activated: Machine) -> Non
     activated.fake.dm.message("pool", f"delete {volume.thin_id}")
     activated.fake.dm.message("pool", "create_thin 77")
     before = activated.everything()
-    drift = activated.run(lambda host: inform(host, frozenset([Subject.DRIFT])), dry_run=True).facts["drift"]
-    assert [line for line in drift if "lost" in line or "77" in line] == [
-        f"the volume {volume.device_name} is lost: the pool 'pool' has no thin id {volume.thin_id}",
-        "the pool 'pool' has thin id 77, which the store does not know; it is left alone",
+    missing = f"the volume {volume.device_name} is lost: the pool 'pool' has no thin id {volume.thin_id}"
+    unknown = "the pool 'pool' has thin id 77, which the store does not know; it is left alone"
+    expected = [
+        record(DriftKind.VOLUME_MISSING, volume.device_path, missing),
+        record(DriftKind.THIN_ID_UNKNOWN, "pool pool", unknown),
     ]
+    kinds = {one["kind"] for one in expected}
+    assert [one for one in drift(activated) if one["kind"] in kinds] == expected
     assert activated.everything() == before
 
 
 def test_an_environment_that_does_not_work_is_drift(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "damage", lambda: "the environment is damaged")
-    [line] = drift(pooled)
-    assert line.startswith("the environment is damaged; run the role flyd.lite.prepare")
+    [found] = drift(pooled)
+    assert (found["kind"], found["subject"]) == ("environment", "/opt/flyd/venv")
+    assert found["text"].startswith("the environment is damaged; run the role flyd.lite.prepare")
     monkeypatch.setattr(environment, "complaint", lambda: "the environment has no interpreter")
-    [line] = drift(pooled)
-    assert line.startswith("the environment has no interpreter; run the role flyd.lite.prepare")
+    [found] = drift(pooled)
+    assert found["text"].startswith("the environment has no interpreter; run the role flyd.lite.prepare")

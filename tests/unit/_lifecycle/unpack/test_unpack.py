@@ -17,6 +17,7 @@ import pytest
 
 from module_utils._errors import BadInput, CommandFailed, FlydError, NoSpace, OutOfOrder, Untrusted, doing
 from module_utils._image.opening import PlanFigures
+from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.store.records import Image, Operation, State, Volume, VolumeState
 from module_utils._lifecycle.unpack import make_base as base_making
 from module_utils._lifecycle.unpack.make_base import _size_named
@@ -222,13 +223,15 @@ def test_what_a_killed_run_left_is_settled_by_any_other_arrow(fetched: Machine, 
     if held:
         fetched.fake.hold(device)
     outcome = fetched.pool()
-    [line] = outcome.settled
+    [found] = outcome.settled
+    assert found.subject == KEY.value
     if held:
-        assert line.startswith(f"left the unpack of {KEY} for later: device {device} is held by")
+        assert found.kind is RecoveryKind.NOT_RECOVERED
+        assert found.text.startswith(f"left the unpack of {KEY} for later: device {device} is held by")
         fetched.fake.let_go()
         fetched.pool()
     else:
-        assert line == f"undid the unpack of {KEY} ({device})"
+        assert (found.kind, found.text) == (RecoveryKind.OPERATION_UNDONE, f"undid the unpack of {KEY} ({device})")
     assert (fetched.records(Volume), fetched.records(Operation)) == ([], [])
     assert list(fetched.fake.devices()) == ["pool"]
 

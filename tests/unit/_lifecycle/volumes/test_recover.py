@@ -14,6 +14,7 @@ import pytest
 
 from module_utils._errors import CorruptStore, OutOfOrder
 from module_utils._host.processes.process import own_identity
+from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from module_utils._lifecycle.volumes.recover import abandoned, settle
 from module_utils._lifecycle.volumes.volumes import active_pool, create_volume, map_thin, new_volume_ulid
@@ -39,8 +40,16 @@ def leave(machine: Machine, *records: object) -> None:
             host.store.put(record)
 
 
-def settled(machine: Machine, *, dry_run: bool = False) -> list[str]:
-    """What a run says that it has settled."""
+def undone(text: str) -> Finding:
+    return Finding(RecoveryKind.OPERATION_UNDONE, KEY.value, text)
+
+
+def removed(path: str, verb: str = "removed") -> Finding:
+    return Finding(RecoveryKind.FILE_REMOVED, path, f"{verb} {path}, which belongs to no run")
+
+
+def settled(machine: Machine, *, dry_run: bool = False) -> list[Finding]:
+    """What a run reports to have recovered."""
     with machine.host(dry_run=dry_run) as host:
         settle(host)
         return host.settled
@@ -75,7 +84,7 @@ def test_on_a_host_at_rest_nothing_is_settled_and_nothing_written(pooled: Machin
 def test_the_intent_of_a_process_that_is_gone_is_settled(pooled: Machine, gone: dict[str, Any]) -> None:
     operation = intent()._replace(boot_id=ME.boot_id, pid=ME.pid, started=ME.started)
     leave(pooled, operation._replace(**gone))
-    assert settled(pooled) == [f"undid the unpack of {KEY}"]
+    assert settled(pooled) == [undone(f"undid the unpack of {KEY}")]
     assert pooled.left_over() == []
     assert settled(pooled) == []
 
@@ -108,9 +117,9 @@ def test_a_teardown_that_finds_no_pool_settles_what_was_left_too(pooled: Machine
     with pooled.host() as host:
         host.store.rows("INSERT INTO _busy VALUES ('pool setup pool', ?, ?, ?)", ME.boot_id, gone_pid(), 1)
     looked = pooled.remove_pool(dry_run=True)
-    assert (looked.changed, looked.settled) == (False, (f"would undo the unpack of {KEY}",))
+    assert (looked.changed, looked.settled) == (False, (undone(f"would undo the unpack of {KEY}"),))
     again = pooled.remove_pool()
-    assert (again.changed, again.settled) == (False, (f"undid the unpack of {KEY}",))
+    assert (again.changed, again.settled) == (False, (undone(f"undid the unpack of {KEY}"),))
     assert pooled.left_over() == []
     before = pooled.everything()
     assert pooled.remove_pool().settled == ()
@@ -142,9 +151,9 @@ def test_parts_that_no_intent_owns_go_with_the_next_run_whatever_it_does(pooled:
     before = pooled.everything()
     paths = [f"{pooled.state}/spool/{OWNERLESS}", f"{pooled.state}/spool/{OWNERLESS}.state"]
     looked = getattr(pooled, arrow)(dry_run=True)
-    assert looked.settled == tuple(f"would remove {path}, which belongs to no run" for path in paths)
+    assert looked.settled == tuple(removed(path, "would remove") for path in paths)
     assert pooled.everything() == before
-    assert getattr(pooled, arrow)().settled == tuple(f"removed {path}, which belongs to no run" for path in paths)
+    assert getattr(pooled, arrow)().settled == tuple(removed(path) for path in paths)
     assert pooled.files_in("spool") == ["of-somebody.else"]
     assert getattr(pooled, arrow)().settled == ()
 
@@ -153,7 +162,7 @@ def test_parts_that_an_intent_owns_stay_even_if_it_is_of_a_dead_run(pooled: Mach
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     owned = pooled.files_in("spool")
     put_into_spool(pooled, OWNERLESS)
-    assert settled(pooled) == [f"removed {pooled.state}/spool/{OWNERLESS}, which belongs to no run"]
+    assert settled(pooled) == [removed(f"{pooled.state}/spool/{OWNERLESS}")]
     assert pooled.files_in("spool") == owned != []
 
 
@@ -171,9 +180,9 @@ def test_parts_that_the_disk_does_not_let_go_of_stop_nobody(fetched: Machine, mo
         patched.setattr(os, "unlink", fail)
         outcome = fetched.unpack()
     assert outcome.changed
-    assert [line.partition(": ")[0] for line in outcome.settled] == [
-        "left parts of downloads that belong to no run for later"
-    ]
+    [found] = outcome.settled
+    assert (found.kind, found.subject) == (RecoveryKind.NOT_RECOVERED, f"{fetched.state}/spool")
+    assert found.text.startswith("left parts of downloads that belong to no run for later: ")
     assert fetched.files_in("spool") == [OWNERLESS]
 
 
@@ -184,7 +193,7 @@ def test_parts_that_the_disk_does_not_let_go_of_stop_nobody(fetched: Machine, mo
 def test_an_unfinished_volume_is_unmapped_and_deleted(pooled: Machine, state: VolumeState) -> None:
     operation = intent(volume_ulid=new_volume_ulid())
     volume = volume_left_by(pooled, operation, state)
-    assert settled(pooled) == [f"undid the unpack of {KEY} ({volume.device_name})"]
+    assert settled(pooled) == [undone(f"undid the unpack of {KEY} ({volume.device_name})")]
     assert pooled.fake.thin_ids("pool") == set()
     assert pooled.left_over() == []
 
@@ -204,7 +213,7 @@ def test_an_intent_waits_for_its_pool(pooled: Machine) -> None:
     pooled.fake.reboot()
     assert settled(pooled) == []
     assert pooled.records(Operation) == [operation]
-    assert pooled.pool().settled == (f"undid the unpack of {KEY} ({volume.device_name})",)
+    assert pooled.pool().settled == (undone(f"undid the unpack of {KEY} ({volume.device_name})"),)
     assert pooled.left_over() == []
 
 
@@ -212,7 +221,8 @@ def test_check_mode_says_what_would_be_settled_and_writes_nothing(pooled: Machin
     operation = intent(OperationKind.REMOVE, volume_ulid=new_volume_ulid())
     volume = volume_left_by(pooled, operation, VolumeState.DELETING)
     before = pooled.everything()
-    assert settled(pooled, dry_run=True) == [f"would finish the remove of {KEY} ({volume.device_name})"]
+    text = f"would finish the remove of {KEY} ({volume.device_name})"
+    assert settled(pooled, dry_run=True) == [Finding(RecoveryKind.OPERATION_FINISHED, KEY.value, text)]
     assert pooled.everything() == before
 
 
@@ -232,7 +242,7 @@ def test_check_mode_says_what_will_be_settled_once_the_pool_is_up(pooled: Machin
     pooled.fake.reboot()
     before = pooled.everything()
     outcome = pooled.pool(dry_run=True)
-    assert outcome.settled == (f"would undo the unpack of {KEY} ({volume.device_name})",)
+    assert outcome.settled == (undone(f"would undo the unpack of {KEY} ({volume.device_name})"),)
     assert pooled.everything() == before
     assert pooled.fetch(dry_run=True).settled == ()  # which brings no pool up
 
@@ -253,10 +263,11 @@ def test_a_pool_in_trouble_is_told_and_the_others_work(sick: Machine) -> None:
     needs_root()
     outcome = sick.unpack()
     assert outcome.changed
-    assert [line.startswith(f"left the unpack of {KEY} for later: ") for line in outcome.settled] == [True]
-    assert [(line["what"], line["error_kind"]) for line in sick.log() if line["event"] == "left"] == [
-        (f"the unpack of {KEY}", "corrupt_store")
-    ]
+    [found] = outcome.settled
+    assert (found.kind, found.subject) == (RecoveryKind.NOT_RECOVERED, KEY.value)
+    assert found.text.startswith(f"left the unpack of {KEY} for later: ")
+    [line] = [line for line in sick.log() if line["event"] == "left"]
+    assert {**found.record(), "error_kind": "corrupt_store"}.items() <= line.items()
     assert sick.snapshot().changed
     assert not sick.fetch().changed
     assert not sick.pool().changed
@@ -272,9 +283,9 @@ def test_a_pool_without_metadata_grows_although_nothing_can_be_undone_before(poo
     operation = intent(volume_ulid=new_volume_ulid())
     volume = volume_left_by(pooled, operation, VolumeState.CREATED)
     pooled.fake.set_pool("pool", mode="ro", used_metadata_blocks=METADATA_BYTES // 4096)
-    assert "left the unpack" in str(pooled.grow().settled)
+    assert [one.kind for one in pooled.grow().settled] == [RecoveryKind.NOT_RECOVERED]
     assert pooled.pool(data_bytes=2 * POOL_BYTES, metadata_bytes=None).settled == (
-        f"undid the unpack of {KEY} ({volume.device_name})",
+        undone(f"undid the unpack of {KEY} ({volume.device_name})"),
     )
     assert pooled.left_over() == []
 
@@ -283,7 +294,8 @@ def test_metadata_that_cannot_be_read_stops_only_its_own_pool(fetched: Machine) 
     needs_root()
     fetched.pool(name="other")
     damage_details("other", fetched)
-    assert "left what the pool 'other' may have lost for later" in str(fetched.unpack().settled)
+    [found] = fetched.unpack().settled
+    assert (found.kind, found.subject) == (RecoveryKind.NOT_RECOVERED, "pool other")
     with pytest.raises(CorruptStore, match="is damaged"):
         fetched.pool(name="other")
     assert fetched.remove_pool("other", force=True).changed
@@ -333,7 +345,8 @@ def test_a_base_that_was_left_suspended_is_resumed(unpacked: Machine) -> None:
         map_thin(host, active_pool(host, "pool"), base)
     unpacked.killed_at("snap:told", unpacked.snapshot)
     assert unpacked.fake.devices()[base.device_name]["suspended"]
-    assert f"resumed {base.device_name}, which was left suspended" in unpacked.snapshot().settled
+    kinds = [one.kind for one in unpacked.snapshot().settled]
+    assert RecoveryKind.DEVICE_RESUMED in kinds
     assert not unpacked.fake.devices()[base.device_name]["suspended"]
 
 
@@ -357,4 +370,5 @@ def test_a_pool_whose_removal_was_cut_off_takes_no_new_volume(fetched: Machine) 
 def test_what_was_settled_is_in_the_log(pooled: Machine) -> None:
     leave(pooled, intent())
     settled(pooled)
-    assert (pooled.log()[-1]["event"], pooled.log()[-1]["what"]) == ("settled", f"undid the unpack of {KEY}")
+    line = pooled.log()[-1]
+    assert {"event": "settled", **undone(f"undid the unpack of {KEY}").record()}.items() <= line.items()
