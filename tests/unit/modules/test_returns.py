@@ -130,7 +130,8 @@ def _after_interruptions(stages: Stages) -> Iterator[Run]:
         left = Operation(str(new_ulid()), OperationKind.UNPACK, "other.tar", "", own_identity().boot_id, gone_pid(), 1)
         with machine.host() as host, host.store.transaction():
             host.store.put(left)
-        yield Run(module, "present", Modules(machine).run(module, _options(module, machine)))
+        size = {"size": "1M"} if module == "flyd_unpack" else {}
+        yield Run(module, "present", Modules(machine).run(module, {**_options(module, machine), **size}))
     machine = stages.at("activated")
     base = next(volume for volume in machine.records(Volume) if volume.kind == "base")
     machine.fake.set_pool("pool", needs_check=True, damaged=True, lost=[base.thin_id])
