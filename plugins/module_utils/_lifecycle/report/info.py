@@ -136,7 +136,7 @@ def _transitions(host: Host, _pool: str) -> list[Facts]:
     ]
 
 
-def _drift(host: Host, _pool: PoolRecord | None) -> list[Facts]:
+def _drift(host: Host, _pool: str) -> list[Facts]:
     return [one.record() for one in drift(host)]
 
 
