@@ -88,8 +88,8 @@ def rows(role: str, option: str, situations: str, value: Any, shows: Mapping[str
 def _prepare() -> Iterable[Row]:
     role, every = "prepare", "new prepared"
     numbers = {"prepare_textfile_directory": "/numbers"}
-    yield from rows(role, "packages", "new", ["kmod", "xz"], {"__prepare_missing": ["kmod", "xz"]})
-    yield from rows(role, "packages", "prepared", ["kmod", "xz"], {"__prepare_missing": ["xz"]})
+    yield from rows(role, "packages", "new", ["kmod", "xz"], {"__prepare_missing | sort": ["kmod", "xz"]})
+    yield from rows(role, "packages", "prepared", ["kmod", "xz"], {"__prepare_missing | sort": ["xz"]})
     yield from rows(role, "packages", "prepared", LEFT_OUT, {"__prepare_missing": [], "__prepare_predicted": []})
     yield from rows(role, "packages", every, [], {"__prepare_missing": []})
     written = "when Restrict mdadm to the arrays that are listed"
