@@ -13,6 +13,7 @@ from ..._names import printable
 from ..documents import Fields
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _HINT = "store an image, as `docker save`, `skopeo copy` or `buildah push` writes it"
 _KNOWN = {
@@ -21,12 +22,13 @@ _KNOWN = {
     "application/vnd.dev.cosign.simplesigning.v1+json": "a signature of cosign",
     "application/vnd.wasm.config.v0+json": "a WebAssembly module",
     "application/vnd.docker.plugin.v1+json": "a plugin of Docker",
+    SCHEMA_1: "an image in Docker's schema 1, which is no longer read",
 }
 
 
 def check_is_image(manifest: Fields, what: str) -> None:
     """Raise ``Unsupported`` for the manifest of something else than an image."""
-    if manifest.has("fsLayers"):
+    if is_schema_1(manifest):
         raise Unsupported(
             f"{what} is of Docker's schema 1, which is no longer read",
             hint="convert it with `skopeo copy --format v2s2`, or push the image again with a newer Docker",
@@ -35,6 +37,11 @@ def check_is_image(manifest: Fields, what: str) -> None:
     if manifest.text("artifactType") or _is_another(stated):
         kind = manifest.text("artifactType") or stated
         raise not_an_image(what, [kind])
+
+
+def is_schema_1(manifest: Fields) -> bool:
+    """Whether the manifest is of Docker's first schema, which has neither configuration nor digests of layers as others have them."""
+    return manifest.has("fsLayers")
 
 
 def _is_another(media_type: str) -> bool:

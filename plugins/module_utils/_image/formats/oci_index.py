@@ -19,7 +19,7 @@ from .archive import Archive
 from .choosing import Candidate, NoneSuits, choose_for_platform
 from .config import configured_platform, stated_platform
 from .docker_archive import full_name
-from .oci_artifacts import not_an_image
+from .oci_artifacts import SCHEMA_1, is_schema_1, not_an_image
 from .oci_blobs import Descriptor, NotWhole, read_blob, read_manifest
 
 INDEX = "index.json"
@@ -148,8 +148,8 @@ class _Search:
         if document.has("manifests"):
             for inner in _images(document):
                 self.follow(inner, name, (*above, digest))
-        elif document.text("artifactType"):
-            self.others.append(document.text("artifactType"))
+        elif document.text("artifactType") or (is_schema_1(document) and platform is None):
+            self.others.append(document.text("artifactType") or SCHEMA_1)
         else:
             self._add(descriptor, platform or self._configured_platform(document, digest), name, is_saved=True)
 

@@ -125,7 +125,7 @@ class Preparation:
         unpacked = self.spool.decompress(streams, self._census) if streams else []
         for layer, tar in zip(packed.values(), unpacked):
             if tar.size:
-                check_is_tar(tar, f"the layer {layer.name}, decompressed,", is_unpacked=True)
+                check_is_tar(tar, f"{_called(layer)}, decompressed,", is_unpacked=True)
         self._done.update(zip(packed, unpacked))
 
     def _tar(self, layer: StoredLayer) -> Extent:
@@ -136,13 +136,18 @@ class Preparation:
 
     def _new_tar(self, layer: StoredLayer) -> Extent:
         if layer.extent.size:  # a layer of no bytes is an empty one
-            check_is_tar(layer.extent, f"the layer {layer.name}")
+            check_is_tar(layer.extent, _called(layer))
         self._census.next_tar()
         self._census.look(layer.extent)
         # The tar as it is stored is the tar itself: where both digests are known they are mostly the same.
         digests = {digest for digest in (layer.diff_id, layer.blob) if digest is not None}
         self._checks += [Check(layer.name, layer.extent, digest) for digest in digests]
         return layer.extent
+
+
+def _called(layer: StoredLayer) -> str:
+    """How a sentence names the layer: docker archives have paths for names."""
+    return layer.name if layer.name.startswith("the ") else f"the layer {layer.name}"
 
 
 def _key(layer: StoredLayer) -> tuple[Extent, str]:

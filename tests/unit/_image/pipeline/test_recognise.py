@@ -81,7 +81,7 @@ def test_a_layer_that_is_no_tar_is_named(tmp_path: Path, what: str, make: object
     for archive in (make([data]), make([LAYER], lambda _: data), make([data], gzip.compress)):
         error = fault(tmp_path, archive)
         assert what in error.msg
-        assert "layer" in error.msg
+        assert error.msg.count("the layer ") == 1, error.msg
         assert type(error) is Unsupported
 
 
@@ -122,6 +122,26 @@ def test_an_artifact_is_no_image(tmp_path: Path, members: dict[bytes, bytes], sa
     error = fault(tmp_path, images.archive(members))
     assert said in error.msg
     assert type(error) is Unsupported
+
+
+def schema_1() -> bytes:
+    return json.dumps({"schemaVersion": 1, "name": "x", "fsLayers": [], "history": []}).encode()
+
+
+def test_a_manifest_of_schema_1_without_a_configuration_is_said(tmp_path: Path) -> None:
+    data = schema_1()
+    index = json.dumps({"manifests": [images.descriptor(data)]}).encode()
+    error = fault(tmp_path, images.archive({b"oci-layout": b"{}", images.blob_name(data): data, b"index.json": index}))
+    assert "Docker's schema 1" in error.msg
+    assert type(error) is Unsupported
+
+
+def test_an_image_beside_a_manifest_of_schema_1_is_read(tmp_path: Path) -> None:
+    members, data = images.oci_members([LAYER]), schema_1()
+    index = json.loads(members[b"index.json"])
+    index["manifests"].insert(0, images.descriptor(data))
+    members[images.blob_name(data)], members[b"index.json"] = data, json.dumps(index).encode()
+    assert plan_of(tmp_path, images.archive(members)).entries > 0
 
 
 def test_an_index_of_attestations_alone_is_said(tmp_path: Path) -> None:
