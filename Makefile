@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: help venv check quick static format unit sanity lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -88,7 +88,11 @@ histories: $(READY) ## Sixty random histories of steps, kills and reboots beside
 survival: $(READY) ## Pools and disks that are full, failing, damaged or exchanged, reboots in each state, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/survival
 
-check: static unit ## Linters, types, documentation and unit tests: no VM, about a minute
+check: $(READY) $(COLLECTIONS) ## The checks for every commit, side by side: style, types, documentation, sanity, each quick unit test once
+	@$(MAKE) --jobs=2 --output-sync=target sanity quick lint types docs-lint
+
+quick: $(READY) $(COLLECTIONS) ## The unit tests of `make check`: no slow file, and of each test the first parameters
+	@$(PYTHON) -m pytest --quick --quiet tests/unit
 
 static: lint types docs-lint sanity
 

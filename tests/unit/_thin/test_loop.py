@@ -19,6 +19,8 @@ from tests.unit.fakes.host import FakeHost
 from tests.unit.fakes.kernel import Kernel
 from tests.unit.support.real import needs_loops
 
+pytestmark = pytest.mark.slow
+
 SIZE = 1 << 20
 
 

@@ -13,6 +13,8 @@ from module_utils._thin.pool.thin_pool import ThinPool, activate, allocate_files
 from module_utils._thin.volume import flush, map_volume, unmap_volume
 from tests.unit.fakes.host import FakeHost
 
+pytestmark = pytest.mark.slow
+
 UUID = "FLYD-x-1"
 
 

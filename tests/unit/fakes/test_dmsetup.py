@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 
+import pytest
+
 from module_utils._thin import loop
 from module_utils._thin.pool.backing import make_backing_file
 from tests.unit.fakes.host import FakeHost
+
+pytestmark = pytest.mark.slow
 
 # METADATA and DATA stand for the loop devices of a 4 MiB and a 64 MiB file; a line without words succeeds silently.
 TRANSCRIPT = """

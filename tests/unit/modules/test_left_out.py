@@ -19,7 +19,10 @@ from tests.unit._lifecycle.machine import KEY, Machine
 from tests.unit._lifecycle.s3_stand_in import BUCKET
 from tests.unit.modules.modules import Modules, Result
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root"),
+]
 MODULES = ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot")
 ROUNDS = 10
 

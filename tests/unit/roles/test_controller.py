@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ansible", reason="ansible-core is not installed")
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 

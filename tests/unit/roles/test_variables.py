@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ansible", reason="ansible-core is not installed")
 
 ROOT = Path(__file__).parents[3]

@@ -19,6 +19,8 @@ from tests.tools.tree import differences, rows_of_directory
 from tests.unit._image.unpacked import needs_root
 from tests.unit.builders import images, tar
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 LAYER = tar.tar(tar.directory(b"etc"), tar.file(b"etc/motd", b"hello\n", uid=7))
 

@@ -11,7 +11,7 @@ from tests.fuzz.oracle import judge
 from tests.fuzz.recipes import cook
 from tests.unit._image.unpacked import needs_root
 
-pytestmark = needs_root
+pytestmark = [pytest.mark.slow, needs_root]
 
 
 @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)

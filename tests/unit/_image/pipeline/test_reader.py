@@ -25,6 +25,8 @@ from tests.fuzz.slow_recipes import RECIPES, packed
 from tests.unit._image.unpacked import needs_root, options
 from tests.unit.builders import tar
 
+pytestmark = pytest.mark.slow
+
 LAYER = tar.tar(tar.file(b"f", b"x"))
 SMALL = Limits(entries=1000, metadata_bytes=1 << 20, document_bytes=1 << 16, decompressed_bytes=1 << 26)
 

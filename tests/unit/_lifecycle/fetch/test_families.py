@@ -18,6 +18,8 @@ from tests.unit._lifecycle.conftest import needs_root
 from tests.unit._lifecycle.machine import LAYERS, Machine
 from tests.unit.builders import tar
 
+pytestmark = pytest.mark.slow
+
 FAMILY = ObjectKey("images/redis/")
 OTHER_FAMILY = ObjectKey("images/other/")
 NAMES = ("2.tar", "10.tar", "11.tar")  # the order of their bytes is the other one

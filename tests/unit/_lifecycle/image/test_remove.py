@@ -16,6 +16,8 @@ from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 
+pytestmark = pytest.mark.slow
+
 WAY_BACK = ("remove_snapshot", "remove_base", "remove_archive", "remove_pool")
 
 

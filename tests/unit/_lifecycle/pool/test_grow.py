@@ -17,6 +17,8 @@ from module_utils._lifecycle.store.records import PoolRecord
 from module_utils._thin.pool.thin_pool import status
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
 
+pytestmark = pytest.mark.slow
+
 GREATER_THAN_ANY_DISK = 1 << 60
 
 

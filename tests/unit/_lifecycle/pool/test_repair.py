@@ -17,6 +17,8 @@ from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, S
 from tests.unit._lifecycle.machine import KEY, METADATA_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
 
+pytestmark = pytest.mark.slow
+
 
 def pool_of(machine: Machine) -> PoolRecord:
     [found] = machine.records(PoolRecord)

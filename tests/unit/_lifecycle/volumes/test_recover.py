@@ -24,6 +24,8 @@ from tests.unit._lifecycle.disk import beside, gone_pid
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, METADATA_BYTES, POOL_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
 
+pytestmark = pytest.mark.slow
+
 ME = own_identity()
 OTHER_KEY = ObjectKey("images/other.tar")
 KEPT: list[contextlib.AbstractContextManager[None]] = []

@@ -16,6 +16,8 @@ from module_utils._thin.dm import device
 from module_utils._thin.dm.device_mapper import DeviceMapper, IoctlFailed
 from tests.unit.fakes.host import FakeHost
 
+pytestmark = pytest.mark.slow
+
 UUID = "FLYD-test-1"
 TABLE = "0 2048 error"
 # What sysfs says of a device that is removed while it is read.

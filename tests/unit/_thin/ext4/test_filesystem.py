@@ -23,6 +23,8 @@ from tests.unit.fakes.host import FakeHost
 from tests.unit.support.processes import runs
 from tests.unit.support.real import needs_loops
 
+pytestmark = pytest.mark.slow
+
 UUID = "8bd0d7a5-7f3e-4c2b-9d0e-9f3a4c6f1a11"
 
 

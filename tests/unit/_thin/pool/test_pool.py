@@ -24,6 +24,8 @@ from module_utils._thin.pool.thin_pool import (
 )
 from tests.unit.fakes.host import FakeHost
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def spec(fake_host: FakeHost) -> PoolSpec:

@@ -18,6 +18,8 @@ import pytest
 from tests.unit.roles.prepare.test_plan import plan
 from tests.unit.roles.prepare.wheelhouse import PYTHON, SOURCES, Wheelhouse, wheel
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 PROGRAM = ROOT / "roles/prepare/files/environment"
 STAMP = "flyd-environment.json"
