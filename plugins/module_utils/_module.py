@@ -121,9 +121,10 @@ def run(
     _take_name(str(module._name))
     host: list[Host] = []
     try:
-        for warning in without_effect(module.params, arguments, counts or {}, state):
+        # A run that needs no package of the environment warns of it too: the host's next boot does.
+        for warning in (*without_effect(module.params, arguments, counts or {}, state), *environment.warnings()):
             module.warn(warning)
-        settings = _settings(module, pool_options)
+        settings = Given(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
         outcome = _work(module, states[state] or present, host, settings, dry_run=read_only or module.check_mode)
     except (Exception, _Stopped) as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
         _fail(module, _understood(error, host), host)
@@ -163,12 +164,6 @@ def _log(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
 
 def _can_start_over() -> bool:
     return os.path.exists(environment.interpreter()) and not has_respawned()
-
-
-def _settings(module: Module, pool_options: Sequence[str]) -> Settings:
-    for warning in environment.warnings():  # a run that needs no package of it warns too: the host's next boot does
-        module.warn(warning)
-    return Given(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
 
 
 def _work(module: Module, work: Work, opened: list[Host], settings: Settings, *, dry_run: bool) -> Outcome:
