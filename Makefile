@@ -222,7 +222,7 @@ docs: $(READY) $(COLLECTIONS) ## The documentation as a site in build/docs/site
 lock: $(READY) ## Resolve what hosts get to the newest versions, with hashes, for each Python of theirs
 	@tools/lock.sh $(VENV)
 
-format: $(READY) ## Let ruff mend what it can
+format: $(READY) ## Let ruff fix what it can
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format .
 

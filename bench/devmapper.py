@@ -4,7 +4,7 @@
 
 In a machine of the lab, since it takes device-mapper. Both read one file from the page cache; both clocks end when the device of a
 writable snapshot is there, and by then either has brought its data to the pool. Ours is flyd_unpack and flyd_snapshot as two modules of
-one Python, its start included, without Ansible. Then the snapshot module's own work beside the two commands that nobody can do without,
+one Python, its start included, without Ansible. Then the snapshot module's own work beside the two commands that every snapshot takes,
 and where our seconds went.
 
 Invariant: the two trees hold the same files, or there is no figure.

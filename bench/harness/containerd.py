@@ -1,4 +1,4 @@
-"""A containerd of our own, with its state below a directory of ours.
+"""A containerd for the benchmark alone, with its state below a directory of the benchmark.
 
 Invariant: the host's containerd, if there is one, is neither asked nor touched; ours is ended by its pid.
 """
@@ -18,7 +18,7 @@ _SNAPSHOTTER = "overlayfs"
 
 
 class Daemon:
-    """containerd with its socket and state in ``work``; its content and snapshots are where ``running`` is told."""
+    """containerd with its socket and state in ``work``; its content and snapshots are where ``running`` puts them."""
 
     def __init__(self, work: Path) -> None:
         self._work = work

@@ -1,7 +1,7 @@
 """Who unpacks: ourselves and the programs that we are compared with, each as its users run it.
 
-Invariant: each gets an empty directory on a new file system and input that is in memory; what it is to be compared in is told by
-``tree``. Nobody is told to skip a check that it makes by default.
+Invariant: each gets an empty directory on a new file system and input that is in memory; ``tree`` says where its
+result is. No contender runs with a check turned off that it makes by default.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ options:
   state_dir:
     description:
       - The directory that holds the database, the archives, the log and, unless it lives on block devices, the pool.
-      - Made when missing. Nobody but root may be able to write to it.
+      - Made when missing. Only root may be able to write to it.
     type: path
     default: /var/lib/flyd
   lock_timeout:

@@ -29,7 +29,7 @@ description:
     reported at once.
   - When no bytes come for O(read_timeout) seconds, a line in the log and a warning say so. A play that is interrupted (Ctrl-C, a lost connection)
     does not end the module on the host - the download continues, and another run for the same key waits for it.
-  - While it runs, a small file C(spool/ULID.progress) below O(state_dir) tells how many bytes of how many are there, as
+  - While it runs, a small file C(spool/ULID.progress) below O(state_dir) shows how many bytes of how many are there, as
     M(flyd.lite.flyd_info) does, and the log has a line every ten seconds.
 requirements:
   - boto3 (the role C(flyd.lite.prepare) installs it)
@@ -55,7 +55,7 @@ options:
       - Where the archive is, when it is not an object of S3. Then O(key) is no more than the name that the image has in the store, which
         the other modules and the roles use. O(bucket) and the options beside it are used only for a checksum file that lies in S3.
       - An C(https://) URL is read by the managed host. It may be a presigned URL of S3. The server's certificate is verified as
-        O(validate_certs) and O(ca_bundle) say, redirects are followed but not away from TLS, and what was cut off is gone on with where the
+        O(validate_certs) and O(ca_bundle) say, redirects are followed but not away from TLS, and an interrupted download is resumed where the
         server knows ranges. An C(http://) URL is read, too, with a warning unless O(checksum) is a digest.
       - A path is that of a file of the controller, looked for as M(ansible.builtin.copy) does (in C(files/) of the role or the play), which
         is sent to the host only when the host has not got its bytes. With O(remote_src=true), and as C(file:///PATH), it is that of a file
@@ -237,7 +237,7 @@ options:
     default: 1024
   deadline:
     description:
-      - How many seconds the whole download may take. The next run goes on with what came until then.
+      - How many seconds the whole download may take. The next run resumes it.
     type: float
     default: 3600.0
   checksum:
@@ -354,7 +354,7 @@ image_id:
   returned: O(state=present)
   type: str
 sha256:
-  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
+  description: The SHA-256 of the archive, or of a family. None when only the download shows it, in check mode.
   returned: O(state=present)
   type: str
 size:
@@ -465,7 +465,7 @@ replaced:
       description: The SHA-256 of what was fetched before.
       type: str
     new_sha256:
-      description: The SHA-256 of the new object. None in check mode when only the bytes tell it.
+      description: The SHA-256 of the new object. None in check mode when only the bytes show it.
       type: str
     old_etag:
       description: The ETag of what was fetched before.
@@ -558,7 +558,7 @@ actions:
   elements: str
 error_kind:
   description:
-    - Whose fault a failure is.
+    - Category of a failure.
     - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
       V(corrupt_store) and V(unsupported).
   returned: failure
@@ -743,7 +743,7 @@ def download(given: Given) -> DownloadOptions:
 
 
 def undo(host: Host, given: Given) -> Outcome:
-    """What absent means."""
+    """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveArchive
 
     key = ObjectKey(given.text("key"))

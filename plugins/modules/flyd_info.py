@@ -454,7 +454,7 @@ actions:
   elements: str
 error_kind:
   description:
-    - Whose fault a failure is.
+    - Category of a failure.
     - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
       V(corrupt_store) and V(unsupported).
   returned: failure

@@ -71,7 +71,7 @@ options:
     type: path
   data_device:
     description:
-      - A block device for the pool's data, instead of a file. Which disk it is is recorded, where the kernel tells - over another one
+      - A block device for the pool's data, instead of a file. Which disk it is is recorded, where the kernel shows it - over another one
         the pool does not come up.
       - The first MiB of a new pool is given to no guest, for there the host looks for partition tables and file systems when it boots. Where
         O(data_size) is left out or a share, the last MiB is not used either.
@@ -137,7 +137,7 @@ EXAMPLES = r"""
   flyd.lite.flyd_pool:
     data_size: 40G
 
-- name: Mend a pool whose metadata is damaged
+- name: Repair a pool whose metadata is damaged
   flyd.lite.flyd_pool:
     state: repaired
   register: repaired
@@ -314,7 +314,7 @@ actions:
   elements: str
 error_kind:
   description:
-    - Whose fault a failure is.
+    - Category of a failure.
     - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
       V(corrupt_store) and V(unsupported).
   returned: failure
@@ -405,14 +405,14 @@ def work(host: Host, given: Given) -> Outcome:
 
 
 def undo(host: Host, given: Given) -> Outcome:
-    """What absent means."""
+    """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.teardown import remove_pool
 
     return remove_pool(host, _checked_name(host, given), force=given.flag("force"))
 
 
-def mend(host: Host, given: Given) -> Outcome:
-    """What repaired means."""
+def repair(host: Host, given: Given) -> Outcome:
+    """Handle state=repaired."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.repair import repair_pool
 
     return repair_pool(host, _checked_name(host, given), given.size_bytes("metadata_size"))
@@ -437,7 +437,7 @@ def main() -> None:
         work,
         ARGUMENTS,
         absent=undo,
-        repaired=mend,
+        repaired=repair,
         counts=COUNTS,
         pool_options=("name", "pool"),
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],

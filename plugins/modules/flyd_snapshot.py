@@ -100,7 +100,7 @@ image_id:
   returned: O(state=present)
   type: str
 sha256:
-  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
+  description: The SHA-256 of the archive, or of a family. None when only the download shows it, in check mode.
   returned: O(state=present)
   type: str
 trust:
@@ -277,7 +277,7 @@ actions:
   elements: str
 error_kind:
   description:
-    - Whose fault a failure is.
+    - Category of a failure.
     - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
       V(corrupt_store) and V(unsupported).
   returned: failure
@@ -349,7 +349,7 @@ def work(host: Host, given: Given) -> Outcome:
 
 
 def undo(host: Host, given: Given) -> Outcome:
-    """What absent means."""
+    """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveSnapshot
 
     key = ObjectKey(given.text("key"))

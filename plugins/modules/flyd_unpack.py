@@ -200,7 +200,7 @@ image_id:
   returned: O(state=present)
   type: str
 sha256:
-  description: The SHA-256 of the archive, or of a family. None when only the download tells it, in check mode.
+  description: The SHA-256 of the archive, or of a family. None when only the download shows it, in check mode.
   returned: O(state=present)
   type: str
 trust:
@@ -254,7 +254,7 @@ pool:
   type: str
 device:
   description: The base volume's device. It is not mapped once it is sealed. None in check mode for a base that does not exist, as all that
-    the tree tells.
+    the tree shows.
   returned: O(state=present)
   type: str
   sample: /dev/mapper/base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
@@ -403,7 +403,7 @@ actions:
   elements: str
 error_kind:
   description:
-    - Whose fault a failure is.
+    - Category of a failure.
     - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
       V(corrupt_store) and V(unsupported).
   returned: failure
@@ -501,7 +501,7 @@ def work(host: Host, given: Given) -> Outcome:
 
 
 def undo(host: Host, given: Given) -> Outcome:
-    """What absent means."""
+    """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveBase
 
     key = ObjectKey(given.text("key"))

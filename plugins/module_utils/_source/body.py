@@ -73,7 +73,9 @@ class Body:
 
     def close(self) -> None:
         """Let go of the connection; it is used again only when the end was read too, else http.client takes it for busy."""
-        with contextlib.suppress(Exception):  # closing what is broken may fail, and the first error is the one to tell
+        with contextlib.suppress(
+            Exception
+        ):  # closing what is broken may fail, and the first error is the one to report
             if self._ended:
                 self._raw.release_conn()
             else:

@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
     @property
     def version_id(self) -> str:
-        """The object's version; a list tells none."""
+        """The object's version; a list has none."""
         return "" if self.key.is_family else self.objects[0].version_id
 
 

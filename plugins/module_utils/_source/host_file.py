@@ -4,7 +4,7 @@
 """An archive in a file of this host, also one that the controller has sent.
 
 Invariant: the bytes are of a regular file that is the same from the first to the last of them: its identity, size and times are compared
-before and after each part, or, where the controller has told a digest, its bytes with that one.
+before and after each part, or, where the controller has sent a digest, its bytes with that one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HostFile:
         return
 
     def head(self, key: ObjectKey) -> ObjectInfo:
-        """Its size, and what it is known by: the digest that the controller has told, or what stat(2) tells."""
+        """Its size, and what it is known by: the digest that the controller has sent, or what stat(2) returns."""
         place = self._place
         if place.is_sent:
             return ObjectInfo(key.value, place.size_bytes, f'"sha256-{place.sha256}"')
@@ -172,6 +172,6 @@ def _opened(path: str) -> Iterator[int]:
 
 
 def _tag(seen: os.stat_result) -> str:
-    """What tells one state of the file from another without reading it."""
+    """What distinguishes one state of the file from another without reading it."""
     numbers = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
     return '"file-' + "-".join(f"{number:x}" for number in numbers) + '"'

@@ -4,7 +4,7 @@
 """What S3, or another server, announces of an object, and whether an answer is about those very bytes.
 
 Invariant: an ETag is never taken for a hash, and an answer about anything else than what was asked for is refused before a byte of
-it is read. A weak ETag, or the time of the last change where there is no ETag, says less than a strong one: ``is_exact`` tells.
+it is read. A weak ETag, or the time of the last change where there is no ETag, says less than a strong one: see ``is_exact``.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _encoding(answer: Mapping[str, Any]) -> str:
 
 def _time_tag(modified: object) -> str:
     if isinstance(modified, str):
-        told = email.utils.parsedate_tz(modified)
-        return f'"{_TIME_TAG}{email.utils.mktime_tz(told)}"' if told else ""
+        parsed = email.utils.parsedate_tz(modified)
+        return f'"{_TIME_TAG}{email.utils.mktime_tz(parsed)}"' if parsed else ""
     return f'"{_TIME_TAG}{int(modified.timestamp())}"' if isinstance(modified, datetime.datetime) else ""
 
 
@@ -133,18 +133,18 @@ def digest_in(tag: str) -> str:
 
 
 def is_compressed(answer: Mapping[str, Any]) -> bool:
-    """Whether a HEAD tells of an object that is stored compressed, which a server may decompress for those who do not accept that."""
+    """Whether a HEAD describes an object that is stored compressed, which a server may decompress for those who do not accept that."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     stored = str(headers.get("x-goog-stored-content-encoding", "identity"))
     return stored == "gzip" or _encoding(answer) in ("gzip", "x-gzip")
 
 
 def of_whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The answer to a GET of the first byte as if it were one to a HEAD; without a size when it tells none of the whole."""
-    told = str(answer.get("ContentRange") or "")
-    if not told:
+    """The answer to a GET of the first byte as if it were one to a HEAD; without a size when it has none of the whole."""
+    content_range = str(answer.get("ContentRange") or "")
+    if not content_range:
         return answer
-    total = told.rpartition("/")[2]
+    total = content_range.rpartition("/")[2]
     return {**answer, "ContentLength": int(total) if total.isascii() and total.isdecimal() else None}
 
 
@@ -179,18 +179,18 @@ def check_answer(answer: Mapping[str, Any], info: ObjectInfo, first_byte: int, l
 
 def _check_tag(answer: Mapping[str, Any], info: ObjectInfo, where: Where) -> None:
     if info.unchanged_since is not None:
-        told = _time_tag(answer.get("LastModified")) or info.etag
+        tag = _time_tag(answer.get("LastModified")) or info.etag
     else:
-        told = str(answer.get("ETag") or "") if info.etag else ""
-    if told and not info.has_tag(told):
+        tag = str(answer.get("ETag") or "") if info.etag else ""
+    if tag and not info.has_tag(tag):
         raise ObjectChanged(f"the object was replaced while it was read: {where}", hint="run again")
 
 
 def _check_encoding(answer: Mapping[str, Any], info: ObjectInfo, where: Where) -> None:
-    told = _encoding(answer)
-    if told != info.encoding and (told or not answer.get("ContentRange")):
+    encoding = _encoding(answer)
+    if encoding != info.encoding and (encoding or not answer.get("ContentRange")):
         raise Unsupported(
-            f"the server announces {where} with Content-Encoding: {info.encoding or 'identity'} and sends it with {told or 'identity'}",
+            f"the server announces {where} with Content-Encoding: {info.encoding or 'identity'} and sends it with {encoding or 'identity'}",
             hint="what is between compresses or decompresses on the way, so the bytes are not those that are stored: upload the object with "
             "Cache-Control: no-transform and without Content-Encoding, or see the gateway's settings",
         )

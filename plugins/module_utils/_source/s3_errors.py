@@ -208,9 +208,9 @@ def _asides(fault: Fault, headers: Mapping[str, str], facts: dict[str, Detail]) 
         facts["region"] = printable(region, 32)
         return [f"the bucket is in {printable(region, 32)}"]
     if fault is _CLOCK and headers.get("date"):
-        told = email.utils.parsedate_tz(headers["date"])
-        if told is not None:
-            ahead = time.time() - email.utils.mktime_tz(told)
+        parsed = email.utils.parsedate_tz(headers["date"])
+        if parsed is not None:
+            ahead = time.time() - email.utils.mktime_tz(parsed)
             return [f"this host's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"]
     return []
 
@@ -219,10 +219,10 @@ def retry_after_seconds(value: str) -> float | None:
     """The wait of a Retry-After header (RFC 9110, 10.2.3): seconds or a date; ``None`` when there is none that makes sense."""
     if re.fullmatch(r"\s*[0-9]+\s*", value):
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
-    told = email.utils.parsedate_tz(value) if value else None
-    if told is None:
+    parsed = email.utils.parsedate_tz(value) if value else None
+    if parsed is None:
         return None
-    return min(max(0.0, email.utils.mktime_tz(told) - time.time()), MAX_RETRY_AFTER_SECONDS)
+    return min(max(0.0, email.utils.mktime_tz(parsed) - time.time()), MAX_RETRY_AFTER_SECONDS)
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

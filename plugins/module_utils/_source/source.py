@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a download needs of the place that its bytes come from: a bucket, a web server, or a file.
 
-Invariant: bytes are read only of the very object that was announced, whatever the place; what tells whether it still is, is kept here.
+Invariant: bytes are read only of the very object that was announced, whatever the place; what identifies it is kept here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .options import S3Options
 
 
 class Source(Protocol):
-    """Every method raises a ``FlydError``; none tries again by itself. ``options`` say how the network is used, and where checksum files are."""
+    """Every method raises a ``FlydError``; none retries. ``options`` say how the network is used, and where checksum files are."""
 
     options: S3Options
 
@@ -33,7 +33,7 @@ class Source(Protocol):
         """The bytes ``first_byte`` to ``last_byte`` (counted from 0, both included) of that very object."""
 
     def settle_tags(self, asked: ObjectInfo) -> bool:
-        """After the object ``asked`` seemed to be replaced: whether it was not, and other requests can tell more."""
+        """After the object ``asked`` seemed to be replaced: whether it was not, and other requests can show it."""
 
     def list_family(self, prefix: ObjectKey) -> tuple[ObjectInfo, ...]:
         """The objects under ``prefix``, in natural order."""
@@ -57,7 +57,7 @@ class Tags(abc.ABC):
         """What is there now, for ``settle_tags``."""
 
     def settle_tags(self, asked: ObjectInfo) -> bool:
-        """After the object ``asked`` seemed to be replaced: whether it was not, and other requests can tell more.
+        """After the object ``asked`` seemed to be replaced: whether it was not, and other requests can show it.
 
         An ETag that is no condition although it is still the object's is not made one any more. One that does not last from a question to the
         next, or to the bytes, gives its place to the time of the last change.

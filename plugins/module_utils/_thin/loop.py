@@ -84,7 +84,7 @@ def attach_all(
             )
         return found
     except BaseException:
-        with contextlib.suppress(FlydError):  # the first error is the one to tell
+        with contextlib.suppress(FlydError):  # the first error is the one to report
             detach_all(runner, missing, sysfs=sysfs)
         raise
 
@@ -95,7 +95,7 @@ def take_size(runner: Runner, device: LoopDevice) -> None:
 
 
 def detach(runner: Runner, path: str, *, sysfs: str = "/sys") -> bool:
-    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while somebody holds it."""
+    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while it is held."""
     return detach_all(runner, [path], sysfs=sysfs)
 
 
@@ -176,7 +176,7 @@ def _over(path: str, rows: list[dict[str, object]]) -> LoopDevice | None:
 def _rows(runner: Runner, paths: Sequence[str], sysfs: str) -> list[dict[str, object]]:
     """What losetup lists. ``--json`` prints nothing at all when there is no loop device.
 
-    A device of which it does not tell enough was detached while it looked, or is over somebody's file and left out; or it may be over
+    A device of which it does not say enough was detached meanwhile, or is over another file and left out; or it may be over
     one of ``paths``, and then nothing can be done before that is known: a second device must not be made (``CommandFailed``).
     """
     text = runner.run(Program.LOSETUP, "--list", "--json", "--output", _COLUMNS).stdout
@@ -185,7 +185,7 @@ def _rows(runner: Runner, paths: Sequence[str], sysfs: str) -> list[dict[str, ob
     for row in untold:
         if row["back-file"] in (None, *paths) and os.path.basename(str(row["name"])) in _attached(sysfs):
             raise CommandFailed(
-                f"losetup does not tell which file is behind {row['name']}",
+                f"losetup does not show which file is behind {row['name']}",
                 hint="run again; if it stays so, see what `losetup --list` and `dmesg` say of that device",
                 retryable=True,
             )

@@ -13,7 +13,7 @@ the host's interpreter ("3.11"), WHEELS a directory of wheels. Prints one object
     directory     WHEELS as an absolute path, or ""
     wheels        name, bytes and sha256 of each wheel to send, in the order of their names
 
-Invariant: nothing is written, and a wheel of a listed package that is none of the listed files is refused.
+Invariant: nothing is written, and a wheel of a listed package that is not a listed file is refused.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def expect(sha256: str) -> Digest | None:
 
 
 def no_digest(key: str) -> Untrusted:
-    """The error for an object that nobody vouches for when the policy requires it."""
+    """The error for an object without a trusted digest when the policy requires one."""
     return Untrusted(
         f"no digest is known for {printable(key)}, and checksum_policy is require",
         hint=f"give checksum (sha256:…, or a checksum file such as {printable(key)}.sha256: none is looked for unless it is named),"

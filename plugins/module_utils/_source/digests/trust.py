@@ -23,7 +23,7 @@ class Trust(str, enum.Enum):
     """On whose word the bytes are right; part of the result.
 
     ``pinned``: the operator's, in ``checksum``. ``sidecar``: a checksum file's. ``object``: S3's own SHA-256 of the full object, which
-    whoever uploads it sets. ``first_use``: nobody's; the digest of the first download is recorded.
+    its uploader sets. ``first_use``: none; the digest of the first download is recorded.
     """
 
     PINNED = "pinned"
@@ -60,5 +60,5 @@ def voucher(trust: Trust, checksum_option: str, bucket: str, digest: str) -> Vou
 
 
 def is_pinned(checksum_option: str) -> bool:
-    """Whether the option is a digest itself, so that nobody must be asked what it is."""
+    """Whether the option is a digest itself, so that no request is needed."""
     return checksum_option.strip().lower().startswith(("sha256:", "sha512:"))

@@ -6,7 +6,7 @@
     ask (what is there, what it must hash to) -> download, all objects side by side -> digest of the whole
 
 Invariant: digests and bytes belong to one generation of the key: when an object is replaced in the middle, everything is asked for
-again. Nothing here has a final name; whoever called gives it to the parts.
+again. Nothing here has a final name; the caller renames the parts.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def fetch(
     asked: Asked | None = None,
     on_progress: Progress | None = None,
 ) -> Arrived:
-    """Fetch ``wanted`` into part files; ``asked`` is what an ``ask`` just now told. Errors are those of ``ask`` and ``download``."""
+    """Fetch ``wanted`` into part files; ``asked`` is the result of a recent ``ask``. Errors are those of ``ask`` and ``download``."""
     how = options or DownloadOptions()
     job = _Job(
         bucket,
@@ -128,8 +128,8 @@ class _Job:
         ):  # a byte may have been wrong on its way, now or in an earlier run: once more, from the first one
             self.patience.begin_again()
             self._discard(asked)
-            anew = replace(self, known=Nothing())
-            objects = anew._download(ask(self.bucket, self.wanted, anew.known, retry, asked.found))
+            restarted = replace(self, known=Nothing())
+            objects = restarted._download(ask(self.bucket, self.wanted, restarted.known, retry, asked.found))
         return _arrived(asked.found, objects, time.monotonic() - begun, self.patience.repeated)
 
     def _download(self, asked: Asked) -> tuple[Fetched, ...]:

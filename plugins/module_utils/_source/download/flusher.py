@@ -6,7 +6,7 @@
 Left alone, the kernel keeps hundreds of megabytes in memory and writes them when fsync asks for it, after the last byte came:
 the time of the disk would be added to that of the line, where it can be hidden behind it.
 
-Invariant: an error of the disk is told once by the kernel (errseq), so the one that is met here is kept and raised.
+Invariant: the kernel reports an error of the disk once (errseq), so the one that is met here is kept and raised.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Follower:
         return {name: one.hexdigest() for name, one in self._hashes.items()}
 
     def checkpoint(self) -> None:
-        """Record what is good now, for the next run and for whoever watches."""
+        """Record what is good now, for the next run and for other processes."""
         received = self._ledger.received_bytes()
         if received:
             self._part.save(self._good())

@@ -71,7 +71,7 @@ class PartFile:
             os.fsync(self.fd)
 
     def save(self, received: Received) -> None:
-        """Say in the state file what is good now. Not synced: after a power cut an older state is as good, or the digest tells."""
+        """Say in the state file what is good now. Not synced: after a power cut an older state is as good, or the digest differs."""
         here = merged([(0, received.hashed_bytes), *received.spans])
         state = {
             "format": _FORMAT,

@@ -80,7 +80,7 @@ class Receiver:
                 segment = self._ledger.claim()
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - a thread has nobody above it: the reader raises it
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller: the reader raises it
             with self._lock:
                 self.failure = self.failure or error
             self.stop.set()

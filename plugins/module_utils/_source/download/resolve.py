@@ -35,7 +35,7 @@ class Wanted:
 
 
 class Known(Protocol):
-    """What whoever asks has already."""
+    """What the caller has already."""
 
     def sha256_of(self, info: ObjectInfo) -> str:
         """The digest (hex) of an earlier download of this very object, or empty."""
@@ -45,7 +45,7 @@ class Known(Protocol):
 
 
 class Nothing:
-    """Of whoever knows nothing yet."""
+    """Of a caller that has nothing yet."""
 
     def sha256_of(self, info: ObjectInfo) -> str:
         """None is known."""
@@ -72,7 +72,7 @@ class Asked:
 
     @property
     def sha256(self) -> str:
-        """What the key's digest will be, in hex; empty when only the bytes can tell."""
+        """What the key's digest will be, in hex; empty when only the bytes can show it."""
         known = [(info.key, one.sha256) for info, one in zip(self.infos, self.expected) if one.sha256]
         if self.whole is not None or len(known) < len(self.expected):
             return self.whole.hex if self.whole is not None else ""
@@ -80,7 +80,7 @@ class Asked:
 
 
 def ask(bucket: Source, wanted: Wanted, known: Known, retry: Retry, found: Found | None = None) -> Asked:
-    """What the key's objects (``found``, when a ``look`` just now told) must hash to; of a family, after one HEAD of each.
+    """What the key's objects (``found``, from a recent ``look``) must hash to; of a family, after one HEAD of each.
 
     Raises as ``look``, ``require_size`` and ``resolve`` do.
     """
@@ -101,18 +101,18 @@ def ask(bucket: Source, wanted: Wanted, known: Known, retry: Retry, found: Found
     for info, one in zip(infos, family.objects):
         if family.whole is None:
             _require_identity(info, one)
-    if all(info.sha256 for info in infos):  # what would be found after the download is told before it
+    if all(info.sha256 for info in infos):  # what would be found after the download is reported before it
         refuse_other_family(key, family.whole, [(info.key, info.sha256) for info in infos])
     return Asked(found, infos, family.objects, family.whole)
 
 
 def _require_identity(info: ObjectInfo, expected: Expected) -> None:
-    """Refuse what nothing would tell from another version of it, neither now nor in a later run."""
+    """Refuse an object that cannot be distinguished from another version of it, now or in a later run."""
     if not info.etag and expected.digest is None:
         raise Unsupported(
-            f"the server gives {printable(info.key)} neither an ETag nor a Last-Modified that lasts, so that nothing tells one version of it "
+            f"the server gives {printable(info.key)} neither an ETag nor a Last-Modified that lasts, so that its versions cannot be distinguished "
             "from another",
-            hint="give checksum (sha256:… or a checksum file): then its bytes tell; or see the server's or the gateway's settings",
+            hint="give checksum (sha256:… or a checksum file): then its bytes are compared; or see the server's or the gateway's settings",
         )
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a download bears faults: failures in a row, the time that they take, silence, trickles, and all of it together.
+"""Retry and timeout policy of a download: failures in a row, the time that they take, silence, trickles, and all of it together.
 
 Invariant: everything here ends, and no more ranges are asked for at once than ``streams``. Progress resets the count of failures, so a
 long download over a bad line is not punished for its length; the deadline of the whole does not move.
@@ -147,7 +147,7 @@ class Patience:
 
 
 class Pace:
-    """Tells a trickle from a slow line: less than ``least_bytes_per_second`` over a whole ``window_seconds``."""
+    """Distinguishes a trickle from a slow connection: less than ``least_bytes_per_second`` over a whole ``window_seconds``."""
 
     def __init__(self, least_bytes_per_second: int, window_seconds: float) -> None:
         self._least = least_bytes_per_second

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Several pieces of work side by side, and their progress as one.
 
-Invariant: when one fails, or the process is to end, the others are told to give up and waited for; the first failure is the one raised.
+Invariant: when one fails, or the process is to end, the others are stopped and waited for; the first failure is the one raised.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Ledger:
         self._cursor = 0
 
     def claim(self) -> Segment | None:
-        """The next segment that nobody has taken, in order; ``None`` when all are taken."""
+        """The next segment that is not taken, in order; ``None`` when all are taken."""
         with self._lock:
             return next(self._unclaimed, None)
 

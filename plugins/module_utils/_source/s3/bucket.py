@@ -36,7 +36,7 @@ SIDECAR_SUFFIXES = (".sha256", ".sha256sum", ".sha512", ".sha512sum")
 
 
 class Bucket(Tags):
-    """One bucket. Every method raises a ``FlydError``; none tries again by itself."""
+    """One bucket. Every method raises a ``FlydError``; none retries."""
 
     def __init__(self, options: S3Options) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Bucket(Tags):
             self._made = None
 
     def head(self, key: ObjectKey) -> ObjectInfo:
-        """What is behind ``key`` now: one HEAD; and a GET of one byte when it is refused (it has no body to say why) or tells no size."""
+        """What is behind ``key`` now: one HEAD; and a GET of one byte when it is refused (it has no body to say why) or has no size."""
         where, answer = self._where(key.value), self._announcement(key.value)
         connection = self._connected()
         if connection.accepts == "identity" and is_compressed(answer):
@@ -90,9 +90,9 @@ class Bucket(Tags):
         return body
 
     def list_family(self, prefix: ObjectKey) -> tuple[ObjectInfo, ...]:
-        """The objects under ``prefix`` as the list tells them, in natural order (1, 2, 10).
+        """The objects under ``prefix`` as the list has them, in natural order (1, 2, 10).
 
-        Checksum files and the empty objects that stand for folders are left out. A list tells neither digests nor versions: ask ``head``.
+        Checksum files and the empty objects that stand for folders are left out. A list has neither digests nor versions: ask ``head``.
         """
         if self.options.version_id:
             raise BadInput(
@@ -100,8 +100,8 @@ class Bucket(Tags):
             )
         try:
             found = self._listed(prefix)
-        except FlydError as told:
-            if not self._follow(told):
+        except FlydError as error:
+            if not self._follow(error):
                 raise
             found = self._listed(prefix)
         objects = [one for one in found if not one.key.endswith(("/", *SIDECAR_SUFFIXES))]
@@ -184,17 +184,17 @@ class Bucket(Tags):
                 raise refused from error
         try:
             return self._first_byte(key, where)
-        except FlydError as told:
-            if not self._follow(told):
-                raise told from refused
+        except FlydError as error:
+            if not self._follow(error):
+                raise error from refused
         return self._announcement(key)
 
     def _first_byte(self, key: str, where: Where) -> Mapping[str, Any]:
-        """What a GET of the first byte tells of the whole object."""
+        """What a GET of the first byte says of the whole object."""
         try:
             answer = self._get(key, where, {"Range": "bytes=0-0", **self._version()})
-        except FlydError as told:
-            if told.details.get("http_status") != 416:  # an empty object has no first byte
+        except FlydError as error:
+            if error.details.get("http_status") != 416:  # an empty object has no first byte
                 raise
             answer = self._get(key, where, self._version())
         answer["Body"].close()
@@ -211,9 +211,9 @@ class Bucket(Tags):
         key = self.options.sse_key
         return {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": key} if key else {}
 
-    def _follow(self, told: FlydError) -> bool:
+    def _follow(self, error: FlydError) -> bool:
         """Ask in the bucket's own region from now on, once, when the operator left the region open and S3 says which it is."""
-        region = str(told.details.get("region", ""))
+        region = str(error.details.get("region", ""))
         # A server of one's own may call its region anything; that of AWS becomes a part of a host's name.
         form = r"[A-Za-z0-9][A-Za-z0-9-]{1,62}" if self.options.endpoint_url else r"[a-z]{2}[a-z0-9-]{2,30}"
         if self.options.region or not re.fullmatch(form, region):

@@ -164,9 +164,9 @@ def _secrets(session: Session, options: S3Options) -> tuple[str, ...]:
 
 
 def _stay(request_dict: dict[str, Any], **_: object) -> None:
-    """Tell botocore that it has followed a redirect already.
+    """Have botocore act as if it had followed a redirect already.
 
-    It would send the request elsewhere by itself, uncounted, and when HEAD of the bucket is redirected too, without end
+    It would send the request elsewhere, uncounted, and when HEAD of the bucket is redirected too, without end
     (seen with botocore 1.43: some 200 requests until the interpreter's stack was used up).
     """
     request_dict.setdefault("context", {}).setdefault("s3_redirect", {})["redirected"] = True

@@ -133,7 +133,7 @@ def _extra(options: S3Options) -> dict[str, str]:
 def _announced(options: S3Options, key: ObjectKey, answer: HTTPResponse) -> ObjectInfo | None:
     if answer.headers.get("Content-Encoding"):
         return None  # the full client sees to it that the bytes come as they are stored
-    told = {
+    found = {
         "ETag": answer.headers.get("ETag"),
         "ContentLength": int(answer.headers.get("Content-Length", "")),
         "VersionId": answer.headers.get("x-amz-version-id", ""),
@@ -141,7 +141,7 @@ def _announced(options: S3Options, key: ObjectKey, answer: HTTPResponse) -> Obje
         "ChecksumType": answer.headers.get("x-amz-checksum-type"),
         "LastModified": answer.headers.get("Last-Modified"),
     }
-    return announced(key.value, told, Where(options.endpoint, options.bucket, key.value))
+    return announced(key.value, found, Where(options.endpoint, options.bucket, key.value))
 
 
 def _connection(options: S3Options, scheme: str, place: str) -> HTTPConnection:

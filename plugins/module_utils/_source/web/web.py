@@ -74,8 +74,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        told = urlsplit(newurl).scheme
-        if told not in ("http", "https") or (req.type == "https" and told != "https"):
+        scheme = urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
             fp.close()
             raise Untrusted(
                 f"{without_query(req.full_url)} sends the request on to {without_query(newurl)}, which is no https:// URL",

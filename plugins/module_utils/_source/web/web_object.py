@@ -54,7 +54,7 @@ class WebObject(Tags):
         self._opener.close()
 
     def head(self, key: ObjectKey) -> ObjectInfo:
-        """What is there now: one HEAD; and a GET of one byte when that is refused, as it is for a presigned URL, or tells no size."""
+        """What is there now: one HEAD; and a GET of one byte when that is refused, as it is for a presigned URL, or has no size."""
         answer = self._announcement(key)
         if self._accepts == "identity" and is_compressed(answer):
             self._accepts = "gzip"  # else it may be decompressed on the way
@@ -106,8 +106,8 @@ class WebObject(Tags):
         where = self._where(key.value)
         try:
             stream, answer = self._ask("GET", where, {"Range": "bytes=0-0"})
-        except FlydError as told:
-            if told.details.get("http_status") != 416:  # an empty file has no first byte
+        except FlydError as error:
+            if error.details.get("http_status") != 416:  # an empty file has no first byte
                 raise
             stream, answer = self._ask("GET", where, {})
         stream.close()
@@ -141,8 +141,8 @@ def _headers(info: ObjectInfo, *, is_bare: bool) -> dict[str, str]:
 
 
 def _answer(headers: HTTPMessage) -> dict[str, Any]:
-    length, told = headers.get("Content-Length", ""), {ours: headers.get(name) for ours, name in _NAMES.items()}
-    found: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    length, given = headers.get("Content-Length", ""), {ours: headers.get(name) for ours, name in _NAMES.items()}
+    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if length.isascii() and length.isdecimal():
         found["ContentLength"] = int(length)
     return {**found, "ResponseMetadata": {"HTTPHeaders": {name.lower(): value for name, value in headers.items()}}}
@@ -154,7 +154,7 @@ def _refused(error: urllib.error.HTTPError, where: Where) -> FlydError:
         headers = {name.lower(): value for name, value in error.headers.items()}
         try:
             said = read_within(error.read1, _MAX_SAID_BYTES, where).decode("utf-8", "replace")
-        except Exception:  # noqa: BLE001 - the refusal is the error to tell, whatever becomes of its text
+        except Exception:  # noqa: BLE001 - the refusal is the error to report, whatever becomes of its text
             said = ""
     code = re.search(r"<Code>([A-Za-z.]{1,64})</Code>", said)
     message = re.search(r"<Message>([^<]{1,200})</Message>", said)

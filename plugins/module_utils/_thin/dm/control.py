@@ -40,7 +40,7 @@ _MAX_NAME_BYTES, _MAX_UUID_BYTES = 127, 128
 
 
 class Control(Protocol):
-    """Whoever takes requests for devices; ``OSError`` has the kernel's errno."""
+    """What takes requests for devices; ``OSError`` has the kernel's errno."""
 
     def message(self, name: str, text: str) -> str:
         """Send ``text`` to the only target of the device; returns nothing of interest."""

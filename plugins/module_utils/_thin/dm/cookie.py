@@ -7,7 +7,7 @@ The kernel hands the event number of an ioctl to udev as DM_COOKIE. Its upper ha
 properties that every rule of LVM, md, bcache and the like obeys and that stay in udev's database. Its lower half names a semaphore, which
 the last rule (95-dm-notify.rules) lowers by `dmsetup udevcomplete`. dmsetup itself has no option for the flags that are wanted here.
 
-Invariant: udev never probes what a guest has written: no event of ours goes without the flags. A semaphore is removed before this returns.
+Invariant: udev never probes what a guest has written: every event that is caused here has the flags. A semaphore is removed before this returns.
 Source: libdevmapper.h and libdm-common.c of LVM2 (DM_UDEV_*, DM_COOKIE_MAGIC), semop(2).
 """
 

@@ -62,7 +62,7 @@ class DeviceMapper:
         return found[0] if found else None
 
     def by_name(self, name: str) -> Device | None:
-        """The device with this name, whoever's it is."""
+        """The device with this name, a foreign one too."""
         found = read_devices(self.sysfs, self.dev, name=name) if name else ()
         return found[0] if found else None
 
@@ -76,7 +76,7 @@ class DeviceMapper:
         return tuple(other for other in self.devices() if str(other.minor) in numbers)
 
     def require_target(self, target: str) -> None:
-        """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module by itself."""
+        """Raise ``Unsupported`` unless the kernel has ``target`` ("thin-pool") or can load its module."""
         if not os.path.isdir(os.path.join(self.sysfs, "module", f"dm_{target.replace('-', '_')}")):
             require_target(self.runner, target)
 
@@ -84,7 +84,7 @@ class DeviceMapper:
         """Make a device that does not exist yet; its node is there when this returns.
 
         Raises ``CorruptStore`` when the name or the UUID is taken, and ``CommandFailed`` for a table that the kernel refuses.
-        A device of ours without a table, left by a run that was cut short, is replaced.
+        An own device without a table, left by an interrupted run, is replaced.
         """
         if not uuid.startswith(OUR_PREFIX):
             raise BadInput(
@@ -107,7 +107,7 @@ class DeviceMapper:
     def remove(self, name: str, uuid: str = "") -> bool:
         """Remove the device, which must have ``uuid`` when that is given; ``False`` when there is none.
 
-        ``Busy`` names who holds it once patience is at its end; ``CorruptStore``: it is somebody else's.
+        ``Busy`` names who holds it once patience is at its end; ``CorruptStore``: it is a foreign one.
         """
         device = self.by_name(name)
         if device is None:
@@ -146,7 +146,7 @@ class DeviceMapper:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(FlydError):  # the first error is the one to tell
+            with contextlib.suppress(FlydError):  # the first error is the one to report
                 self.resume(name)
             raise
         self.resume(name)

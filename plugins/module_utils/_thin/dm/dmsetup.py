@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """dmsetup's texts turned into numbers of errno, once, and the questions that only dmsetup can answer.
 
-Invariant: nobody else reads what dmsetup prints on standard error.
+Invariant: only this file reads what dmsetup prints on standard error.
 """
 
 from __future__ import annotations

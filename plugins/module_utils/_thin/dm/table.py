@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The texts that device-mapper reads and prints: tables in, status lines out. No input or output here.
 
-Invariant: a table made here always zeroes new blocks, so nobody reads what a removed volume left behind; a status line that is
+Invariant: a table made here always zeroes new blocks, so no volume shows what a removed one left behind; a status line that is
 not understood in full is an error, never a guess.
 Source: the kernel's Documentation/admin-guide/device-mapper/thin-provisioning.rst.
 """
@@ -81,7 +81,7 @@ class PoolStatus(NamedTuple):
     """The status of a thin pool. Data is counted in the pool's blocks, metadata in blocks of 4 KiB.
 
     ``no_space_policy`` is "error" or "queue"; ``discard`` is "passdown", "no_passdown" or "ignore". With mode ``FAIL`` or
-    ``ERROR`` the kernel tells no numbers: they are zero then.
+    ``ERROR`` the kernel gives no numbers: they are zero then.
     """
 
     mode: PoolMode
@@ -109,7 +109,7 @@ class PoolStatus(NamedTuple):
 
     @property
     def has_failed(self) -> bool:
-        """Whether the kernel tells no numbers, which are all zero then (``Fail``, ``Error``)."""
+        """Whether the kernel gives no numbers, which are all zero then (``Fail``, ``Error``)."""
         return self.total_data_blocks == 0
 
     @property

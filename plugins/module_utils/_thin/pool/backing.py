@@ -121,7 +121,7 @@ def device_bytes(path: str) -> int:
 
 
 def device_identity(path: str, sysfs: str) -> str:
-    """What stays the same of a block device when devices get other names, as sysfs tells it; empty when it tells nothing.
+    """What stays the same of a block device when devices get other names, as sysfs shows it; empty when it shows nothing.
 
     Of a partition: that of its disk, and its number.
     """

@@ -140,6 +140,6 @@ def _low_water_blocks(given: int | None, blocks: int, warnings: list[str]) -> in
     if given >= blocks:
         # Not clamped: the table would then differ from what was asked for, and every run would find a difference.
         warnings.append(
-            f"low_water_mark is {given} blocks, but the pool has {blocks}: the warning event comes at once and tells nothing"
+            f"low_water_mark is {given} blocks, but the pool has {blocks}: the warning event comes at once and means nothing"
         )
     return given

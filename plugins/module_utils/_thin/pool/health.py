@@ -65,7 +65,7 @@ def require_writable(status: PoolStatus) -> None:
 
 
 def is_low(status: PoolStatus, min_free_percent: float, low_water_blocks: int) -> bool:
-    """Whether there is so little room that somebody should know: of data or metadata less than must stay free, or the mark is passed."""
+    """Whether there is so little room that a warning is due: of data or metadata less than must stay free, or the mark is passed."""
     free_blocks = status.total_data_blocks - status.used_data_blocks
     free_percent = min(status.free_data_percent, status.free_metadata_percent)
     return free_percent < min_free_percent or free_blocks < low_water_blocks
@@ -73,7 +73,7 @@ def is_low(status: PoolStatus, min_free_percent: float, low_water_blocks: int) -
 
 @contextlib.contextmanager
 def blaming_pool(dm: DeviceMapper, name: str) -> Iterator[None]:
-    """Tell an error of the block as the pool's, when the pool is full or failed.
+    """Report an error of the block as the pool's, when the pool is full or failed.
 
     A file system on a pool without room sees input/output errors only: the kernel's word for it is in the pool's status.
     """

@@ -53,7 +53,7 @@ class Superblock(NamedTuple):
 
 
 class _Torn(Exception):
-    """A node that is none: written anew while it was read, or damaged."""
+    """Invalid B-tree node: rewritten while it was read, or damaged."""
 
 
 def has_superblock(path: str) -> bool:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metadata of a pool that is down: checked, copied, and written anew from what can still be read of it.
+"""The metadata of a pool that is down: checked, copied, and rewritten from what can still be read of it.
 
 Invariant: the metadata itself is only read here; what is written goes to a file of its own, whose name it gets when it is whole, checked and
 on disk.
@@ -45,7 +45,7 @@ def thin_repair(
 ) -> None:
     """Write what can be read of ``source`` to the file ``target`` of blank metadata.
 
-    The three numbers are what a superblock that is lost cannot tell any more; one that can be read must agree.
+    The three numbers are what a superblock that is lost no longer says; one that can be read must agree.
     """
     known = ("--transaction-id", transaction_id, "--data-block-size", block_sectors, "--nr-data-blocks", data_blocks)
     try:
@@ -93,7 +93,7 @@ def write_metadata(source: str, device: str) -> None:
 
 
 def blank_superblock(device: str) -> None:
-    """Zero the first 4 KiB of the metadata on a block device that nobody uses."""
+    """Zero the first 4 KiB of the metadata on a block device that is not in use."""
     with file_errors("blanking the metadata"), _blanked(device):
         pass
 
@@ -125,7 +125,7 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
 
 @contextlib.contextmanager
 def _new(path: str) -> Iterator[int]:
-    """A new file for writing; one that a repair which was cut off left there is replaced."""
+    """A new file for writing; one that an interrupted repair left there is replaced."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

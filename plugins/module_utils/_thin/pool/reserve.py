@@ -4,7 +4,7 @@
 """The first MiB of a pool's data device, which no guest ever gets.
 
 A thin pool gives out its data device from the start. What a guest writes to the block that it gets first lies where the host looks for
-partition tables, file systems and members of arrays, when it boots: before any rule of ours, and in the initramfs too. A device of the
+partition tables, file systems and members of arrays, when it boots: before the rule of prepare, and in the initramfs too. A device of the
 operator's has no mark that a rule of udev could know it by. So a thin volume that is never mapped again takes the first blocks.
 
 Invariant: the kernel gives out the lowest free block (dm-space-map-disk.c, sm_disk_new_block), so this must come before every other volume.
@@ -27,7 +27,7 @@ _TEXT = b"flyd.lite: reserved, so that nothing of a guest lies at the start of t
 
 
 def reserve_head(dm: DeviceMapper, pool_device: Device, spec: PoolSpec) -> None:
-    """Take the first blocks of a pool that has no volume yet; what a run that was cut off has done of it is done again."""
+    """Take the first blocks of a pool that has no volume yet; what an interrupted run has done of it is done again."""
     thin = ThinPool(dm, spec.name)
     try:
         thin.create_thin(RESERVED_ID)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A pool that is up takes the size that its files or devices have by now.
 
-Invariant: the table changes only by load, suspend and resume, and a change that was cut off between them is finished or forgotten by
+Invariant: the table changes only by load, suspend and resume, and a change that was interrupted between them is finished or forgotten by
 ``settle_size`` before anything else is done.
 """
 
@@ -44,7 +44,7 @@ def refresh_loops(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> tuple[str
 
 
 def settle_size(dm: DeviceMapper, name: str) -> None:
-    """Finish or forget the change of a table that was cut off, so that no later resume brings it about."""
+    """Finish or forget an interrupted change of a table, so that no later resume applies it."""
     device = dm.by_name(name)
     if device is not None and device.suspended:
         dm.running(device)

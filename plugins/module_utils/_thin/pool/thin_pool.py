@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The thin pool: brought up, asked for its health, and told to make and forget volumes.
+"""The thin pool: activation, health, and messages that create and delete volumes.
 
-Invariant: metadata that holds a superblock is never formatted, a pool that should exist is never made anew, and a device of
+Invariant: metadata that holds a superblock is never formatted, a pool that should exist is never created again, and a device of
 another owner with our pool's name stops us.
 """
 
@@ -143,7 +143,7 @@ def _backing_devices(runner: Runner, spec: PoolSpec, sysfs: str) -> Iterator[tup
     try:
         yield loops[paths[0]].path, loops[paths[1]].path
     except BaseException:
-        with contextlib.suppress(FlydError):  # the first error is the one to tell
+        with contextlib.suppress(FlydError):  # the first error is the one to report
             loop.detach_all(runner, [path for path in paths if path not in before], sysfs=sysfs)
         raise
 
