@@ -4,7 +4,8 @@
 """The part of flyd_fetch that runs on the controller: it sends a file of the controller to a host that has not got its bytes.
 
 Invariant: whatever is no such file is left to the module, in one run of it, as without this plugin. The file is hashed piece by piece,
-never held in memory, and sent only when the module has said that its bytes are needed.
+never held in memory, and sent only when the module has said that its bytes are needed. A task in the background always ends with a job, for
+Ansible looks for nothing else: there the module is asked in check mode.
 """
 
 from __future__ import annotations
@@ -42,16 +43,28 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core comes with
             if src:
                 path = self._found(src)
                 arguments["controller_file"] = _described(path)
-                first = self._execute_module(module_args=arguments, task_vars=task_vars)
-                if first.get("details", {}).get("awaits") != "src":
+                first = self._asked(arguments, task_vars, only_ask=wrap_async)
+                is_awaited = first.get("details", {}).get("awaits") == "src"
+                if not (is_awaited or (wrap_async and not first.get("failed"))):
                     is_kept = False
                     return {**result, **first}
-                arguments["controller_file"]["path"] = self._sent(path)
+                if is_awaited or first["changed"]:
+                    arguments["controller_file"]["path"] = self._sent(path)
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=wrap_async))
             return result
         finally:
             if not is_kept:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
+
+    def _asked(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None, *, only_ask: bool) -> dict[str, Any]:
+        """What the module says that has not got the file; with ``only_ask`` in check mode."""
+        given = self._task.check_mode
+        self._task.check_mode = given or only_ask
+        try:
+            found: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+            return found
+        finally:
+            self._task.check_mode = given
 
     @staticmethod
     def _on_controller(arguments: dict[str, Any]) -> str:

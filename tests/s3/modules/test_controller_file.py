@@ -90,6 +90,8 @@ def told(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str
     play.write("b.tar", CONTENT[::-1])
     play.add("background", src="b.tar", key="images/b.tar", task={"async": 120, "poll": 1})
     play.add("background_again", src="b.tar", key="images/b.tar", task={"async": 120, "poll": 1})
+    play.add("background_same_bytes", src="b.tar", key="images/c.tar", task={"async": 120, "poll": 1})
+    play.add("background_refused", src="b.tar", key="images/d.tar", max_size="1K", task={"async": 120, "poll": 1})
     play.add("missing", src="nothing.tar")
     play.add("directory", src=str(play.directory))
     play.add("remote", src=str(play.directory / "files/b.tar"), remote_src=True, key="images/remote.tar")
@@ -111,8 +113,8 @@ def test_a_file_is_sent_once(told: tuple[dict[str, Any], str, Play]) -> None:
     assert [results[name]["changed"] for name in ("second", "second_in_check_mode")] == [False, False]
     assert (results["same_bytes"]["changed"], results["same_bytes"]["bytes_received"]) == (True, 0)
     sent = re.findall(r"PUT (\S+) TO \S+/archive$", said, re.MULTILINE)
-    assert [Path(one).name for one in sent] == ["a.tar", "a.tar", "b.tar"], (
-        "first, delegated, background; the others need no bytes"
+    assert [Path(one).name for one in sent] == ["a.tar", "a.tar", "b.tar", "b.tar"], (
+        "first, delegated, background twice, where a change is not looked at further; the others need no bytes"
     )
     assert [path for path in play.tmp.rglob("*") if path.name == "archive"] == [], "nothing stays behind"
 
@@ -129,7 +131,9 @@ def test_delegation_become_and_the_background_work(told: tuple[dict[str, Any], s
     results, _said, _play = told
     assert (results["become"].get("msg"), results["become"]["changed"]) == (None, False)
     assert (results["background"].get("msg"), results["background"]["changed"]) == (None, True)
-    assert results["background_again"]["changed"] is False
+    assert (results["background_again"].get("msg"), results["background_again"]["changed"]) == (None, False)
+    assert (results["background_same_bytes"].get("msg"), results["background_same_bytes"]["changed"]) == (None, True)
+    assert results["background_refused"]["error_kind"] == "bad_input"
 
 
 def test_what_is_no_file_of_the_controller_is_told(told: tuple[dict[str, Any], str, Play]) -> None:
