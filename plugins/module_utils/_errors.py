@@ -19,7 +19,7 @@ Detail = Union[str, int, float]
 
 
 class ErrorKind(str, enum.Enum):
-    """Whose fault it is; the values are part of the interface (``error_kind`` in results and logs)."""
+    """The category of an error; the values are part of the interface (``error_kind`` in results and logs)."""
 
     BAD_INPUT = "bad_input"
     UNTRUSTED = "untrusted"
@@ -28,8 +28,11 @@ class ErrorKind(str, enum.Enum):
     NO_SPACE = "no_space"
     TRANSIENT = "transient"
     COMMAND_FAILED = "command_failed"
+    FOREIGN_DEVICE = "foreign_device"
+    DAMAGED_POOL = "damaged_pool"
     CORRUPT_STORE = "corrupt_store"
     UNSUPPORTED = "unsupported"
+    INTERNAL = "internal"
 
 
 class FlydError(Exception):
@@ -112,8 +115,20 @@ class CommandFailed(FlydError):
         )
 
 
+class ForeignDevice(FlydError):
+    """A device that flyd.lite has not made is in the way; it is left alone."""
+
+    kind = ErrorKind.FOREIGN_DEVICE
+
+
+class DamagedPool(FlydError):
+    """The metadata of a pool needs repair, or one of its files is missing or has another size."""
+
+    kind = ErrorKind.DAMAGED_POOL
+
+
 class CorruptStore(FlydError):
-    """The database, the pool and the host contradict each other in a way that must not be mended by guessing."""
+    """The database is damaged, or it and the pool do not belong together; a repair would be a guess."""
 
     kind = ErrorKind.CORRUPT_STORE
 
@@ -122,6 +137,12 @@ class Unsupported(FlydError):
     """The host or the image lacks or needs something that this version cannot give."""
 
     kind = ErrorKind.UNSUPPORTED
+
+
+class Internal(FlydError):
+    """A fault of flyd.lite itself."""
+
+    kind = ErrorKind.INTERNAL
 
 
 class MissingLibrary(Unsupported):

@@ -10,7 +10,6 @@ and never a traceback or a credential. What a module shows of its options, in it
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import time
@@ -21,9 +20,10 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-from ._errors import BadInput, CommandFailed, FlydError, MissingLibrary, Transient, Unsupported
+from ._errors import BadInput, FlydError, Internal, MissingLibrary, Transient, Unsupported
 from ._host import environment
 from ._host.files.durable import from_os_error
+from ._lifecycle.actions import folded
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
 from ._lifecycle.params import Given
@@ -210,20 +210,14 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
     }
 
 
-def folded(lines: list[str]) -> list[str]:
-    """``lines`` with each line that repeats the one before it counted instead of shown: a device that was busy is tried many times."""
-    runs = ((line, len(list(same))) for line, same in itertools.groupby(lines))
-    return [line if count == 1 else f"{line} ({count} times)" for line, count in runs]
-
-
 def _unexpected(error: BaseException, opened: list[Host]) -> FlydError:
-    """A fault of ours. Its traceback goes to the log, where whoever mends it looks."""
+    """An error of kind internal, with its traceback in the log."""
     where = "the log"
     for host in opened:
         if not host.dry_run:
-            host.log.write("unexpected", traceback=traceback.format_exc())
+            host.log.write("internal_error", traceback=traceback.format_exc())
             where = host.settings.path("log", "flyd.jsonl")
-    return CommandFailed(
+    return Internal(
         f"a fault in flyd.lite itself: {type(error).__name__}: {printable(str(error))}",
         hint=f"please report it with the last lines of {where}; running again is safe: open work is settled first",
     )

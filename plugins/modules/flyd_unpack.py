@@ -402,12 +402,22 @@ actions:
   type: list
   elements: str
 error_kind:
-  description:
-    - Category of a failure.
-    - One of V(bad_input), V(untrusted), V(out_of_order), V(busy), V(no_space), V(transient), V(command_failed),
-      V(corrupt_store) and V(unsupported).
+  description: The category of a failure. docs/errors.md of the collection has causes and remedies.
   returned: failure
   type: str
+  choices:
+    - bad_input
+    - untrusted
+    - out_of_order
+    - busy
+    - no_space
+    - transient
+    - command_failed
+    - foreign_device
+    - damaged_pool
+    - corrupt_store
+    - unsupported
+    - internal
 retryable:
   description: Whether running the same again can help.
   returned: failure

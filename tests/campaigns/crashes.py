@@ -263,7 +263,7 @@ class Crashes:
             case.violations.append(f"the run stood still: it took {seconds:.0f} s")
         case.was_hit = bool(results and _HIT.search(results[0]["traced"]))
         case.outcome = _outcome(results)
-        if "a fault in flyd.lite itself" in case.outcome:
+        if case.outcome.startswith("internal: "):
             case.violations.append(case.outcome)
 
     def _before(self, name: str) -> list[Step | Shell]:

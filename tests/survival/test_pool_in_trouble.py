@@ -86,9 +86,9 @@ def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_gro
     crashes.succeed([fetch])
     results += [refused(crashes, step) for step in (unpack, pool)]
     for result in results:
-        assert result["error_kind"] in ("no_space", "corrupt_store"), result
+        assert result["error_kind"] in ("no_space", "damaged_pool"), result
         assert re.search(r"metadata_size|larger metadata|state: repaired", result["hint"]), result
-    if "corrupt_store" in [result["error_kind"] for result in results]:
+    if "damaged_pool" in [result["error_kind"] for result in results]:
         crashes.succeed([Step("flyd_pool", {"state": "repaired", "metadata_size": "4M"})])
     crashes.succeed(
         [
@@ -107,7 +107,7 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     digest = crashes.target.ssh(f"sha256sum < {SNAPSHOT}")
     crashes.target.ssh(DAMAGE)
     result = refused(crashes, steps["pool"])
-    assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
+    assert (result["error_kind"], "state: repaired" in result["hint"]) == ("damaged_pool", True)
     mended, again, pool, snapshot = crashes.succeed(
         [steps["repair"], steps["repair"], steps["pool"], steps["snapshot"]]
     )
@@ -132,7 +132,7 @@ def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(c
         disk.become(sound)
         for step in (disk.pool, another("second")):
             result = refused(crashes, step)
-            assert (result["error_kind"], "state: repaired" in result["hint"]) == ("corrupt_store", True)
+            assert (result["error_kind"], "state: repaired" in result["hint"]) == ("damaged_pool", True)
         crashes.succeed([steps["repair"]])
         assert "needs_check" not in crashes.target.ssh("dmsetup status pool")
         results = crashes.succeed([disk.pool, another("second")])
@@ -234,8 +234,12 @@ def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crash
     )
     crashes.target.ssh(theirs)
     before = untouched(crashes)
-    for step in (steps["pool"], another("second"), steps["remove snapshot"]):
-        assert refused(crashes, step)["error_kind"] == "out_of_order"
+    for step, kind in (
+        (steps["pool"], "foreign_device"),
+        (another("second"), "out_of_order"),
+        (steps["remove snapshot"], "out_of_order"),
+    ):
+        assert refused(crashes, step)["error_kind"] == kind
         assert untouched(crashes) == before
     crashes.target.ssh(f"dmsetup remove {device}; dmsetup remove pool; losetup --detach-all")
     assert crashes.succeed([steps["pool"], steps["snapshot"]])[1]["changed"] is False

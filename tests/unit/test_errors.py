@@ -14,8 +14,11 @@ from module_utils._errors import (
     Busy,
     CommandFailed,
     CorruptStore,
+    DamagedPool,
     ErrorKind,
     FlydError,
+    ForeignDevice,
+    Internal,
     MissingLibrary,
     NoSpace,
     OutOfOrder,
@@ -35,8 +38,11 @@ FAMILY: list[type[FlydError]] = [
     NoSpace,
     Transient,
     CommandFailed,
+    ForeignDevice,
+    DamagedPool,
     CorruptStore,
     Unsupported,
+    Internal,
 ]
 CLASSES = pytest.mark.parametrize("cls", FAMILY)
 
@@ -55,8 +61,11 @@ def test_the_kinds_are_those_that_programs_rely_on() -> None:
         "no_space",
         "transient",
         "command_failed",
+        "foreign_device",
+        "damaged_pool",
         "corrupt_store",
         "unsupported",
+        "internal",
     ]
 
 

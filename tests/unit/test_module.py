@@ -24,11 +24,12 @@ from ansible.module_utils.testing import patch_module_args
 from module_utils import _module
 from module_utils._errors import BadInput, Busy, FlydError, MissingLibrary, NoSpace, Transient, doing
 from module_utils._host import environment
+from module_utils._lifecycle.actions import folded
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.params import Given
 from module_utils._lifecycle.run import Host
-from module_utils._module import folded, run
+from module_utils._module import run
 from module_utils._names import Ulid
 
 Work = Callable[[Host, Given], Outcome]
@@ -232,7 +233,7 @@ def test_a_fault_of_ours_has_no_traceback_but_the_log_has(
     ended: Callable[..., dict[str, Any]], tmp_path: Path, check: bool
 ) -> None:
     result = ended(failing(ValueError("line\nline \x1b[2J")), check=check)
-    assert result["error_kind"] == "command_failed"
+    assert result["error_kind"] == "internal"
     assert r"ValueError: line\nline \x1b[2J" in result["msg"]
     log = tmp_path / "state" / "log" / "flyd.jsonl"
     assert log.exists() is not check

@@ -40,8 +40,11 @@ RETRIED: Mapping[ErrorKind, Retried] = {
     ErrorKind.NO_SPACE: Retried.NO,
     ErrorKind.TRANSIENT: Retried.YES,
     ErrorKind.COMMAND_FAILED: Retried.MARKED,
+    ErrorKind.FOREIGN_DEVICE: Retried.NO,
+    ErrorKind.DAMAGED_POOL: Retried.NO,
     ErrorKind.CORRUPT_STORE: Retried.NO,
     ErrorKind.UNSUPPORTED: Retried.NO,
+    ErrorKind.INTERNAL: Retried.NO,
 }
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
+from .._errors import BadInput, Busy, CommandFailed, CorruptStore, DamagedPool, FlydError, ForeignDevice
 from .._host.files.directories import check_safe
 from .._host.files.durable import file_errors
 from .._host.processes.command import Program, Runner
@@ -43,7 +43,7 @@ class LoopDevice(NamedTuple):
 
 
 def find(runner: Runner, path: str, *, sysfs: str = "/sys") -> LoopDevice | None:
-    """The loop device over the file ``path``; ``CorruptStore`` when there are two or it shows only a part of the file."""
+    """The loop device over the file ``path``; ``ForeignDevice`` when there are two or it shows only a part of the file."""
     return find_all(runner, [path], sysfs=sysfs).get(path)
 
 
@@ -126,7 +126,7 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
         try:
             found = os.lstat(path)
         except FileNotFoundError:
-            raise CorruptStore(
+            raise DamagedPool(
                 f"the backing file {printable(path)} is missing",
                 hint="bring it back from where it went; without it the images in the pool are lost",
             ) from None
@@ -143,7 +143,7 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
             hint=f"make sure what it holds, then `chown root: {path}` and `chmod 0600 {path}`",
         )
     if expected_bytes is not None and found.st_size != expected_bytes:
-        raise CorruptStore(
+        raise DamagedPool(
             f"the backing file {printable(path)} has {exact_size_text(found.st_size)}, {exact_size_text(expected_bytes)} are expected",
             hint="it was truncated, grown or exchanged: bring the right file back, or give data_size or metadata_size as it is",
             path=printable(path),
@@ -165,7 +165,7 @@ def _over(path: str, rows: list[dict[str, object]]) -> LoopDevice | None:
     rows = [row for row in rows if _backing(row) == (wanted.st_dev, wanted.st_ino)]
     if len(rows) > 1 or any(_is_partial(row) for row in rows):
         names = ", ".join(str(row["name"]) for row in rows)
-        raise CorruptStore(
+        raise ForeignDevice(
             f"{printable(path)} is behind {names}: more than one loop device, or one that shows a part of it only",
             hint="see `losetup --list`; detach those that are not ours with `losetup --detach` once nothing uses them",
             path=printable(path),

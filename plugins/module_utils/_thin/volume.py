@@ -28,7 +28,7 @@ def map_volume(
 ) -> Device:
     """The device of ``sectors`` (512 bytes) for ``thin_id``: made, or the one with that UUID, resumed if it was left suspended.
 
-    Raises ``CorruptStore``: with ``errno`` ENODATA when the pool has no such id, with EEXIST when others have the name.
+    Raises ``CorruptStore`` with ``errno`` ENODATA when the pool has no such id, ``ForeignDevice`` with EEXIST when others have the name.
     """
     there = dm.find(uuid)
     if there is not None and there.name == name and there.sectors:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore
+from module_utils._errors import BadInput, Busy, CommandFailed, DamagedPool, ForeignDevice
 from module_utils._host.processes.command import Completed, Runner
 from module_utils._names import exact_size_text
 from module_utils._thin import loop
@@ -123,7 +123,7 @@ def test_two_loops_over_one_file_are_refused(fake_host: FakeHost, file: str) -> 
     loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     with Kernel.of(str(fake_host.root)) as kernel:
         kernel.loops["9"] = file
-    with pytest.raises(CorruptStore, match="more than one loop device"):
+    with pytest.raises(ForeignDevice, match="more than one loop device"):
         loop.find(fake_host.runner, file, sysfs=fake_host.sysfs)
 
 
@@ -146,7 +146,7 @@ def test_a_loop_that_the_kernel_keeps_is_busy(fake_host: FakeHost, file: str, mo
 
 
 def test_a_missing_file_is_a_contradiction(tmp_path: Path) -> None:
-    with pytest.raises(CorruptStore, match="is missing"):
+    with pytest.raises(DamagedPool, match="is missing"):
         loop.check_backing_file(str(tmp_path / "nonesuch"))
 
 
@@ -178,7 +178,7 @@ def test_a_file_of_another_owner_is_refused(file: str) -> None:
 @pytest.mark.parametrize("size", [SIZE - 512, SIZE + 512])
 def test_a_file_of_another_size_is_refused(file: str, size: int) -> None:
     os.truncate(file, size)
-    with pytest.raises(CorruptStore, match=f"has {exact_size_text(size)}, {exact_size_text(SIZE)} are expected"):
+    with pytest.raises(DamagedPool, match=f"has {exact_size_text(size)}, {exact_size_text(SIZE)} are expected"):
         loop.check_backing_file(file, SIZE)
 
 
@@ -208,7 +208,7 @@ def test_real_two_loops_and_a_partial_one_are_refused(real_file: str) -> None:
     for options in ([], ["--offset", "4096"]):
         subprocess.run(["losetup", "--find", *options, real_file], check=True)
         if options:
-            with pytest.raises(CorruptStore, match="more than one loop device, or one that shows a part"):
+            with pytest.raises(ForeignDevice, match="more than one loop device, or one that shows a part"):
                 loop.find(Runner(), real_file)
 
 

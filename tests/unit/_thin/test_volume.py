@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import CorruptStore, Unsupported
+from module_utils._errors import CorruptStore, ForeignDevice, Unsupported
 from module_utils._thin.dm.device_mapper import Device, IoctlFailed
 from module_utils._thin.pool.thin_pool import ThinPool, activate, allocate_files
 from module_utils._thin.volume import flush, map_volume, unmap_volume
@@ -90,7 +90,7 @@ def test_unmapping_keeps_the_volume(fake_host: FakeHost, pool: Device) -> None:
 
 def test_a_device_of_the_same_name_that_another_store_has_made_stays(fake_host: FakeHost, pool: Device) -> None:
     mapped(fake_host, pool)
-    with pytest.raises(CorruptStore, match="is not ours"):
+    with pytest.raises(ForeignDevice, match="is not ours"):
         unmap_volume(fake_host.dm, "base-1", f"{UUID}-of-another-pool")
     assert "base-1" in fake_host.devices()
 

@@ -40,7 +40,7 @@ def test_every_kind_has_a_row_in(page: str) -> None:
 
 
 def test_the_events_are_those_that_the_code_writes() -> None:
-    assert first_column("Log events") == set(re.findall(r'(?:log|self)\.write\(\s*"([a-z ]+)"', CODE))
+    assert first_column("Log events") == set(re.findall(r'(?:log|self)\.write\(\s*"([a-z_ ]+)"', CODE))
 
 
 def test_the_transitions_are_those_that_the_code_logs() -> None:

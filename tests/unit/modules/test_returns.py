@@ -17,6 +17,7 @@ pytest.importorskip("ulid", reason="python-ulid is not installed")
 pytest.importorskip("boto3", reason="boto3 is not installed")
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 
+from module_utils._errors import ErrorKind
 from module_utils._host.processes.process import own_identity
 from module_utils._lifecycle.findings import FORGOTTEN, DriftKind, RecoveryKind
 from module_utils._lifecycle.store.records import Operation, OperationKind, Volume
@@ -218,6 +219,11 @@ def test_every_key_that_is_returned_is_documented_and_of_that_type(runs: list[Ru
 @pytest.mark.parametrize("module", MODULES[:4])
 def test_every_kind_of_recovery_is_documented(module: str) -> None:
     assert documented(module)["settled"]["contains"]["kind"]["choices"] == [kind.value for kind in RecoveryKind]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_kind_of_error_is_documented(module: str) -> None:
+    assert documented(module)["error_kind"]["choices"] == [kind.value for kind in ErrorKind]
 
 
 def test_every_kind_of_drift_and_of_loss_is_documented() -> None:

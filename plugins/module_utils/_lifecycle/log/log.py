@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Callable, Union
 
 from ..._errors import ErrorKind, FlydError
+from ..._host.files.durable import from_os_error
 from ..._names import Ulid
 from ..._redaction import redacted_value
 from ..store.store import utc_now
@@ -88,9 +89,14 @@ class Log:
 
 
 def _failure(error: BaseException) -> dict[str, Value]:
+    if isinstance(error, OSError):
+        error = from_os_error(error, "working on this host")
     if isinstance(error, FlydError):
         return {"outcome": "failed", "error_kind": error.kind.value, "error": str(error), **error.details}
-    return {"outcome": "failed", "error_kind": "unexpected", "error": type(error).__name__}
+    kind = (
+        ErrorKind.INTERNAL if isinstance(error, Exception) else ErrorKind.TRANSIENT
+    )  # else a signal has ended the run
+    return {"outcome": "failed", "error_kind": kind.value, "error": type(error).__name__}
 
 
 def _resources() -> dict[str, Value]:

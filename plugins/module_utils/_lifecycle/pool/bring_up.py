@@ -89,7 +89,7 @@ def map_again(host: Host, pool: PoolRecord) -> list[str]:
 def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
     """Map the recorded snapshots of the pool, which is up, that are not mapped; their devices.
 
-    One that cannot be mapped does not keep the others away: the first error is raised once all were tried. Raises ``CorruptStore`` at
+    One that cannot be mapped does not keep the others away: the first error is raised once all were tried. Raises ``DamagedPool`` at
     once for a pool that is not sound.
     """
     done: list[str] = []

@@ -8,7 +8,7 @@ Invariant: as in pool.py; the caller holds the lock of the pool's setup.
 
 from __future__ import annotations
 
-from ..._errors import OutOfOrder
+from ..._errors import ForeignDevice
 from ..._names import ShortName
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.pool.health import require_healthy, require_sound, status
@@ -90,7 +90,7 @@ def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOpt
 def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> None:
     found = host.dm.by_name(name.value)
     if found is not None and (pool is None or found.uuid != pool.uuid):
-        raise OutOfOrder(
+        raise ForeignDevice(
             f"a device-mapper device named {found.name} exists and is not ours (UUID {found.uuid or 'none'})",
             hint=f"give the pool another name (name), or remove that device if it is not needed (`dmsetup remove {found.name}`)",
         )

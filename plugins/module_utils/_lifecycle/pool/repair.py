@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..._errors import BadInput, CorruptStore, OutOfOrder, doing
+from ..._errors import BadInput, DamagedPool, OutOfOrder, doing
 from ..._host.files.durable import remove_file, sync_directory
 from ..._host.processes.crash import crash_point
 from ..._names import ShortName, exact_size_text
@@ -210,7 +210,7 @@ def _trouble(host: Host, pool: PoolRecord) -> str:
             thin_check(host.runner, pool.metadata)
             if read_superblock(pool.metadata).needs_check:
                 return "its metadata is marked needs_check"
-    except CorruptStore as error:
+    except DamagedPool as error:
         return error.msg
     return ""
 

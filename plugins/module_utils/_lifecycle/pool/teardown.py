@@ -14,7 +14,7 @@ import contextlib
 import glob
 import os
 
-from ..._errors import Busy, FlydError, OutOfOrder, doing
+from ..._errors import FlydError, ForeignDevice, OutOfOrder, doing
 from ..._host.files.durable import remove_file, sync_directory
 from ..._host.processes.crash import crash_point
 from ..._names import ShortName
@@ -151,7 +151,7 @@ def _require_no_others(host: Host, pool: PoolRecord, *, force: bool) -> None:
     ours = {volume.uuid for volume in host.store.all(Volume, "pool_id=?", pool.id)}
     mapped = [] if device is None else [one.name for one in host.dm.on_top_of(device) if one.uuid not in ours]
     if mapped:
-        raise Busy(
+        raise ForeignDevice(
             f"the pool '{pool.name}' is held by {', '.join(mapped)}, which are not ours",
             hint="they are left alone: remove those devices (`dmsetup remove`) if they are not needed, then run again",
         )

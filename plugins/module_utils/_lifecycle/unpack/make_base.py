@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from ..._errors import BadInput, CommandFailed, NoSpace, OutOfOrder, doing
+from ..._errors import BadInput, CommandFailed, Internal, NoSpace, OutOfOrder, doing
 from ..._host.files.durable import file_errors
 from ..._host.processes.command import Program
 from ..._host.processes.crash import crash_point
@@ -105,7 +105,7 @@ def _size_named(plan: PlanFigures, size_bytes: int, *, is_computed: bool) -> Ite
             error.hint = _size_hint(plan)
             raise
         larger = option_size(-(-size_bytes * 2 // _GIB) * _GIB)
-        fault = CommandFailed(
+        fault = Internal(
             f"a fault in flyd.lite itself: the volume of {size} that was computed for this image is too small: {error.msg}",
             hint=f"set size: {larger} on flyd_unpack (role activate: activate_size), and please report it: "
             f"{plan.volume_blocks} blocks and {plan.inodes} inodes were computed",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Callable
 
-from ..._errors import Busy, FlydError, OutOfOrder
+from ..._errors import FlydError, ForeignDevice, OutOfOrder
 from ..._host.processes.crash import crash_point
 from ..._thin.dm.in_use import require_free
 from ..._thin.dm.table import thin_id_of
@@ -26,8 +26,8 @@ from .volumes import unmap
 def require_removable(host: Host, volumes: Iterable[Volume]) -> None:
     """Raise what would stop the removal of any of ``volumes``, before one of them is removed. Writes nothing.
 
-    ``OutOfOrder``: a pool is not active. ``CorruptStore`` or ``NoSpace``: a pool takes no changes, or is not the one it was. ``Busy``: a
-    device is in use; the message names all such devices and their users.
+    ``OutOfOrder``: a pool is not active. ``DamagedPool``, ``NoSpace`` or ``CorruptStore``: a pool takes no changes, or is not the one it was.
+    ``ForeignDevice``: a volume has a second device. ``Busy``: a device is in use; the message names all such devices and their users.
     """
     wanted = list(volumes)
     for pool_id in dict.fromkeys(volume.pool_id for volume in wanted):
@@ -97,7 +97,7 @@ def _require_not_mapped_by_others(host: Host, pool: PoolRecord, volumes: Sequenc
             continue
         volume = by_id.get(thin_id_of(host.dm.table(other.name)))
         if volume is not None:
-            raise Busy(
+            raise ForeignDevice(
                 f"{volume.device_name} is also mapped as device {other.name}, which is not ours",
                 hint=f"end what uses it and run `dmsetup remove {other.name}`, then run again; nothing was removed",
                 device=other.name,

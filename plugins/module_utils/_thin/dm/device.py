@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..._errors import CorruptStore
+from ..._errors import ForeignDevice
 from ..._host.files.durable import from_os_error
 from ..._names import printable
 
@@ -110,9 +110,9 @@ def _attribute(directory: str, name: str) -> str:
 
 
 def refuse_foreign(device: Device, uuid: str = "") -> None:
-    """Raise ``CorruptStore`` unless the device is ours and has ``uuid``, where that is given."""
+    """Raise ``ForeignDevice`` unless the device is ours and has ``uuid``, where that is given."""
     if not device.uuid.startswith(OUR_PREFIX) or (uuid and device.uuid != uuid):
-        raise CorruptStore(
+        raise ForeignDevice(
             f"device {device.name} is not ours: its UUID is {printable(device.uuid) or '(none)'}",
             hint="it is left alone; remove or rename it if it is not needed, or choose another name",
             device=device.name,

@@ -15,7 +15,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from ..._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError
+from ..._errors import Busy, CommandFailed, CorruptStore, FlydError, ForeignDevice, Internal
 from ..._host.processes.command import Runner
 from ..._host.retry import Retry
 from ..._names import printable
@@ -83,13 +83,14 @@ class DeviceMapper:
     def create(self, name: str, uuid: str, table: str, *, read_only: bool = False) -> Device:
         """Make a device that does not exist yet; its node is there when this returns.
 
-        Raises ``CorruptStore`` when the name or the UUID is taken, and ``CommandFailed`` for a table that the kernel refuses.
+        Raises ``ForeignDevice`` when another device has the name, ``CorruptStore`` when one of another name has the UUID,
+        and ``CommandFailed`` for a table that the kernel refuses.
         An own device without a table, left by an interrupted run, is replaced.
         """
         if not uuid.startswith(OUR_PREFIX):
-            raise BadInput(
+            raise Internal(
                 f"the device UUID {printable(uuid)} does not begin with {OUR_PREFIX}",
-                hint="this is a fault in flyd.lite: please report it",
+                hint="please report it",
             )
         self._make_way(name, uuid)
         try:
@@ -107,7 +108,7 @@ class DeviceMapper:
     def remove(self, name: str, uuid: str = "") -> bool:
         """Remove the device, which must have ``uuid`` when that is given; ``False`` when there is none.
 
-        ``Busy`` names who holds it once patience is at its end; ``CorruptStore``: it is a foreign one.
+        ``Busy`` names who holds it once patience is at its end; ``ForeignDevice``: another program has made it.
         """
         device = self.by_name(name)
         if device is None:
@@ -196,7 +197,8 @@ class DeviceMapper:
         if taken.name == name and taken.uuid == uuid and taken.sectors == 0:
             self.remove(name)
             return
-        raise CorruptStore(
+        error = ForeignDevice if taken.uuid != uuid else CorruptStore
+        raise error(
             f"device {taken.name} with UUID {printable(taken.uuid) or '(none)'} is there already; {name} with {uuid} was to be made",
             hint=f"see `dmsetup info {taken.name}`: remove or rename it if it is not needed, or choose another name",
             errno="EEXIST",

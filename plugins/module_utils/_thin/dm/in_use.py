@@ -28,7 +28,7 @@ def require_free(
     """Raise ``Busy`` that names the users of every device in ``wanted`` (name and UUID) that is open.
 
     A device that does not exist is free. ``ours`` has, by a device's name, the names of the devices on top of it that do not count. A
-    process is waited for as in ``DeviceMapper.remove``, for it may be udev's; a mount, swap or a device on top is not. ``CorruptStore``: a
+    process is waited for as in ``DeviceMapper.remove``, for it may be udev's; a mount, swap or a device on top is not. ``ForeignDevice``: a
     device of others has the name.
     """
     there = {device.name: device for device in dm.devices()}

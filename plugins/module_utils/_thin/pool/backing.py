@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..._errors import BadInput, CorruptStore
+from ..._errors import BadInput, CorruptStore, DamagedPool
 from ..._host.files.durable import file_errors, make_private_directory, require_room, sync_directory
 from ..._host.processes.command import Program, Runner
 from ..._names import exact_size_text, printable
@@ -108,7 +108,7 @@ def check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) ->
             hint="give data_size and metadata_size no more than their devices have, or larger devices",
         )
     if found < size_bytes:
-        raise CorruptStore(
+        raise DamagedPool(
             f"the device {path} has {exact_size_text(found)}, the pool needs {exact_size_text(size_bytes)}",
             hint="bring back the device that the pool was made on (data_device, metadata_device)",
         )
@@ -151,12 +151,13 @@ def check_metadata(path: str, *, may_format: bool) -> None:
     """Refuse metadata that must not be opened: blank where a pool is expected, used where a new one is, or something else."""
     if metadata_is_blank(path):
         if not may_format:
-            raise CorruptStore(
+            raise DamagedPool(
                 f"{printable(path)} should hold the metadata of a pool, but it is blank",
                 hint="it was exchanged or cleared: bring back the right metadata_file or metadata_device; to format it again would lose every image",
             )
     elif not has_superblock(path):
-        raise CorruptStore(
+        error = BadInput if may_format else DamagedPool
+        raise error(
             f"{printable(path)} holds something that is not the metadata of a thin pool",
             hint="give another metadata device; if what it holds is of no use, clear its first 4 KiB yourself",
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ..._errors import CorruptStore, FlydError, NoSpace
+from ..._errors import DamagedPool, FlydError, NoSpace
 from ..dm.device_mapper import DeviceMapper
 from ..dm.table import PoolMode, PoolStatus
 
@@ -25,7 +25,7 @@ def status(dm: DeviceMapper, name: str) -> PoolStatus:
 
 
 def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
-    """Raise ``CorruptStore`` for a pool that needs repair, ``NoSpace`` for one with less than ``min_free_percent`` left."""
+    """Raise ``DamagedPool`` for a pool that needs repair, ``NoSpace`` for one with less than ``min_free_percent`` left."""
     require_sound(status)
     if status.mode is PoolMode.RO:
         raise _metadata_full(status)
@@ -36,21 +36,21 @@ def require_healthy(status: PoolStatus, min_free_percent: float) -> None:
 
 
 def require_sound(status: PoolStatus) -> None:
-    """Raise ``CorruptStore`` for a pool that needs repair; one that is only full passes."""
+    """Raise ``DamagedPool`` for a pool that needs repair; one that is only full passes."""
     if status.mode in (PoolMode.FAIL, PoolMode.ERROR):
-        raise CorruptStore(
+        raise DamagedPool(
             f"the pool has failed: the kernel says {status.mode.value}",
             hint=f"see `dmesg`; {REPAIR}",
             pool_mode=status.mode.value,
         )
     if status.needs_check:
-        raise CorruptStore(
+        raise DamagedPool(
             "the pool's metadata is marked needs_check: a change of it went wrong",
             hint=REPAIR,
             pool_mode=status.mode.value,
         )
     if status.mode is PoolMode.RO and not _is_metadata_full(status):
-        raise CorruptStore(
+        raise DamagedPool(
             "the pool is read-only: its metadata could not be written",
             hint=f"see `dmesg`; {REPAIR}",
             pool_mode=status.mode.value,
@@ -58,7 +58,7 @@ def require_sound(status: PoolStatus) -> None:
 
 
 def require_writable(status: PoolStatus) -> None:
-    """Raise unless the pool takes messages, as it also does when it is out of data space: ``CorruptStore`` or ``NoSpace`` says why."""
+    """Raise unless the pool takes messages, as it also does when it is out of data space: ``DamagedPool`` or ``NoSpace`` says why."""
     if status.mode not in (PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE):
         require_sound(status)
         raise _metadata_full(status)
@@ -91,7 +91,7 @@ def blaming_pool(dm: DeviceMapper, name: str) -> Iterator[None]:
 def _trouble(dm: DeviceMapper, name: str) -> FlydError | None:
     try:
         require_healthy(status(dm, name), 0)
-    except (NoSpace, CorruptStore) as trouble:
+    except (NoSpace, DamagedPool) as trouble:
         return trouble
     except FlydError:  # a pool that cannot be asked explains nothing
         return None

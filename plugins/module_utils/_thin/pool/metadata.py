@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..._errors import Busy, CorruptStore
+from ..._errors import Busy, DamagedPool
 from ..._host.files.durable import file_errors
 from ..._names import printable
 from ..dm.table import METADATA_BLOCK_BYTES
@@ -68,7 +68,7 @@ def first_block(path: str) -> bytes:
 
 
 def read_superblock(path: str) -> Superblock:
-    """What the superblock says; raises ``CorruptStore`` when there is none."""
+    """What the superblock says; raises ``DamagedPool`` when there is none."""
     with _open(path) as fd:
         return _parse(_block(fd, 0), path)
 
@@ -76,7 +76,7 @@ def read_superblock(path: str) -> Superblock:
 def read_thin_ids(path: str) -> frozenset[int]:
     """The thin ids that the pool has, of a pool that is up as well.
 
-    Raises ``CorruptStore`` for metadata that cannot be read, ``Busy`` when the pool changes faster than it is read.
+    Raises ``DamagedPool`` for metadata that cannot be read, ``Busy`` when the pool changes faster than it is read.
     """
     with _open(path) as fd:
         for _attempt in range(_ATTEMPTS):
@@ -85,7 +85,7 @@ def read_thin_ids(path: str) -> frozenset[int]:
             if _block(fd, 0) != before.raw:
                 continue
             if torn:
-                raise CorruptStore(f"the metadata at {printable(path)} is damaged: {torn}", hint=REPAIR)
+                raise DamagedPool(f"the metadata at {printable(path)} is damaged: {torn}", hint=REPAIR)
             return found
     raise Busy(f"the pool at {printable(path)} changes faster than it can be read", hint="run again when it is at rest")
 
@@ -123,7 +123,7 @@ def _is_superblock(block: bytes) -> bool:
 
 def _parse(block: bytes, path: str) -> Superblock:
     if not _is_superblock(block) or len(block) < METADATA_BLOCK_BYTES:
-        raise CorruptStore(f"{printable(path)} does not hold the metadata of a thin pool", hint=REPAIR)
+        raise DamagedPool(f"{printable(path)} does not hold the metadata of a thin pool", hint=REPAIR)
     _csum, flags, _blocknr, _uuid, _magic, _version, _time, transaction_id, _held = _HEAD.unpack_from(block)
     tail = _TAIL.unpack_from(block, _HEAD.size + 2 * _SPACE_MAP_ROOT_BYTES)
     _mapping_root, details_root, block_sectors = tail

@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from ..._errors import CommandFailed, CorruptStore
+from ..._errors import CommandFailed, DamagedPool
 from ..._host.files.durable import file_errors, require_room, sync_directory
 from ..._host.processes.command import Program, Runner
 from ..._names import printable
@@ -25,7 +25,7 @@ _MAKE_ROOM = "make room on the file system of state_dir, then run again"
 
 
 def thin_check(runner: Runner, path: str, *, clears_mark: bool = False) -> None:
-    """Read all the metadata at ``path``, of a pool that is down; raises ``CorruptStore`` with what is wrong with it.
+    """Read all the metadata at ``path``, of a pool that is down; raises ``DamagedPool`` with what is wrong with it.
 
     ``clears_mark`` takes the kernel's needs_check off metadata that is sound: thin_repair may have taken it over from the old.
     """
@@ -35,7 +35,7 @@ def thin_check(runner: Runner, path: str, *, clears_mark: bool = False) -> None:
         if "returncode" not in error.details:
             raise
         said = printable(str(error.details.get("stderr", "")) or "it said nothing")
-        raise CorruptStore(
+        raise DamagedPool(
             f"thin_check refuses the metadata at {printable(path)}: {said}", hint=REPAIR, program="thin_check"
         ) from None
 
@@ -53,7 +53,7 @@ def thin_repair(
     except CommandFailed as error:
         if "returncode" not in error.details:
             raise
-        raise CorruptStore(
+        raise DamagedPool(
             f"thin_repair can make nothing of the metadata: {printable(str(error.details.get('stderr', '')))}",
             hint="restore the metadata from a backup, or start over: flyd_pool, state: absent with force; its copy stays until then",
             program="thin_repair",

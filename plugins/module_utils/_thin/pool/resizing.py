@@ -9,7 +9,7 @@ Invariant: the table changes only by load, suspend and resume, and a change that
 
 from __future__ import annotations
 
-from ..._errors import CorruptStore
+from ..._errors import DamagedPool
 from ..._host.processes.command import Runner
 from .. import loop
 from ..dm.device_mapper import DeviceMapper
@@ -28,7 +28,7 @@ def resize(dm: DeviceMapper, runner: Runner, spec: PoolSpec) -> None:
         pass  # the resume puts the new table in the place of the old one
     now = status(dm, spec.name)
     if now.total_data_blocks < spec.geometry.data_blocks:
-        raise CorruptStore(
+        raise DamagedPool(
             f"the pool '{spec.name}' has {now.total_data_blocks} blocks after it was to grow to {spec.geometry.data_blocks}",
             hint="see `dmesg`: a pool whose metadata needs repair does not grow; flyd_pool repairs it with state: repaired",
         )

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..._errors import Busy, CorruptStore, FlydError, OutOfOrder
+from ..._errors import Busy, CorruptStore, DamagedPool, FlydError, OutOfOrder
 from ..._host.processes.command import Runner
 from .. import loop
 from ..dm.device_mapper import Device, DeviceMapper, IoctlFailed
@@ -74,7 +74,7 @@ def allocate_files(runner: Runner, spec: PoolSpec) -> tuple[str, ...]:
 def activate(dm: DeviceMapper, runner: Runner, spec: PoolSpec, *, may_format: bool) -> Device:
     """The pool's device, made if it is not there. ``may_format`` allows blank metadata to become a new pool.
 
-    Raises ``Unsupported`` without the target, ``CorruptStore`` when the device's name is taken by others or the metadata is not
+    Raises ``Unsupported`` without the target, ``ForeignDevice`` when the device's name is taken by others, ``DamagedPool`` when the metadata is not
     what it should be: the kernel reads of it only what it needs, so thin_check reads all of it first, for the machine may have lost its
     power. A pool that is up is resumed if it was left suspended, and is not looked at further.
     """
@@ -224,6 +224,6 @@ class ThinPool:
         except IoctlFailed as error:
             if error.number != errno.EOPNOTSUPP:
                 raise
-            raise CorruptStore(
+            raise DamagedPool(
                 f"pool '{self.name}' refuses `{text}`: it is read-only or has failed", hint=REPAIR, errno="EOPNOTSUPP"
             ) from None

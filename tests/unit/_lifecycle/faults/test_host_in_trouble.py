@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
+from module_utils._errors import Busy, CommandFailed, DamagedPool, FlydError, NoSpace, Unsupported
 from module_utils._image.pipeline.unpacking import open_image
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.store.records import PoolRecord, State, Volume
@@ -235,7 +235,7 @@ def test_a_volume_that_cannot_be_flushed_is_no_base(fetched: Machine, monkeypatc
 
 @pytest.mark.parametrize(
     ("facts", "kind"),
-    [({"mode": "Fail"}, CorruptStore), ({"mode": "ro"}, CorruptStore), ({"needs_check": True}, CorruptStore)],
+    [({"mode": "Fail"}, DamagedPool), ({"mode": "ro"}, DamagedPool), ({"needs_check": True}, DamagedPool)],
 )
 @pytest.mark.parametrize("stage", ["fetched", "unpacked"])
 def test_check_mode_sees_a_pool_in_need_of_repair(

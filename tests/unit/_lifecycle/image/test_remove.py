@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import Busy, OutOfOrder
+from module_utils._errors import Busy, ForeignDevice, OutOfOrder
 from module_utils._lifecycle.store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, State, Volume
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import Stages, needs_root
@@ -158,7 +158,7 @@ def test_a_pool_under_a_device_of_others_is_left_as_it_is(activated: Machine, *,
     if not force:
         activated.remove_all()
     before, volumes = without_files(activated), activated.records(Volume)
-    with pytest.raises(Busy, match="held by theirs"):
+    with pytest.raises(ForeignDevice, match="held by theirs"):
         activated.remove_pool(force=force, dry_run=dry_run)
     assert (without_files(activated), activated.records(Volume), activated.records(Operation)) == (before, volumes, [])
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pytest
 
-from module_utils._errors import Busy, CorruptStore, FlydError, NoSpace, OutOfOrder
+from module_utils._errors import Busy, DamagedPool, FlydError, ForeignDevice, NoSpace, OutOfOrder
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.store.records import Image, Operation, RetiredImage, Snapshot, State, Volume
 from tests.unit._lifecycle.conftest import Stages, needs_root
@@ -127,7 +127,7 @@ def test_a_base_that_others_have_mapped_under_their_name_keeps_all(
     crowded.fake.make_foreign("theirs", table=f"0 2048 thin {pool.number} {base.thin_id}")
     before = there(crowded)
     error, removed = failed(crowded, removal, dry_run=dry_run)
-    assert isinstance(error, Busy)
+    assert isinstance(error, ForeignDevice)
     assert f"{base.device_name} is also mapped as device theirs" in error.msg
     assert (there(crowded), removed) == (before, [])
 
@@ -191,8 +191,8 @@ def test_a_pool_that_becomes_busy_has_its_snapshots_mapped_again(crowded: Machin
 @pytest.mark.parametrize(
     ("facts", "kind"),
     [
-        ({"mode": "ro"}, CorruptStore),
-        ({"mode": "Fail"}, CorruptStore),
+        ({"mode": "ro"}, DamagedPool),
+        ({"mode": "Fail"}, DamagedPool),
         ({"mode": "ro", "used_metadata_blocks": 64}, NoSpace),
     ],
 )

@@ -68,7 +68,8 @@ def test_a_transition_tells_its_end_with_what_was_found_out(path: Path) -> None:
     ("error", "kind", "text"),
     [
         (NoSpace("it is full", hint="h", free_bytes=3), "no_space", "it is full"),
-        (KeyError("secret"), "unexpected", "KeyError"),
+        (KeyError("secret"), "internal", "KeyError"),
+        (OSError(5, "Input/output error"), "command_failed", "working on this host: Input/output error"),
     ],
 )
 def test_a_transition_that_fails_tells_how_and_the_error_passes(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, CorruptStore, FlydError, NoSpace
+from module_utils._errors import BadInput, DamagedPool, FlydError, NoSpace
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import PoolRecord
 from module_utils._thin.pool.thin_pool import status
@@ -97,7 +97,7 @@ def test_a_full_pool_works_again_once_it_has_grown(pooled: Machine) -> None:
 def test_a_pool_that_needs_repair_does_not_grow(pooled: Machine) -> None:
     pooled.fake.set_pool("pool", needs_check=True)
     before = pooled.everything()
-    with pytest.raises(CorruptStore, match="needs_check"):
+    with pytest.raises(DamagedPool, match="needs_check"):
         pooled.grow()
     assert pooled.everything()["devices"] == before["devices"]
     assert sizes(pooled) == (POOL_BYTES, METADATA_BYTES)

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CorruptStore, FlydError, NoSpace, OutOfOrder, Unsupported
+from module_utils._errors import (
+    BadInput,
+    Busy,
+    CorruptStore,
+    DamagedPool,
+    FlydError,
+    ForeignDevice,
+    NoSpace,
+    OutOfOrder,
+    Unsupported,
+)
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool.request import DataSize
 from module_utils._lifecycle.store.records import Operation, PoolRecord
@@ -234,10 +244,10 @@ def test_a_pool_that_is_one_ahead_without_a_reason_is_refused(pooled: Machine) -
 @pytest.mark.parametrize(
     ("facts", "kind", "message"),
     [
-        ({"mode": "ro"}, CorruptStore, "read-only"),
+        ({"mode": "ro"}, DamagedPool, "read-only"),
         ({"mode": "out_of_data_space"}, NoSpace, "out of data space"),
-        ({"mode": "Fail"}, CorruptStore, "has failed"),
-        ({"needs_check": True}, CorruptStore, "needs_check"),
+        ({"mode": "Fail"}, DamagedPool, "has failed"),
+        ({"needs_check": True}, DamagedPool, "needs_check"),
     ],
 )
 @pytest.mark.parametrize(
@@ -282,7 +292,7 @@ def test_a_kernel_without_thin_pools_is_told_and_nothing_is_made(virgin: Machine
 def test_a_foreign_device_with_the_pools_name_is_told_and_left_alone(virgin: Machine, dry_run: bool) -> None:
     virgin.fake.make_foreign("pool")
     before = virgin.fake.devices()
-    with pytest.raises(OutOfOrder, match="named pool exists and is not ours"):
+    with pytest.raises(ForeignDevice, match="named pool exists and is not ours"):
         virgin.pool(dry_run=dry_run)
     assert virgin.fake.devices() == before
     assert nothing_is_left(virgin)
@@ -291,7 +301,7 @@ def test_a_foreign_device_with_the_pools_name_is_told_and_left_alone(virgin: Mac
 def test_a_foreign_device_that_took_the_name_while_the_pool_was_down_is_refused(pooled: Machine) -> None:
     pooled.fake.reboot()
     pooled.fake.make_foreign("pool")
-    with pytest.raises(OutOfOrder, match="is not ours"):
+    with pytest.raises(ForeignDevice, match="is not ours"):
         pooled.pool()
     assert pooled.fake.loops() == {}
 
@@ -320,7 +330,7 @@ def test_a_file_of_the_operator_in_another_size_is_refused_in_check_mode_too(vir
     data = virgin.root / "files/data"
     data.write_bytes(bytes(POOL_BYTES - 512))
     data.chmod(0o600)
-    with pytest.raises(CorruptStore, match="are expected"):
+    with pytest.raises(DamagedPool, match="are expected"):
         virgin.pool(data=str(data), dry_run=dry_run)
     assert data.exists()
 

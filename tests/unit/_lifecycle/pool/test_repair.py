@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import Busy, CommandFailed, CorruptStore, OutOfOrder
+from module_utils._errors import Busy, CommandFailed, DamagedPool, OutOfOrder
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, State, Volume
 from tests.unit._lifecycle.machine import KEY, METADATA_BYTES, Machine
@@ -54,7 +54,7 @@ def test_there_must_be_a_pool(virgin: Machine) -> None:
 def test_a_pool_whose_list_of_volumes_is_damaged_is_mended_while_the_kernel_has_not_noticed(activated: Machine) -> None:
     damage_details(activated)
     for refused in (activated.pool, activated.remove_pool):
-        with pytest.raises((CorruptStore, OutOfOrder)):
+        with pytest.raises((DamagedPool, OutOfOrder)):
             refused()
     outcome = activated.repair()
     assert "is damaged" in outcome.facts["trouble"]
@@ -74,7 +74,7 @@ def test_a_damaged_pool_is_mended_and_its_old_metadata_kept(activated: Machine, 
     device = activated.records(Snapshot)[0].device
     if rebooted:
         activated.fake.reboot()
-    with pytest.raises(CorruptStore) as refused:
+    with pytest.raises(DamagedPool) as refused:
         activated.pool()
     assert "state: repaired" in refused.value.hint
     outcome = activated.repair()
@@ -168,7 +168,7 @@ def test_metadata_that_was_restored_by_hand_is_taken_instead_of_the_copy(activat
     sound = Path(pool_of(activated).metadata).read_bytes()
     damage(activated)
     activated.fake.refuse("thin_repair", 5)
-    with pytest.raises(CorruptStore) as refused:
+    with pytest.raises(DamagedPool) as refused:
         activated.repair()
     assert "restore the metadata from a backup" in refused.value.hint
     Path(pool_of(activated).metadata).write_bytes(sound)
@@ -191,7 +191,7 @@ def test_a_device_in_use_stops_the_repair_before_anything_is_written(activated: 
 def test_what_cannot_be_repaired_stays_as_it_is_and_its_copy_too(activated: Machine) -> None:
     old = damage(activated)
     activated.fake.refuse("thin_repair", 5)
-    with pytest.raises(CorruptStore, match="can make nothing"):
+    with pytest.raises(DamagedPool, match="can make nothing"):
         activated.repair()
     assert Path(pool_of(activated).metadata).read_bytes() == old
     assert activated.repair().changed
@@ -203,7 +203,7 @@ def test_what_cannot_be_repaired_stays_as_it_is_and_its_copy_too(activated: Mach
 )
 def test_until_a_repair_has_come_to_its_end_nothing_else_works_with_the_pool(damaged: Machine, label: str) -> None:
     damaged.killed_at(label, damaged.repair)
-    with pytest.raises((OutOfOrder, CorruptStore)):
+    with pytest.raises((OutOfOrder, DamagedPool)):
         damaged.pool()
     with pytest.raises(OutOfOrder):
         damaged.snapshot("other")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from module_utils._errors import Busy, CorruptStore, NoSpace
+from module_utils._errors import Busy, DamagedPool, ForeignDevice, NoSpace
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool.restore import restore
@@ -110,7 +110,7 @@ def test_a_snapshot_whose_name_others_have_taken_is_told_and_the_others_come_bac
     first, second = (one.device.rpartition("/")[2] for one in activated.records(Snapshot))
     activated.fake.reboot()
     activated.fake.make_foreign(first, uuid="OTHER")
-    with pytest.raises(CorruptStore, match=first):
+    with pytest.raises(ForeignDevice, match=first):
         way(activated)
     assert activated.fake.devices()[first]["uuid"] == "OTHER"
     assert second in activated.fake.devices()
@@ -157,7 +157,7 @@ def test_a_pool_in_trouble_is_told_and_the_others_come_back(activated: Machine) 
     activated.pool(name="other")
     activated.fake.set_pool("other", damaged=True)
     activated.fake.reboot()
-    with pytest.raises(CorruptStore, match="thin_check refuses"):
+    with pytest.raises(DamagedPool, match="thin_check refuses"):
         restored(activated)
     assert set(activated.fake.devices()) == {"pool", activated.records(Snapshot)[0].device.rpartition("/")[2]}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, CommandFailed, FlydError, NoSpace, OutOfOrder, Untrusted, doing
+from module_utils._errors import BadInput, CommandFailed, FlydError, Internal, NoSpace, OutOfOrder, Untrusted, doing
 from module_utils._image.opening import PlanFigures
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.store.records import Image, Operation, State, Volume, VolumeState
@@ -269,7 +269,7 @@ PLAN = PlanFigures(volume_blocks=100_000, inodes=1000, content_bytes=1, scattere
 
 def test_a_computed_volume_that_is_too_small_is_a_fault_of_the_computation() -> None:
     with (
-        pytest.raises(CommandFailed, match=r"a fault in flyd\.lite itself: the volume of 500 MiB") as caught,
+        pytest.raises(Internal, match=r"a fault in flyd\.lite itself: the volume of 500 MiB") as caught,
         _size_named(PLAN, 500 << 20, is_computed=True),
         doing("writing the tree"),
     ):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import CorruptStore, OutOfOrder
+from module_utils._errors import CorruptStore, DamagedPool, OutOfOrder
 from module_utils._host.processes.process import own_identity
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
@@ -269,7 +269,7 @@ def test_a_pool_in_trouble_is_told_and_the_others_work(sick: Machine) -> None:
     assert (found.kind, found.subject) == (RecoveryKind.NOT_RECOVERED, KEY.value)
     assert found.text.startswith(f"left the unpack of {KEY} for later: ")
     [line] = [line for line in sick.log() if line["event"] == "left"]
-    assert {**found.record(), "error_kind": "corrupt_store"}.items() <= line.items()
+    assert {**found.record(), "error_kind": "damaged_pool"}.items() <= line.items()
     assert sick.snapshot().changed
     assert not sick.fetch().changed
     assert not sick.pool().changed
@@ -298,7 +298,7 @@ def test_metadata_that_cannot_be_read_stops_only_its_own_pool(fetched: Machine) 
     damage_details("other", fetched)
     [found] = fetched.unpack().settled
     assert (found.kind, found.subject) == (RecoveryKind.NOT_RECOVERED, "pool other")
-    with pytest.raises(CorruptStore, match="is damaged"):
+    with pytest.raises(DamagedPool, match="is damaged"):
         fetched.pool(name="other")
     assert fetched.remove_pool("other", force=True).changed
     assert fetched.left_over() == []

@@ -10,7 +10,16 @@ import threading
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
+from module_utils._errors import (
+    Busy,
+    CommandFailed,
+    CorruptStore,
+    FlydError,
+    ForeignDevice,
+    Internal,
+    NoSpace,
+    Unsupported,
+)
 from module_utils._host.processes.command import Runner
 from module_utils._thin.dm import device
 from module_utils._thin.dm.device_mapper import DeviceMapper, IoctlFailed
@@ -70,7 +79,7 @@ def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
 def test_a_name_that_somebody_else_has_is_refused_and_his_device_stays(fake_host: FakeHost) -> None:
     fake_host.make_foreign("one", "LVM-somebody")
     before = fake_host.devices()
-    with pytest.raises(CorruptStore, match="LVM-somebody is there already") as caught:
+    with pytest.raises(ForeignDevice, match="LVM-somebody is there already") as caught:
         fake_host.dm.create("one", UUID, TABLE)
     assert caught.value.details["errno"] == "EEXIST"
     assert fake_host.devices() == before
@@ -83,7 +92,7 @@ def test_a_uuid_that_is_mapped_under_another_name_is_refused(fake_host: FakeHost
 
 
 def test_a_uuid_without_our_prefix_is_never_made(fake_host: FakeHost) -> None:
-    with pytest.raises(BadInput, match="does not begin with FLYD-"):
+    with pytest.raises(Internal, match="does not begin with FLYD-"):
         fake_host.dm.create("one", "LVM-1", TABLE)
     assert fake_host.devices() == {}
 
@@ -122,7 +131,7 @@ def test_removing_what_is_absent_changes_nothing(fake_host: FakeHost) -> None:
 
 def test_removing_a_device_of_others_is_refused(fake_host: FakeHost) -> None:
     fake_host.make_foreign("one")
-    with pytest.raises(CorruptStore, match="not ours"):
+    with pytest.raises(ForeignDevice, match="not ours"):
         fake_host.dm.remove("one")
     assert "one" in fake_host.devices()
 
@@ -132,7 +141,7 @@ def test_a_device_of_others_is_not_changed(fake_host: FakeHost, verb: str) -> No
     fake_host.make_foreign("one")
     arguments = {"message": ["hello"], "load": [TABLE]}.get(verb, [])
     fake_host.runner.ran.clear()
-    with pytest.raises(CorruptStore, match="not ours"):
+    with pytest.raises(ForeignDevice, match="not ours"):
         getattr(fake_host.dm, verb)("one", *arguments)
     assert fake_host.runner.ran == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, CorruptStore, NoSpace
+from module_utils._errors import BadInput, DamagedPool, NoSpace
 from module_utils._host.processes.command import Runner
 from module_utils._thin.pool.backing import (
     check_metadata,
@@ -81,7 +81,7 @@ def test_what_is_there_and_wrong_is_refused_and_stays(directory: Path, what: str
         path.write_bytes(b"short")
         path.chmod(0o600)
     before = path.lstat()
-    with pytest.raises((BadInput, CorruptStore)):
+    with pytest.raises((BadInput, DamagedPool)):
         make_backing_file(Runner(), str(path), SIZE)
     assert path.lstat() == before
 
@@ -118,7 +118,7 @@ def test_one_byte_in_the_first_4_kib_is_not_blank(metadata: str) -> None:
         file.seek(4095)
         file.write(b"\x01")
     assert not metadata_is_blank(metadata)
-    with pytest.raises(CorruptStore, match="something that is not the metadata"):
+    with pytest.raises(BadInput, match="something that is not the metadata"):
         check_metadata(metadata, may_format=True)
 
 

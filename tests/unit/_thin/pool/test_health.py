@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import CorruptStore, FlydError, NoSpace
+from module_utils._errors import DamagedPool, FlydError, NoSpace
 from module_utils._thin.dm.table import PoolMode, PoolStatus
 from module_utils._thin.pool.health import require_healthy
 
@@ -27,12 +27,12 @@ def test_a_healthy_pool_passes() -> None:
 @pytest.mark.parametrize(
     ("facts", "error", "said"),
     [
-        ({"mode": PoolMode.FAIL}, CorruptStore, "has failed"),
-        ({"mode": PoolMode.ERROR}, CorruptStore, "has failed"),
-        ({"mode": PoolMode.RO}, CorruptStore, "could not be written"),
+        ({"mode": PoolMode.FAIL}, DamagedPool, "has failed"),
+        ({"mode": PoolMode.ERROR}, DamagedPool, "has failed"),
+        ({"mode": PoolMode.RO}, DamagedPool, "could not be written"),
         ({"mode": PoolMode.RO, "used_metadata_blocks": 1000}, NoSpace, "metadata is full"),
-        ({"mode": PoolMode.RO, "needs_check": True}, CorruptStore, "needs_check"),
-        ({"needs_check": True}, CorruptStore, "needs_check"),
+        ({"mode": PoolMode.RO, "needs_check": True}, DamagedPool, "needs_check"),
+        ({"needs_check": True}, DamagedPool, "needs_check"),
         ({"mode": PoolMode.OUT_OF_DATA_SPACE}, NoSpace, "out of data space"),
         ({"used_data_blocks": 91}, NoSpace, "9.0 % of its data space"),
         ({"used_metadata_blocks": 1000}, NoSpace, "2.3 % of its metadata space"),
@@ -43,7 +43,7 @@ def test_a_pool_in_trouble_is_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(error, match=said) as caught:
         require_healthy(HEALTHY._replace(**facts), 10)
-    assert ("state: repaired" if error is CorruptStore else "remove images") in caught.value.hint
+    assert ("state: repaired" if error is DamagedPool else "remove images") in caught.value.hint
 
 
 def test_exactly_the_least_free_space_is_enough() -> None:

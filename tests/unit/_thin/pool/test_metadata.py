@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import CorruptStore
+from module_utils._errors import DamagedPool
 from module_utils._thin.pool import metadata
 from module_utils._thin.pool.metadata import has_superblock, read_superblock, read_thin_ids
 
@@ -70,7 +70,7 @@ def test_all_thin_ids_are_found_through_the_nodes(path: Path) -> None:
     ids=["root behind the end", "no root", "another's number", "no node", "a circle", "too many", "impossible"],
 )
 def test_damage_is_told(path: Path, blocks: dict[int, bytes]) -> None:
-    with pytest.raises(CorruptStore, match="is damaged") as caught:
+    with pytest.raises(DamagedPool, match="is damaged") as caught:
         read_thin_ids(write(path, {**tree(), **blocks}))
     assert "state: repaired" in caught.value.hint
 
@@ -78,7 +78,7 @@ def test_damage_is_told(path: Path, blocks: dict[int, bytes]) -> None:
 def test_what_is_no_metadata_is_told(path: Path) -> None:
     write(path, {})
     assert not has_superblock(str(path))
-    with pytest.raises(CorruptStore, match="does not hold the metadata"):
+    with pytest.raises(DamagedPool, match="does not hold the metadata"):
         read_superblock(str(path))
 
 

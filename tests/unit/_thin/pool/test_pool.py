@@ -7,7 +7,17 @@ import os
 
 import pytest
 
-from module_utils._errors import BadInput, Busy, CorruptStore, NoSpace, OutOfOrder, Unsupported, doing
+from module_utils._errors import (
+    BadInput,
+    Busy,
+    CorruptStore,
+    DamagedPool,
+    ForeignDevice,
+    NoSpace,
+    OutOfOrder,
+    Unsupported,
+    doing,
+)
 from module_utils._thin.dm.device_mapper import IoctlFailed
 from module_utils._thin.dm.table import MAX_THIN_ID, PoolMode
 from module_utils._thin.pool.thin_pool import (
@@ -82,7 +92,7 @@ def test_after_a_reboot_the_pool_comes_back_with_its_volumes(
 
 def test_a_pool_that_should_exist_is_never_formatted(fake_host: FakeHost, spec: PoolSpec) -> None:
     allocate_files(fake_host.runner, spec)
-    with pytest.raises(CorruptStore, match="it is blank"):
+    with pytest.raises(DamagedPool, match="it is blank"):
         activate(fake_host.dm, fake_host.runner, spec, may_format=False)
     assert metadata_is_blank(spec.backing.metadata)
     assert nothing_is_left_over(fake_host)
@@ -105,7 +115,7 @@ def test_what_is_no_metadata_is_refused_and_not_touched(fake_host: FakeHost, spe
     allocate_files(fake_host.runner, spec)
     with open(spec.backing.metadata, "r+b") as file:
         file.write(b"somebody's diary")
-    with pytest.raises(CorruptStore, match="something that is not the metadata"):
+    with pytest.raises(BadInput if may_format else DamagedPool, match="something that is not the metadata"):
         activate(fake_host.dm, fake_host.runner, spec, may_format=may_format)
     with open(spec.backing.metadata, "rb") as file:
         assert file.read(16) == b"somebody's diary"
@@ -115,7 +125,7 @@ def test_what_is_no_metadata_is_refused_and_not_touched(fake_host: FakeHost, spe
 def test_a_foreign_device_with_the_pools_name_is_refused(fake_host: FakeHost, spec: PoolSpec) -> None:
     allocate_files(fake_host.runner, spec)
     fake_host.make_foreign(spec.name)
-    with pytest.raises(CorruptStore, match="is there already"):
+    with pytest.raises(ForeignDevice, match="is there already"):
         activate(fake_host.dm, fake_host.runner, spec, may_format=True)
     assert fake_host.loops() == {}
     assert metadata_is_blank(spec.backing.metadata)
@@ -165,9 +175,9 @@ def test_a_pool_whose_volumes_are_mapped_is_busy(fake_host: FakeHost, spec: Pool
 def test_files_of_another_size_are_refused(fake_host: FakeHost, spec: PoolSpec) -> None:
     allocate_files(fake_host.runner, spec)
     os.truncate(spec.backing.data, spec.geometry.data_bytes - 1)
-    with pytest.raises(CorruptStore, match="are expected"):
+    with pytest.raises(DamagedPool, match="are expected"):
         allocate_files(fake_host.runner, spec)
-    with pytest.raises(CorruptStore, match="are expected"):
+    with pytest.raises(DamagedPool, match="are expected"):
         activate(fake_host.dm, fake_host.runner, spec, may_format=True)
     assert nothing_is_left_over(fake_host)
 
@@ -206,7 +216,7 @@ def test_a_block_device_that_became_smaller_is_not_the_pools(
 ) -> None:
     deactivate(fake_host.dm, fake_host.runner, spec)
     other = spec._replace(backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
-    with pytest.raises(CorruptStore, match="the pool needs"):
+    with pytest.raises(DamagedPool, match="the pool needs"):
         activate(fake_host.dm, fake_host.runner, other, may_format=False)
 
 
@@ -266,7 +276,7 @@ def test_the_transaction_id_is_compared_before_it_is_set(fake_host: FakeHost, po
 def test_a_read_only_pool_refuses_all_messages(fake_host: FakeHost, pool: ThinPool) -> None:
     fake_host.set_pool("pool", mode="ro")
     for send in (lambda: pool.create_thin(1), lambda: pool.delete(1), lambda: pool.set_transaction_id(0, 1)):
-        with pytest.raises(CorruptStore, match="read-only or has failed") as caught:
+        with pytest.raises(DamagedPool, match="read-only or has failed") as caught:
             send()
         assert "state: repaired" in caught.value.hint
 
