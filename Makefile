@@ -176,6 +176,12 @@ room: $(READY) ## TREES (200) random trees on real file systems: the computed vo
 test-room: $(READY) $(COLLECTIONS) ## Estimates beside dmsetup status for blocks of 64 KiB to 1 MiB, and FLYD_SNAPSHOTS (1000) snapshots in a default pool, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest -rP tests/room
 
+.PHONY: test-debian
+SUITE ?= bullseye trixie
+test-debian: $(READY) $(COLLECTIONS) ## The role prepare and an activation with PONG, a reboot and the way back on each Debian of SUITE (bullseye trixie), in VMs
+	@for suite in $(SUITE); do FLYD_LAB_SUITE=$$suite $(SESSION) $(PYTHON) -m pytest tests/e2e/test_1_virgin_host.py \
+		tests/e2e/test_2_activation.py tests/e2e/test_3_reboot.py tests/e2e/test_4_the_way_back.py || exit 1; done
+
 .PHONY: test-guests
 test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) takes a wall away
 	@$(SESSION) $(PYTHON) -m pytest tests/guests

@@ -16,6 +16,7 @@ fingerprint() {
     {
         find roles/prepare plugins/module_utils -type f -not -name "*.pyc" -print0 | sort --zero-terminated | xargs --null sha256sum
         sha256sum requirements.txt requirements-optional.txt playbooks/prepare.yml
+        echo "${FLYD_LAB_SUITE:-bookworm}"
         (cd "$wheels" && ls)
     } | sha256sum | cut --characters=1-12
 }

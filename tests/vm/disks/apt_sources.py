@@ -16,7 +16,9 @@ from programs import LabError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITE = "bookworm"
-"""The Debian release of the machines and of the redis image."""
+"""The Debian release of the images, and of the machines unless FLYD_LAB_SUITE names another."""
+SUITES = ("bullseye", "bookworm", "trixie")
+"""The releases that a machine can have."""
 
 _LINE = re.compile(r"deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)")
 
@@ -70,24 +72,32 @@ def _fields(stanza: str) -> dict[str, str]:
     return fields
 
 
-def debian_lines(sources: Iterable[Source], codename: str) -> list[str]:
-    """One-line entries for SUITE made of the Debian entries of a host that runs ``codename``."""
+def machine_suite(environment: Mapping[str, str]) -> str:
+    """The Debian release of the machines."""
+    suite = environment.get("FLYD_LAB_SUITE") or SUITE
+    if suite not in SUITES:
+        raise LabError(f"FLYD_LAB_SUITE is {suite}: give one of {', '.join(SUITES)}")
+    return suite
+
+
+def debian_lines(sources: Iterable[Source], codename: str, wanted: str = SUITE) -> list[str]:
+    """One-line entries for the release ``wanted`` made of the Debian entries of a host that runs ``codename``."""
     lines = []
     for source in sources:
         release, _, pocket = source.suite.partition("-")
         debians = source.signed_by in ("", str(KEYRING)) and "main" in source.components
         if debians and release == codename and pocket in ("", "updates", "security"):
-            suite = f"{SUITE}-{pocket}" if pocket else SUITE
+            suite = f"{wanted}-{pocket}" if pocket else wanted
             lines.append(Source(source.uri, suite, ("main",)).as_line())
     return list(dict.fromkeys(lines))
 
 
-def mirror_lines(environment: Mapping[str, str], etc: Path = Path("/etc")) -> list[str]:
+def mirror_lines(environment: Mapping[str, str], etc: Path = Path("/etc"), *, wanted: str = SUITE) -> list[str]:
     """The entries to build from: FLYD_LAB_MIRROR when set, else this host's own Debian mirrors."""
     if environment.get("FLYD_LAB_MIRROR"):
-        return [Source(environment["FLYD_LAB_MIRROR"], SUITE, ("main",)).as_line()]
-    lines = debian_lines(_host_sources(etc / "apt"), _codename(etc / "os-release"))
-    if not any(f" {SUITE} " in line for line in lines):
+        return [Source(environment["FLYD_LAB_MIRROR"], wanted, ("main",)).as_line()]
+    lines = debian_lines(_host_sources(etc / "apt"), _codename(etc / "os-release"), wanted)
+    if not any(f" {wanted} " in line for line in lines):
         raise LabError(f"no Debian mirror in {etc}/apt: set FLYD_LAB_MIRROR to the URL of one")
     return lines
 

@@ -7,11 +7,12 @@ from but Debian's own mirrors, so a changed recipe makes a new base beside the o
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import ssh
-from disks.apt_sources import SUITE
+from disks.apt_sources import machine_suite
 from disks.cache import Cache, discard, made_whole
 from disks.guest_files import GuestFile, guest_files, write_tar
 from disks.packages import debian_tree, ensure_programs, is_root
@@ -76,14 +77,15 @@ def base_image(cache: Cache) -> BaseImage:
 
 
 def _recipe(files: list[GuestFile]) -> str:
-    everything = repr((SUITE, PACKAGES, _SMALL_INITRAMFS, _DISK_SIZE, _FILL_DISK, files))
+    everything = repr((machine_suite(os.environ), PACKAGES, _SMALL_INITRAMFS, _DISK_SIZE, _FILL_DISK, files))
     return hashlib.sha256(everything.encode()).hexdigest()[:12]
 
 
 def _build(base: BaseImage, files: list[GuestFile], log: Path) -> None:
     ensure_programs("mke2fs", *([] if is_root() else ["fakeroot"]), log=log)
     debian, overlay, tree = (base.directory / name for name in ("debian.tar", "overlay.tar", "tree"))
-    debian_tree(debian, variant="minbase", include=PACKAGES, options=[_SMALL_INITRAMFS], log=log)
+    suite = machine_suite(os.environ)
+    debian_tree(debian, variant="minbase", include=PACKAGES, options=[_SMALL_INITRAMFS], log=log, suite=suite)
     write_tar(files, overlay)
     shell = ["sh", "-euc", _FILL_DISK] if is_root() else ["fakeroot", "sh", "-euc", _FILL_DISK]
     run([*shell, "sh", tree, debian, overlay, base.disk, _DISK_SIZE], timeout_seconds=_BUILD_TIMEOUT_SECONDS, log=log)

@@ -58,15 +58,17 @@ def ensure_programs(*names: str, log: Path) -> None:
     run(argv, timeout_seconds=_INSTALL_TIMEOUT_SECONDS, log=log)
 
 
-def debian_tree(tar: Path, *, variant: str, include: Sequence[str], options: Sequence[str] = (), log: Path) -> None:
-    """Write a Debian tree made by mmdebstrap to ``tar``, from this host's own mirrors."""
+def debian_tree(
+    tar: Path, *, variant: str, include: Sequence[str], options: Sequence[str] = (), log: Path, suite: str = SUITE
+) -> None:
+    """Write a tree of the Debian release ``suite`` made by mmdebstrap to ``tar``, from this host's own mirrors."""
     ensure_programs("mmdebstrap", *([] if is_root() else ["newuidmap"]), log=log)
     if not KEYRING.exists():
         raise LabError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
     argv: list[str | Path] = ["mmdebstrap", f"--variant={variant}", f"--mode={'root' if is_root() else 'unshare'}"]
     argv += ["--format=tar", *(f"--include={package}" for package in include)]
     argv += [f"--aptopt={setting}" for setting in _host_settings()]
-    argv += [*options, SUITE, tar, *mirror_lines(os.environ)]
+    argv += [*options, suite, tar, *mirror_lines(os.environ, wanted=suite)]
     run(argv, timeout_seconds=_DEBSTRAP_TIMEOUT_SECONDS, log=log)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from disks.apt_sources import KEYRING, Source, debian_lines, mirror_lines, parse_deb822, parse_one_line
+from disks.apt_sources import KEYRING, Source, debian_lines, machine_suite, mirror_lines, parse_deb822, parse_one_line
 from programs import LabError
 
 _DEBIAN = f"""\
@@ -105,3 +105,16 @@ def _host(etc: Path, sources: dict[str, str]) -> None:
     (etc / "os-release").write_text('NAME="Debian"\nVERSION_CODENAME=bookworm\n')
     for name, text in sources.items():
         (parts / name).write_text(text)
+
+
+def test_the_lines_of_another_release_are_made_of_the_hosts() -> None:
+    source = Source("http://deb.debian.org/debian", "bookworm-updates", ("main",))
+    [line] = debian_lines([source], "bookworm", "trixie")
+    assert line.endswith("http://deb.debian.org/debian trixie-updates main")
+
+
+def test_a_machine_has_a_release_that_the_lab_knows() -> None:
+    assert machine_suite({}) == "bookworm"
+    assert machine_suite({"FLYD_LAB_SUITE": "bullseye"}) == "bullseye"
+    with pytest.raises(LabError, match="FLYD_LAB_SUITE is sid: give one of bullseye, bookworm, trixie"):
+        machine_suite({"FLYD_LAB_SUITE": "sid"})
