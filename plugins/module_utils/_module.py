@@ -23,7 +23,7 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 from ._errors import BadInput, FlydError, Internal, MissingLibrary, Transient, Unsupported
 from ._host import environment
 from ._host.files.durable import from_os_error
-from ._lifecycle.actions import folded
+from ._lifecycle.actions import records
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
 from ._lifecycle.params import Given
@@ -186,7 +186,7 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, A
         **facts,
         "changed": changed,
         "settled": [one.record() for one in outcome.settled],
-        "actions": folded(host.runner.ran),
+        "actions": records(host.runner.ran),
     }
     if module._diff and outcome.before != outcome.after:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
@@ -204,7 +204,7 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
         "doing": list(error.trail),
         "details": dict(error.details),
         "settled": [one.record() for host in opened for one in host.settled],
-        "actions": folded([line for host in opened for line in host.runner.ran]),
+        "actions": records([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
         "changed": any(host.has_mended or host.removed for host in opened),
     }

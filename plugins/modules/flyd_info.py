@@ -18,12 +18,12 @@ options:
       - What to report.
     type: list
     elements: str
-    choices: [images, snapshots, pools, transitions, drift]
-    default: [images, snapshots, pools, transitions, drift]
+    choices: [images, snapshots, pools, operations, drift]
+    default: [images, snapshots, pools, operations, drift]
   pool:
     description:
       - Report only the pool of that name, and the images and snapshots in it. Images that are in no pool are left out, too.
-      - What V(transitions) and V(drift) report is of the whole host.
+      - What V(operations) and V(drift) report is of the whole host.
       - A warning says when there is no such pool.
     type: str
 extends_documentation_fragment:
@@ -320,8 +320,11 @@ pools:
       description: The transaction id that the metadata must have.
       type: int
     status:
-      description: The mode that the kernel reports, or why it cannot be asked. Only for an active pool, as all that follows.
+      description:
+        - The mode that the kernel reports. V(rw) when all is well; V(unknown) when the pool cannot be asked, and RV(drift) says why.
+        - Only for an active pool, as all that follows.
       type: str
+      choices: [rw, ro, out_of_data_space, fail, error, unknown]
     data_used_bytes:
       description: How much of the data is in use.
       type: int
@@ -337,9 +340,9 @@ pools:
     is_low:
       description: Whether the pool has less free than it should.
       type: bool
-transitions:
+operations:
   description: The open operations, each of which a run is at work with or has abandoned.
-  returned: when O(what) has V(transitions)
+  returned: when O(what) has V(operations)
   type: list
   elements: dict
   contains:
@@ -448,10 +451,48 @@ settled:
   type: list
   elements: dict
 actions:
-  description: The programs that were run, in order.
+  description: What was done to the host and asked of it, in order.
   returned: always
   type: list
-  elements: str
+  elements: dict
+  contains:
+    action:
+      description: What was done, or asked.
+      type: str
+      choices:
+        - create_device
+        - remove_device
+        - suspend_device
+        - resume_device
+        - load_table
+        - clear_table
+        - send_message
+        - read_status
+        - read_table
+        - read_device
+        - create_node
+        - find_target
+        - attach_loop
+        - detach_loop
+        - resize_loop
+        - list_loops
+        - allocate_file
+        - probe_device
+        - discard_device
+        - create_filesystem
+        - check_filesystem
+        - grow_filesystem
+        - check_metadata
+        - repair_metadata
+    subject:
+      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      type: str
+    count:
+      description: How often it was done in a row.
+      type: int
+    text:
+      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
   returned: failure

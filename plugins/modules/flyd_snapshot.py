@@ -271,10 +271,48 @@ settled:
       description: The same as a sentence, for people.
       type: str
 actions:
-  description: The programs that were run, in order. One that was run several times in a row stands there once, with their number.
+  description: What was done to the host and asked of it, in order.
   returned: always
   type: list
-  elements: str
+  elements: dict
+  contains:
+    action:
+      description: What was done, or asked.
+      type: str
+      choices:
+        - create_device
+        - remove_device
+        - suspend_device
+        - resume_device
+        - load_table
+        - clear_table
+        - send_message
+        - read_status
+        - read_table
+        - read_device
+        - create_node
+        - find_target
+        - attach_loop
+        - detach_loop
+        - resize_loop
+        - list_loops
+        - allocate_file
+        - probe_device
+        - discard_device
+        - create_filesystem
+        - check_filesystem
+        - grow_filesystem
+        - check_metadata
+        - repair_metadata
+    subject:
+      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      type: str
+    count:
+      description: How often it was done in a row.
+      type: int
+    text:
+      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
   returned: failure

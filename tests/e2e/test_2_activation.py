@@ -147,5 +147,5 @@ def test_info_reports_the_image_and_no_drift(prepared: Machine, activation: Play
     report = prepared.module("flyd_info")
     assert [(image["object_key"], image["state"]) for image in report["images"]] == [(REDIS_KEY, "activated")]
     assert report["drift"] == []
-    assert report["transitions"] == []
+    assert report["operations"] == []
     assert activation.device in [snapshot["device"] for snapshot in report["snapshots"]]

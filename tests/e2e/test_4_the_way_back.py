@@ -64,7 +64,7 @@ def test_a_snapshot_in_use_stays_and_the_error_names_the_user(prepared: Machine,
         assert prepared.ssh("cat /root/sleeper").strip() in result["msg"]
     finally:
         prepared.ssh("kill $(cat /root/sleeper)")
-    assert prepared.module("flyd_info")["transitions"] == []
+    assert prepared.module("flyd_info")["operations"] == []
 
 
 def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepared: Machine, activation: Play) -> None:
@@ -78,7 +78,7 @@ def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepa
     held = prepared.module("flyd_pool", state="absent", force=True)
     assert (held["error_kind"], GUEST in held["msg"]) == ("busy", True), held
     assert prepared.ssh(IN_OUR_POOL_THEN) == guest
-    assert prepared.module("flyd_info")["transitions"] == []
+    assert prepared.module("flyd_info")["operations"] == []
     prepared.ssh(f"dmsetup remove {GUEST}")
     torn = prepared.play("playbooks/teardown.yml", teardown_force="true")
     assert (torn.returncode, torn.changed) == (0, 1), torn.output

@@ -101,7 +101,8 @@ def test_drift_has_nothing_of_it(host: Host, written: dict[str, str]) -> None:
 def test_the_snapshots_are_removed_at_once(host: Host, written: dict[str, str], before: list[str]) -> None:
     results = host.remove(tuple(written))
     assert all(result["changed"] for result in results)
-    removals = [line for result in results for line in result["actions"] if line.startswith("dmsetup remove")]
+    actions = [one for result in results for one in result["actions"] if one["action"] == "remove_device"]
+    removals = [one["subject"] for one in actions for _ in range(one["count"])]
     # Each as the guest's device, and once more when its blocks have been discarded.
     assert list(Counter(removals).values()) == [2] * len(written), "one was busy, and was tried again"
     host.settle()

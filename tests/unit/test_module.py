@@ -24,7 +24,6 @@ from ansible.module_utils.testing import patch_module_args
 from module_utils import _module
 from module_utils._errors import BadInput, Busy, FlydError, MissingLibrary, NoSpace, Transient, doing
 from module_utils._host import environment
-from module_utils._lifecycle.actions import folded
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.params import Given
@@ -376,11 +375,6 @@ def test_a_silence_that_was_retried_is_a_warning_and_a_failure_counts_its_attemp
     assert result["attempts"] == 3
     assert "no bytes for 30 s from https://s3.example.net (attempt 3 of 3)" in result["msg"]
     assert warned == ["no bytes for 30 s from https://s3.example.net"]
-
-
-def test_a_program_that_is_run_again_and_again_is_one_line() -> None:
-    assert folded(["a", "b", "b", "b", "a"]) == ["a", "b (3 times)", "a"]
-    assert folded([]) == []
 
 
 @needs_root

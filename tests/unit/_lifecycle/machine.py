@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from module_utils._host.processes.command import Runner
+from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
 from module_utils._lifecycle.fetch.fetch import Fetch
@@ -84,7 +84,7 @@ class Machine:
         self.starts_over = False
         self.retries = 0
         self.waits: list[float] = []  # the seconds that runs would have waited between attempts
-        self.ran: list[str] = []  # the programs of the last run
+        self.ran: list[CommandLine] = []  # the programs of the last run
 
     # Runs
 

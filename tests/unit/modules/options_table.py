@@ -421,7 +421,7 @@ def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
     yield from rows("flyd_info", "pool", "report", "not/a/name", REFUSED, says="name")
     yield from rows("flyd_info", "pool", "report", "pool", SAME)
-    other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "transitions": [], "drift": []}
+    other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "operations": [], "drift": []}
     yield from rows("flyd_info", "pool", "report", "other", SELECTS, shows=other)
     yield from rows("flyd_info", "state_dir", "report", "TMP/empty", SELECTS, shows={"images": []})
 

@@ -19,9 +19,12 @@ pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 from module_utils._errors import ErrorKind
 from module_utils._host.processes.process import own_identity
+from module_utils._lifecycle.actions import Verb
 from module_utils._lifecycle.findings import FORGOTTEN, DriftKind, RecoveryKind
+from module_utils._lifecycle.report.info import UNKNOWN_STATUS
 from module_utils._lifecycle.store.records import Operation, OperationKind, Volume
 from module_utils._names import ObjectKey, Ulid, new_ulid
+from module_utils._thin.dm.table import PoolMode
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.disk import gone_pid
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, Machine
@@ -61,7 +64,7 @@ def all_runs(stages: Stages) -> Iterator[Run]:
         for mode in ({"check": True}, {}, {}):
             yield Run(module, purpose, modules.run(module, {**base, **options}, diff=True, **mode))
     yield from _changed_objects(stages)
-    yield from _with_transitions(stages)
+    yield from _with_operations(stages)
     yield from _after_interruptions(stages)
 
 
@@ -110,7 +113,7 @@ def _changed_objects(stages: Stages) -> Iterator[Run]:
         machine.s3.delete(f"{FAMILY}1")
 
 
-def _with_transitions(stages: Stages) -> Iterator[Run]:
+def _with_operations(stages: Stages) -> Iterator[Run]:
     """flyd_info while something is being downloaded."""
     machine = stages.at("activated")
     with machine.host() as host:
@@ -224,6 +227,17 @@ def test_every_kind_of_recovery_is_documented(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_every_kind_of_error_is_documented(module: str) -> None:
     assert documented(module)["error_kind"]["choices"] == [kind.value for kind in ErrorKind]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_verb_is_documented(module: str) -> None:
+    assert documented(module)["actions"]["contains"]["action"]["choices"] == [verb.value for verb in Verb]
+
+
+def test_every_status_is_documented() -> None:
+    modes = [mode.value for mode in PoolMode]
+    assert documented("flyd_pool")["status"]["choices"] == modes
+    assert documented("flyd_info")["pools"]["contains"]["status"]["choices"] == [*modes, UNKNOWN_STATUS]
 
 
 def test_every_kind_of_drift_and_of_loss_is_documented() -> None:

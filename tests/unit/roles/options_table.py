@@ -51,7 +51,7 @@ _LOOK = {
     "packages": ["kmod"],
     "kept": [],
 }
-_NOTHING: dict[str, list[str]] = {"pools": [], "snapshots": [], "transitions": []}
+_NOTHING: dict[str, list[str]] = {"pools": [], "snapshots": [], "operations": []}
 # By role and situation, what the role has found on the host.
 SITUATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "prepare": {

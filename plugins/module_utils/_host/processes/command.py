@@ -51,6 +51,18 @@ class Program(str, enum.Enum):
     THIN_REPAIR = ("thin_repair", "thin-provisioning-tools")
 
 
+class CommandLine(str):
+    """The command line of a program as text; ``argv`` has its words."""
+
+    argv: tuple[str, ...]
+
+    def __new__(cls, *argv: str) -> CommandLine:
+        """Join the words, the program's name first."""
+        line = super().__new__(cls, " ".join(argv))
+        line.argv = argv
+        return line
+
+
 class Completed(NamedTuple):
     """What a program left: its exit code, its output as text, and how long it took."""
 
@@ -67,7 +79,7 @@ class Runner:
     def __init__(self, timeout_seconds: float = 60.0, search: tuple[str, ...] = SEARCH_PATH) -> None:
         self.timeout_seconds = timeout_seconds
         self.search = search
-        self.ran: list[str] = []
+        self.ran: list[CommandLine] = []
 
     def find(self, program: Program) -> str:
         """The program's path; raises ``Unsupported`` that names its package."""
@@ -96,7 +108,7 @@ class Runner:
         """Run ``program`` to its end; raises ``CommandFailed`` for an exit code outside ``accept`` or when time is up."""
         argv = (self.find(program), *args)
         limit = self.timeout_seconds if timeout_seconds is None else timeout_seconds
-        self.ran.append(" ".join((program.value, *args)))
+        self.ran.append(CommandLine(program.value, *args))
         done = _run(argv, stdin, limit)
         if done.returncode not in accept:
             said = (done.stderr.strip() or done.stdout.strip())[-_MAX_OUTPUT_SHOWN:]

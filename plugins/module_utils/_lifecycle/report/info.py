@@ -24,6 +24,8 @@ from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot
 from ..volumes.recover import abandoned
 from .drift import drift
 
+UNKNOWN_STATUS = "unknown"  # of a pool that cannot be asked; drift says why
+
 
 class Subject(str, enum.Enum):
     """What can be asked for."""
@@ -31,7 +33,7 @@ class Subject(str, enum.Enum):
     IMAGES = "images"
     SNAPSHOTS = "snapshots"
     POOLS = "pools"
-    TRANSITIONS = "transitions"
+    OPERATIONS = "operations"
     DRIFT = "drift"
 
 
@@ -111,8 +113,8 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     if active:
         try:
             now = repeated_if_transient(host, lambda: status(host.dm, pool.name), what="status")
-        except FlydError as error:  # what the others are is asked for too; drift tells it as well
-            return {**facts, "status": f"cannot be asked: {error.msg}"}
+        except FlydError:  # what the others are is asked for too; drift tells it as well
+            return {**facts, "status": UNKNOWN_STATUS}
         facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
         facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
         facts["status"] = now.mode.value
@@ -122,7 +124,7 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     return facts
 
 
-def _transitions(host: Host, _pool: str) -> list[Facts]:
+def _operations(host: Host, _pool: str) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
@@ -149,6 +151,6 @@ _REPORTS: dict[Subject, Callable[[Host, str], Any]] = {
     Subject.IMAGES: _images,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
-    Subject.TRANSITIONS: _transitions,
+    Subject.OPERATIONS: _operations,
     Subject.DRIFT: _drift,
 }

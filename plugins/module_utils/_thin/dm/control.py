@@ -20,7 +20,7 @@ import struct
 from typing import Callable, Protocol
 
 from ..._errors import CommandFailed, Unsupported
-from ..._host.processes.command import Program, Runner
+from ..._host.processes.command import CommandLine, Program, Runner
 from ..._names import printable
 from .cookie import Cookie, udev_cookie
 from .dmsetup import NO_DRIVER_HINT, kernel_refused
@@ -107,7 +107,7 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
     from ..._host.processes.child import in_child  # late: a run with nothing to do asks nothing
 
     runner.find(Program.DMSETUP)  # what comes next needs it, and without it nothing should begin
-    line = " ".join(("dmsetup", *words))
+    line = CommandLine("dmsetup", *words)
     if runner.ran[-1:] != [line]:  # what is asked until the answer changes is one line
         runner.ran.append(line)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..._errors import BadInput, CorruptStore, DamagedPool
 from ..._host.files.durable import file_errors, make_private_directory, require_room, sync_directory
-from ..._host.processes.command import Program, Runner
+from ..._host.processes.command import CommandLine, Program, Runner
 from ..._names import exact_size_text, printable
 from ..loop import check_backing_file
 from .metadata import first_block, has_superblock
@@ -45,7 +45,7 @@ def make_backing_file(runner: Runner, path: str, size_bytes: int) -> bool:
     directory = os.path.dirname(path)
     make_private_directory(directory)
     require_room(path, size_bytes, hint=NO_ROOM_HINT)
-    runner.ran.append(f"fallocate --length {size_bytes} {path}")
+    runner.ran.append(CommandLine("fallocate", "--length", str(size_bytes), path))
     with file_errors("making the backing file"):
         _allocate(directory, os.path.basename(path), size_bytes)
     return True
@@ -72,7 +72,7 @@ def enlarge_backing_file(runner: Runner, path: str, size_bytes: int) -> None:
     """Let the backing file grow to ``size_bytes``, allocated and on disk; ``NoSpace`` when its file system has not as much."""
     check_backing_file(path)
     require_room(path, size_bytes - device_bytes(path), hint="give a smaller data_size or metadata_size, or make room")
-    runner.ran.append(f"fallocate --length {size_bytes} {path}")
+    runner.ran.append(CommandLine("fallocate", "--length", str(size_bytes), path))
     with file_errors("growing the backing file"), _for_writing(path) as fd:
         end = os.lseek(fd, 0, os.SEEK_END)
         if end < size_bytes:  # only what is new: the holes of what was discarded stay holes

@@ -59,7 +59,7 @@ def test_an_activated_image_is_told(activated: Machine) -> None:
     assert (snapshot["object_key"], snapshot["mapped"], snapshot["image_id"]) == (KEY.value, True, image["id"])
     assert (pool["name"], pool["active"], pool["status"]) == ("pool", True, "rw")
     assert (pool["needs_check"], pool["held_metadata"], pool["is_low"]) == (False, False, False)
-    assert (told["transitions"], told["drift"]) == ([], [])
+    assert (told["operations"], told["drift"]) == ([], [])
 
 
 def test_a_pool_that_is_marked_or_nearly_full_is_told(pooled: Machine) -> None:
@@ -77,7 +77,7 @@ def test_a_snapshot_of_an_earlier_generation_keeps_its_key(activated: Machine) -
 
 def test_an_intent_that_was_cut_off_is_told(fetched: Machine) -> None:
     fetched.killed_at("base:planned", fetched.unpack)
-    [intent] = report(fetched, Subject.TRANSITIONS)["transitions"]
+    [intent] = report(fetched, Subject.OPERATIONS)["operations"]
     assert (intent["kind"], intent["subject"], intent["abandoned"]) == ("unpack", KEY.value, True)
     [volume] = fetched.records(Volume)
     text = f"the volume base-{volume.ulid} (thin id 1) is planned"
@@ -151,7 +151,7 @@ def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled
     pooled.pool(name="other")
     pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO, times=2)
     outcome = pooled.run(lambda host: inform(host, frozenset([Subject.POOLS, Subject.DRIFT])), dry_run=True)
-    assert [pool["status"][:15] for pool in outcome.facts["pools"]] == ["cannot be asked", "rw"]
+    assert [pool["status"] for pool in outcome.facts["pools"]] == ["unknown", "rw"]
     assert [(one["kind"], one["subject"]) for one in outcome.facts["drift"]] == [("pool_unreadable", "pool pool")]
 
 
