@@ -380,14 +380,14 @@ objects:
   type: list
   elements: dict
   contains:
-    object_key:
+    key:
       description: The key of the object.
       type: str
     sha256:
       description: The SHA-256 of the object.
       type: str
-    size_bytes:
-      description: The size of the object.
+    size:
+      description: The size of the object, in bytes.
       type: int
     etag:
       description: The ETag of the object.
@@ -473,7 +473,7 @@ replaced:
     new_etag:
       description: The ETag of the new object.
       type: str
-bytes_received:
+received_bytes:
   description: How many bytes of the object this run has received.
   returned: O(state=present)
   type: int
@@ -481,7 +481,7 @@ seconds:
   description: How long the download took.
   returned: O(state=present)
   type: float
-bytes_resumed:
+resumed_bytes:
   description: How many bytes of the object were here before.
   returned: O(state=present)
   type: int

@@ -51,10 +51,10 @@ images:
   type: list
   elements: dict
   contains:
-    id:
+    image_id:
       description: The ULID of this generation of the image.
       type: str
-    object_key:
+    key:
       description: The key of the object, or of the family.
       type: str
     state:
@@ -63,8 +63,8 @@ images:
     sha256:
       description: The SHA-256 of the archive, or of the family.
       type: str
-    size_bytes:
-      description: The size of the archive, or of all objects of the family.
+    size:
+      description: The size of the archive, or of all objects of the family, in bytes.
       type: int
     bucket:
       description: The bucket that it was fetched from.
@@ -87,19 +87,19 @@ images:
     keep_archive:
       description: Whether the archive stays on disk now that the base is sealed.
       type: bool
-    members:
+    objects:
       description: The objects of a family, lowest layer first.
       type: list
       elements: dict
       contains:
-        object_key:
+        key:
           description: The key of the object.
           type: str
         sha256:
           description: The SHA-256 of the object.
           type: str
-        size_bytes:
-          description: The size of the object.
+        size:
+          description: The size of the object, in bytes.
           type: int
         etag:
           description: The ETag of the object.
@@ -190,7 +190,7 @@ images:
         clamped_times:
           description: How many times lie outside of what ext4 can store.
           type: int
-        missing_walls:
+        missing_isolation:
           description: What the host could not put between itself and the processes that handled the image.
           type: list
           elements: str
@@ -247,7 +247,7 @@ snapshots:
     image_id:
       description: The generation of the image that it is of.
       type: str
-    object_key:
+    key:
       description: The key of that image.
       type: str
     name:
@@ -293,21 +293,35 @@ pools:
       description: The device of the pool.
       type: str
     data:
-      description: The file or device with the data.
-      type: str
+      description: Where the data lives, and how full it is.
+      type: dict
+      contains:
+        path:
+          description: The file or device.
+          type: str
+        size:
+          description: The size of the data, in bytes.
+          type: int
+        used:
+          description: How much is in use, in bytes. Only for an active pool.
+          type: int
     metadata:
-      description: The file or device with the metadata.
-      type: str
-    data_bytes:
-      description: The size of the data.
+      description: Where the metadata lives, and how full it is.
+      type: dict
+      contains:
+        path:
+          description: The file or device.
+          type: str
+        size:
+          description: The size of the metadata, in bytes.
+          type: int
+        used:
+          description: How much is in use, in bytes. Only for an active pool.
+          type: int
+    block_size:
+      description: The size of a block, in bytes.
       type: int
-    metadata_bytes:
-      description: The size of the metadata.
-      type: int
-    block_bytes:
-      description: The size of a block.
-      type: int
-    low_water_blocks:
+    low_water_mark:
       description: How many free blocks are so few that the kernel raises an event.
       type: int
     error_if_no_space:
@@ -325,12 +339,6 @@ pools:
         - Only for an active pool, as all that follows.
       type: str
       choices: [rw, ro, out_of_data_space, fail, error, unknown]
-    data_used_bytes:
-      description: How much of the data is in use.
-      type: int
-    metadata_used_bytes:
-      description: How much of the metadata is in use.
-      type: int
     needs_check:
       description: Whether the kernel wants the metadata checked.
       type: bool

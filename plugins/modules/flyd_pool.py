@@ -166,11 +166,11 @@ data:
     path:
       description: The file or device.
       type: str
-    used_bytes:
-      description: How much is in use.
+    size:
+      description: How much there is, in bytes.
       type: int
-    total_bytes:
-      description: How much there is.
+    used:
+      description: How much is in use, in bytes.
       type: int
 metadata:
   description: Where the metadata lives, and how full it is. None in check mode for a pool that is not up.
@@ -180,11 +180,11 @@ metadata:
     path:
       description: The file or device.
       type: str
-    used_bytes:
-      description: How much is in use.
+    size:
+      description: How much there is, in bytes.
       type: int
-    total_bytes:
-      description: How much there is.
+    used:
+      description: How much is in use, in bytes.
       type: int
 block_size:
   description: The size of a block, in bytes.

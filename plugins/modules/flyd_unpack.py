@@ -302,7 +302,7 @@ whiteouts:
   description: How many whiteouts were applied.
   returned: O(state=present)
   type: int
-missing_walls:
+missing_isolation:
   description:
     - What this host could not put between itself and the processes that handled the image when it was unpacked. Empty where all walls stood.
     - Names of namespaces (V(pid), V(net), V(ipc), V(uts), V(cgroup)), V(root) for the changed root and the capabilities, and

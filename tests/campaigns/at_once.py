@@ -121,7 +121,7 @@ class Rounds:
     def _state(self) -> list[str]:
         """What differs from what was asked for, by flyd_info and by the checker of the invariants."""
         info, checked = self._campaign.session.succeed([_INFO, Shell(f"{Target.checker()} || true")])
-        states = {image["object_key"]: image["state"] for image in info["images"]}
+        states = {image["key"]: image["state"] for image in info["images"]}
         wanted = dict.fromkeys(self._wanted, "activated")
         wrong: list[str] = Target.report_of(checked["stdout"])["violations"]
         if states != wanted:

@@ -133,8 +133,8 @@ def _answer(result: dict[str, Any]) -> str:
 
 
 def _seen(result: dict[str, Any]) -> tuple[dict[str, str], list[tuple[str, str, bool]]]:
-    states = {image["object_key"]: image["state"] for image in result["images"]}
-    snapshots = [(one["object_key"], one["name"], one["mapped"]) for one in result["snapshots"]]
+    states = {image["key"]: image["state"] for image in result["images"]}
+    snapshots = [(one["key"], one["name"], one["mapped"]) for one in result["snapshots"]]
     return {key: states.get(key, "new") for key in KEYS}, sorted(snapshots)
 
 

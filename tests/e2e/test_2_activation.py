@@ -145,7 +145,7 @@ def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activ
 
 def test_info_reports_the_image_and_no_drift(prepared: Machine, activation: Play) -> None:
     report = prepared.module("flyd_info")
-    assert [(image["object_key"], image["state"]) for image in report["images"]] == [(REDIS_KEY, "activated")]
+    assert [(image["key"], image["state"]) for image in report["images"]] == [(REDIS_KEY, "activated")]
     assert report["drift"] == []
     assert report["operations"] == []
     assert activation.device in [snapshot["device"] for snapshot in report["snapshots"]]

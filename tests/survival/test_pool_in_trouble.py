@@ -40,7 +40,7 @@ def test_a_pool_grows_while_a_guest_writes(crashes: Crashes) -> None:
     )
     grown, again = crashes.succeed([steps["grow"], steps["grow"]])
     assert (grown["changed"], again["changed"]) == (True, False)
-    assert grown["data"]["total_bytes"] == 320 << 20
+    assert grown["data"]["size"] == 320 << 20
     assert crashes.target.ssh(
         "sleep 8; ls /root/written /root/failed 2> /dev/null; rm -f /root/written", check=False
     ).split() == ["/root/written"]

@@ -59,12 +59,12 @@ def _outcome(argv: list[str]) -> tuple[int, dict[str, Any]]:
     except (MemoryError, ImportError, OSError) as error:
         hint = "raise the limit of memory (`ulimit -v`), or check that the checkout is whole"
         return 1, _refusal("unsupported", f"the engine could not be loaded or had not enough memory: {error!r}", hint)
-    except Exception as error:  # noqa: BLE001 - who drives this reads JSON, a defect of ours too
-        return 1, _refusal("defect", f"{type(error).__name__}: {error}", " | ".join(_trail(error)))
+    except Exception as error:  # noqa: BLE001 - who drives this reads JSON, of an internal error too
+        return 1, _refusal("internal", f"{type(error).__name__}: {error}", " | ".join(_trail(error)))
 
 
 def _trail(error: BaseException) -> list[str]:
-    """Where the defect is, without the words of a traceback."""
+    """Where the error is, without the words of a traceback."""
     step, found = error.__traceback__, []
     while step is not None:
         found.append(f"{os.path.basename(step.tb_frame.f_code.co_filename)}:{step.tb_lineno}")

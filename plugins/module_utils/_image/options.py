@@ -38,7 +38,7 @@ class Summary(NamedTuple):
     """What was written, and what was changed on the way.
 
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
-    ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_walls`` are
+    ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_isolation`` are
     what this host could not put between hostile content and itself (``docs/security.md``). ``warnings`` are sentences for the operator.
     ``seconds`` is by phase.
     """
@@ -57,7 +57,7 @@ class Summary(NamedTuple):
     left_out: int
     dropped_xattrs: int
     clamped_times: int
-    missing_walls: list[str]
+    missing_isolation: list[str]
     warnings: list[str]
     seconds: dict[str, float]
 

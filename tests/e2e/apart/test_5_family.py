@@ -95,7 +95,7 @@ def test_a_family_that_grew_is_a_new_generation_beside_the_old_one(
     told, refused = target.drive(
         [fetch(prepared, check=True), fetch(prepared, checksum=f"sha256:{'0' * 64}")], go_on=True
     )
-    assert (told["changed"], told["new_generation"], told["bytes_received"]) == (True, True, 0)
+    assert (told["changed"], told["new_generation"], told["received_bytes"]) == (True, True, 0)
     assert refused["error_kind"] == "untrusted"
     play = prepared.play("playbooks/activate.yml", key=FAMILY, activate_checksum=digest(LAYERS, THIRD))
     assert play.returncode == 0, play.output
@@ -114,6 +114,6 @@ def test_a_family_is_removed_with_all_its_generations(prepared: Machine, target:
     ]
     results = target.drive(steps)
     assert [one["changed"] for one in results] == [True, True, False, True, False], results
-    assert FAMILY not in [image["object_key"] for image in results[-1]["images"]]
+    assert FAMILY not in [image["key"] for image in results[-1]["images"]]
     assert not kept(prepared, {**LAYERS, **THIRD})
     assert prepared.ssh("ls /var/lib/flyd/spool") == ""

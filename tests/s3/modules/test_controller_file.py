@@ -111,7 +111,7 @@ def test_a_file_is_sent_once(told: tuple[dict[str, Any], str, Play]) -> None:
         "pinned",
     )
     assert [results[name]["changed"] for name in ("second", "second_in_check_mode")] == [False, False]
-    assert (results["same_bytes"]["changed"], results["same_bytes"]["bytes_received"]) == (True, 0)
+    assert (results["same_bytes"]["changed"], results["same_bytes"]["received_bytes"]) == (True, 0)
     sent = re.findall(r"PUT (\S+) TO \S+/archive$", said, re.MULTILINE)
     assert [Path(one).name for one in sent] == ["a.tar", "a.tar", "b.tar", "b.tar"], (
         "first, delegated, background twice, where a change is not looked at further; the others need no bytes"

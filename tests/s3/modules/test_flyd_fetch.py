@@ -60,7 +60,7 @@ def put_family(store: Store, admin: S3Client, prefix: str, count: int) -> list[b
 def test_a_second_run_asks_once_and_writes_nothing(module: Module, proxy: FaultProxy, stored: Stored) -> None:
     first = module.run(key=stored.key.value)
     assert (first["changed"], first["sha256"], first["trust"]) == (True, stored.sha256, "first_use")
-    assert (first["bytes_received"], first["new_generation"]) == (len(stored.content), False)
+    assert (first["received_bytes"], first["new_generation"]) == (len(stored.content), False)
     assert asked(proxy) == ["HEAD"] + 6 * ["GET"]
     proxy.clear()
     before = module.files()
@@ -87,10 +87,10 @@ def test_a_family_that_is_here_is_asked_for_by_one_list(
     contents = put_family(store, admin, "families/listed/", 12)
     proxy.clear()
     first = module.run(key="families/listed/")
-    assert [one["object_key"] for one in first["objects"]] == [f"families/listed/{n}.tar" for n in range(1, 13)]
+    assert [one["key"] for one in first["objects"]] == [f"families/listed/{n}.tar" for n in range(1, 13)]
     assert module.archives() == sorted(hashlib.sha256(content).hexdigest() for content in contents)
     assert (asked(proxy).count("LIST"), asked(proxy).count("HEAD")) == (1, 12)
-    assert first["bytes_received"] == sum(map(len, contents))
+    assert first["received_bytes"] == sum(map(len, contents))
     proxy.clear()
     before = module.files()
     second = module.run(key="families/listed/")
@@ -163,7 +163,7 @@ def test_the_progress_stands_in_a_file_while_the_download_runs(module: Module, p
     assert (seen["key"], seen["total_bytes"]) == (stored.key.value, len(stored.content))
     assert PART_BYTES <= seen["received_bytes"] <= len(stored.content)
     proxy.clear()
-    assert module.run(key=stored.key.value)["bytes_resumed"] > 0
+    assert module.run(key=stored.key.value)["resumed_bytes"] > 0
     assert module.parts() == []
 
 
@@ -233,7 +233,7 @@ def test_what_an_interrupted_download_has_reserved_is_not_asked_for_again(
     proxy.clear()
     with (small_disk / "hog").open("wb") as hog:
         os.posix_fallocate(hog.fileno(), 0, 500 << 10)
-    assert module.run(key=stored.key.value)["bytes_resumed"] == 3 << 20
+    assert module.run(key=stored.key.value)["resumed_bytes"] == 3 << 20
 
 
 # The secret key

@@ -148,12 +148,12 @@ def _pool() -> Iterable[Row]:
         yield from rows(
             m, f"{what}_device", f"{there} {undone}", "/dev/one", REFUSED, also=_other(what), says="data_device"
         )
-    yield from rows(m, "data_size", "new", "2M", MADE, shows={"data.total_bytes": 2 << 20})
-    yield from rows(m, "data_size", there, "8M", CONVERGES, shows={"data.total_bytes": 8 << 20})
+    yield from rows(m, "data_size", "new", "2M", MADE, shows={"data.size": 2 << 20})
+    yield from rows(m, "data_size", there, "8M", CONVERGES, shows={"data.size": 8 << 20})
     yield from rows(m, "data_size", there, "4M", SAME)
     yield from rows(m, "data_size", there, "1M", REFUSED)
-    yield from rows(m, "metadata_size", "new", "32M", MADE, shows={"metadata.total_bytes": 32 << 20})
-    yield from rows(m, "metadata_size", there, "32M", CONVERGES, shows={"metadata.total_bytes": 32 << 20})
+    yield from rows(m, "metadata_size", "new", "32M", MADE, shows={"metadata.size": 32 << 20})
+    yield from rows(m, "metadata_size", there, "32M", CONVERGES, shows={"metadata.size": 32 << 20})
     yield from rows(m, "metadata_size", f"{there}", "4K", REFUSED)
     yield from rows(m, "metadata_size", "repaired", "32M", WARNS)
     yield from rows(m, "metadata_size", "repaired", "lots", REFUSED)

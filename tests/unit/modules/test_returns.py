@@ -290,7 +290,7 @@ def test_what_an_image_is_is_in_the_result_of_each_of_its_modules(activated: Mac
         [image] = modules.run("flyd_info", {})["images"]
         for name in ("sha256", "trust", "platform", "config"):
             assert result[name] == image[name] is not None
-        assert result["image_id"] == image["id"]
+        assert result["image_id"] == image["image_id"]
         assert result["platform"] == "linux/amd64"
         assert result["config"]["Cmd"] == ["/bin/sh"]
 

@@ -43,7 +43,7 @@ def the_answer(code: int, said: bytes, complained: bytes) -> tuple[int, dict[str
     assert code in (0, 1)
     if code:
         assert {"error_kind", "msg", "hint", "member"} <= answer.keys()
-        assert answer["error_kind"] != "defect"
+        assert answer["error_kind"] != "internal"
         assert "Traceback" not in answer["msg"] + answer["hint"]
     return code, answer
 

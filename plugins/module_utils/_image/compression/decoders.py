@@ -43,7 +43,7 @@ class Decoder:
         self._deadline = deadline
         self._buffer = memoryview(bytearray(MAX_FRAME_BYTES))
         self._sources: dict[int, int] = {}
-        self._missing_walls: list[str] | None = None
+        self._missing_isolation: list[str] | None = None
         with contextlib.ExitStack() as stack:
             self._out, target = wide_pipe()
             stack.callback(os.close, self._out)
@@ -74,8 +74,8 @@ class Decoder:
         ``take`` is given each piece that comes out, which is good until it returns, and how much of the stream has been read by then.
         """
         source = self._streams[at].source
-        if self._missing_walls is None:
-            self._missing_walls = [str(name) for name in self._answer(self._head())]
+        if self._missing_isolation is None:
+            self._missing_isolation = [str(name) for name in self._answer(self._head())]
         os.lseek(self._sources[source.fd], source.offset, os.SEEK_SET)
         os.write(self._orders, at.to_bytes(ORDER_BYTES, "little"))
         while not (head := self._head()) & ANSWER:
@@ -84,9 +84,9 @@ class Decoder:
         return dict(self._answer(head))
 
     @property
-    def missing_walls(self) -> list[str]:
+    def missing_isolation(self) -> list[str]:
         """The names of the walls that this host could not put around the process; none before it has decompressed."""
-        return self._missing_walls or []
+        return self._missing_isolation or []
 
     def close(self) -> None:
         """End the process."""

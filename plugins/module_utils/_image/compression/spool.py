@@ -49,13 +49,13 @@ class Compressed(NamedTuple):
 class Spool:
     """The nameless files of one unpacking; close it and they are gone.
 
-    ``missing_walls`` names what this host could not put around the decoders.
+    ``missing_isolation`` names what this host could not put around the decoders.
     """
 
     def __init__(self, directory: str, limits: Limits, deadline: Deadline) -> None:
         self.directory = directory
         self.limits = limits
-        self.missing_walls: set[str] = set()
+        self.missing_isolation: set[str] = set()
         self._deadline = deadline
         self.account = Account(limits, deadline)
         self._fds: list[int] = []
@@ -90,7 +90,7 @@ class Spool:
                 stack.callback(made[-1].close)
             yield made
             for one in made:
-                self.missing_walls.update(one.missing_walls)
+                self.missing_isolation.update(one.missing_isolation)
 
     def new_file(self) -> int:
         """A file that has no name."""

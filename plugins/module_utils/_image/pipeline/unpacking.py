@@ -65,7 +65,7 @@ class Unpacking(NamedTuple):
     verifications: Sequence[Verification]
     source_fds: frozenset[int]
     warnings: tuple[str, ...]
-    missing_walls: frozenset[str]
+    missing_isolation: frozenset[str]
 
     def write_into(
         self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
@@ -93,9 +93,9 @@ class Unpacking(NamedTuple):
             for verification in self.verifications:
                 verification.join()
         took = {**self.phases.seconds, **{f"write_{name}": float(took) for name, took in seconds.items()}}
-        return self._summary(took, sorted(self.missing_walls.union(map(str, missing))))
+        return self._summary(took, sorted(self.missing_isolation.union(map(str, missing))))
 
-    def _summary(self, seconds: dict[str, float], missing_walls: list[str]) -> Summary:
+    def _summary(self, seconds: dict[str, float], missing_isolation: list[str]) -> Summary:
         plan, tally = self.plan, self.tally
         return Summary(
             layout=self.layout,
@@ -112,7 +112,7 @@ class Unpacking(NamedTuple):
             left_out=tally.left_out,
             dropped_xattrs=tally.dropped_xattrs,
             clamped_times=tally.clamped_times,
-            missing_walls=missing_walls,
+            missing_isolation=missing_isolation,
             warnings=[*self.warnings, *tally.warnings()],
             seconds=seconds,
         )
@@ -202,7 +202,7 @@ class _Reader:
             self._verifications,
             frozenset(tar.extent.fd for tar in prepared.tars),
             prepared.warnings,
-            frozenset(self.preparation.spool.missing_walls),
+            frozenset(self.preparation.spool.missing_isolation),
         )
 
     def _complete_hint(self, error: Untrusted, tars: Sequence[Extent]) -> None:

@@ -30,7 +30,7 @@ class Written(NamedTuple):
     """What a writer answers: seconds by phase, and the names of the walls that this host could not put around it."""
 
     seconds: dict[str, float]
-    missing_walls: list[str]
+    missing_isolation: list[str]
 
 
 def write_tree(plan: Plan, root_fd: int, options: Options) -> Written:

@@ -94,8 +94,8 @@ class Fetching:
         after = self._record(host, image, got, asked)
         sweep(host)
         told = {
-            "bytes_received": got.arrived.received_bytes,
-            "bytes_resumed": got.arrived.resumed_bytes,
+            "received_bytes": got.arrived.received_bytes,
+            "resumed_bytes": got.arrived.resumed_bytes,
             "seconds": round(got.arrived.seconds, 3),
             "new_generation": bool(image.id) and after.id != image.id,
         }

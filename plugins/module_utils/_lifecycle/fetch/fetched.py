@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 def fetched_facts(host: Host, image: Image) -> Facts:
     """What flyd_fetch returns of ``image`` when nothing had to come."""
-    members = json.loads(image.members)
     path = host.archive_path(image.sha256)
     return {
         **image_facts(image),
@@ -33,10 +32,10 @@ def fetched_facts(host: Host, image: Image) -> Facts:
         "etag": image.etag or None,
         "version_id": image.version_id or None,
         "path": path if image.sha256 and os.path.exists(path) else None,
-        "objects": [{**one, "path": host.archive_path(one["sha256"])} for one in members],
+        "objects": [{**one, "path": host.archive_path(one["sha256"])} for one in objects_of(image)],
         "archive": None,
-        "bytes_received": 0,
-        "bytes_resumed": 0,
+        "received_bytes": 0,
+        "resumed_bytes": 0,
         "seconds": 0.0,
         "attempts": 0,
         "waited_seconds": 0.0,
@@ -107,6 +106,15 @@ def members_of(arrived: Arrived) -> str:
             for one in arrived.objects
         ]
     )
+
+
+def objects_of(image: Image) -> list[Facts]:
+    """The objects of a family as results show them, lowest layer first; none for an archive."""
+    members: list[Facts] = json.loads(image.members)
+    return [{_NAMES.get(name, name): value for name, value in one.items()} for one in members]
+
+
+_NAMES = {"object_key": "key", "size_bytes": "size"}  # of columns of the store, in results
 
 
 def infos_of(image: Image) -> tuple[ObjectInfo, ...]:

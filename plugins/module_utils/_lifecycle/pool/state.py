@@ -143,13 +143,13 @@ def pool_facts(pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Facts
         "pool_id": pool.id,
         "data": {
             "path": pool.data,
-            "used_bytes": now.used_data_blocks * block_bytes,
-            "total_bytes": now.total_data_blocks * block_bytes,
+            "size": now.total_data_blocks * block_bytes,
+            "used": now.used_data_blocks * block_bytes,
         },
         "metadata": {
             "path": pool.metadata,
-            "used_bytes": now.used_metadata_blocks * METADATA_BLOCK_BYTES,
-            "total_bytes": now.total_metadata_blocks * METADATA_BLOCK_BYTES,
+            "size": now.total_metadata_blocks * METADATA_BLOCK_BYTES,
+            "used": now.used_metadata_blocks * METADATA_BLOCK_BYTES,
         },
         **_settings(pool),
         "transaction_id": now.transaction_id,

@@ -12,9 +12,11 @@ from typing import Any, Callable
 from ..._errors import FlydError
 from ..._names import printable
 from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.thin_pool import is_low, status
 from ..attempts import repeated_if_transient
 from ..diff import platform_of, pool_view
+from ..fetch.fetched import objects_of
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
 from ..image.placement import pool_of
@@ -65,7 +67,12 @@ def _image(image: Image) -> Facts:
     facts: Facts = image._asdict()
     del facts["voucher_id"]  # a hash of what may hold a secret
     config, base_device = json.loads(image.config), facts.pop("pool_device")
+    for column in ("id", "object_key", "size_bytes", "members"):
+        del facts[column]
     return {
+        "image_id": image.id,
+        "key": image.object_key,
+        "size": image.size_bytes,
         **facts,
         "base_device": base_device or None,
         "snap_device": image.snap_device or None,
@@ -73,7 +80,7 @@ def _image(image: Image) -> Facts:
         "platform": platform_of(config),
         "config": config or None,
         "summary": json.loads(image.summary),
-        "members": json.loads(image.members),
+        "objects": objects_of(image),
         "made_with": json.loads(image.made_with),
     }
 
@@ -86,7 +93,7 @@ def _snapshots(host: Host, pool: str) -> list[Facts]:
             "uid": _known(snapshot.uid),
             "gid": _known(snapshot.gid),
             "mode": None if snapshot.mode < 0 else f"{snapshot.mode:04o}",
-            "object_key": keys.get(snapshot.image_id),
+            "key": keys.get(snapshot.image_id),
             "mapped": _mapped(host, snapshot.ulid),
         }
         for snapshot in host.store.all(Snapshot)
@@ -115,8 +122,8 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
             now = repeated_if_transient(host, lambda: status(host.dm, pool.name), what="status")
         except FlydError:  # what the others are is asked for too; drift tells it as well
             return {**facts, "status": UNKNOWN_STATUS}
-        facts["data_used_bytes"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
-        facts["metadata_used_bytes"] = now.used_metadata_blocks * 4096
+        facts["data"]["used"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
+        facts["metadata"]["used"] = now.used_metadata_blocks * METADATA_BLOCK_BYTES
         facts["status"] = now.mode.value
         facts["needs_check"] = now.needs_check
         facts["held_metadata"] = now.held_metadata_root is not None

@@ -34,7 +34,7 @@ _HELP = {
     "flyd_pool_metadata_used_bytes": "gauge: metadata in use",
     "flyd_images": "gauge: images by state; retired ones are earlier generations",
     "flyd_snapshots": "gauge: recorded snapshots by whether they are mapped",
-    "flyd_open_intents": "gauge: work under way, and work of interrupted runs that waits to be settled",
+    "flyd_open_operations": "gauge: work under way, and work of interrupted runs that waits to be settled",
     "flyd_transitions_total": "counter: transitions that ended, by outcome",
     "flyd_transition_seconds_total": "counter: seconds that these transitions took",
     "flyd_failures_total": "counter: runs that failed, by kind of error",
@@ -104,8 +104,8 @@ def _images(host: Host) -> Iterator[Sample]:
     mapped = Counter(volumes.get(snapshot.ulid) in uuids for snapshot in host.store.all(Snapshot))
     for word in (True, False):
         yield "flyd_snapshots", {"mapped": str(word).lower()}, mapped[word]
-    yield "flyd_open_intents", {"abandoned": "true"}, len(abandoned(host))
-    yield "flyd_open_intents", {"abandoned": "false"}, len(host.store.all(Operation)) - len(abandoned(host))
+    yield "flyd_open_operations", {"abandoned": "true"}, len(abandoned(host))
+    yield "flyd_open_operations", {"abandoned": "false"}, len(host.store.all(Operation)) - len(abandoned(host))
 
 
 def _counters(path: str) -> Iterator[Sample]:

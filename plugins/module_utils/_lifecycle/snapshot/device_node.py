@@ -79,5 +79,5 @@ def _id(option: str, given: str, look_up: Callable[[str], int]) -> int:
             hint="give a name that this host knows, or a number",
         ) from None
     if found > _MAX_ID:
-        raise BadInput(f"{option} is {found}", hint=f"an id of Linux is at most {_MAX_ID}")
+        raise BadInput(f"{option} is {found}", hint=f"set owner and group to names, or to ids up to {_MAX_ID}")
     return found

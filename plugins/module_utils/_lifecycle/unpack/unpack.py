@@ -39,7 +39,7 @@ _TOLD = (
     "left_out",
     "dropped_xattrs",
     "clamped_times",
-    "missing_walls",
+    "missing_isolation",
     "free_size",
 )
 
@@ -113,7 +113,7 @@ class Unpack(Arrow):
         )
         return after, {
             **_facts(host, after, base),
-            "warnings": [*summary["warnings"], *_warnings(summary["missing_walls"])],
+            "warnings": [*summary["warnings"], *_warnings(summary["missing_isolation"])],
         }
 
     def _unused(self, image: Image) -> list[str]:
@@ -132,10 +132,10 @@ def _live_base(host: Host, image: Image) -> Volume | None:
     return host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
 
 
-def _warnings(missing_walls: list[str]) -> list[str]:
-    if not missing_walls:
+def _warnings(missing_isolation: list[str]) -> list[str]:
+    if not missing_isolation:
         return []
-    names = ", ".join(missing_walls)
+    names = ", ".join(missing_isolation)
     return [f"this host could not set the processes that handled the image apart in all ways; missing: {names}"]
 
 

@@ -258,7 +258,7 @@ def test_a_text_that_a_turned_decoder_sends_is_shown_without_control_characters(
     )
 
     def use(decoder: Decoder) -> None:
-        decoder._missing_walls = None
+        decoder._missing_isolation = None
         with pytest.raises((Untrusted, CommandFailed)) as caught:
             decoder.run(0, lambda _data, _read: None)
         assert "\x1b" not in str(caught.value)
@@ -273,6 +273,6 @@ def test_where_all_walls_stand_around_decoders_none_is_named(tmp_path: Path) -> 
     fd = os.open(tmp_path / "archive", os.O_RDONLY)
     try:
         with open_image(fd, options(tmp_path)) as unpacking:
-            assert unpacking.missing_walls == frozenset()
+            assert unpacking.missing_isolation == frozenset()
     finally:
         os.close(fd)

@@ -284,9 +284,9 @@ def test_unpacking_works_where_no_namespace_and_no_filter_can_be_had_and_says_so
     monkeypatch.setattr(containment, "allow_only", lambda _calls: False)
     layer = tar.tar(*(tar.file(b"f%d" % at, b"x") for at in range(600)))
     done = playground.unpack("docker", [layer], processes=2)
-    assert done.summary.missing_walls == ["cgroup", "ipc", "net", "pid", "system_calls", "uts"]
+    assert done.summary.missing_isolation == ["cgroup", "ipc", "net", "pid", "system_calls", "uts"]
     assert done.summary.entries == 600
 
 
 def test_where_all_walls_stand_none_is_named(playground: Playground) -> None:
-    assert playground.unpack("docker", [tar.tar(tar.file(b"f"))]).summary.missing_walls == []
+    assert playground.unpack("docker", [tar.tar(tar.file(b"f"))]).summary.missing_isolation == []

@@ -64,10 +64,10 @@ def test_each_layer_lies_under_its_own_digest_and_the_familys_is_what_sha256sum_
 ) -> None:
     outcome = host.fetch(key=FAMILY)
     assert outcome.facts["sha256"] == digest_by_coreutils(tmp_path, *LAYERS)
-    assert [one["object_key"] for one in outcome.facts["objects"]] == [FAMILY.value + name for name in NAMES[:2]]
+    assert [one["key"] for one in outcome.facts["objects"]] == [FAMILY.value + name for name in NAMES[:2]]
     assert [one["sha256"] for one in outcome.facts["objects"]] == [sha256(layer) for layer in LAYERS]
     assert [Path(one["path"]).read_bytes() for one in outcome.facts["objects"]] == list(LAYERS)
-    assert (outcome.facts["size"], outcome.facts["bytes_received"]) == (sum(map(len, LAYERS)),) * 2
+    assert (outcome.facts["size"], outcome.facts["received_bytes"]) == (sum(map(len, LAYERS)),) * 2
     assert host.left_over() == []
 
 
@@ -113,7 +113,7 @@ def test_a_family_that_grew_is_a_new_generation_of_which_only_the_new_layer_come
     put(host, FAMILY, *LAYERS, TOP)
     outcome = host.fetch(key=FAMILY)
     assert requests(host, "GET") == [f"GET {FAMILY}11.tar"]
-    assert (outcome.facts["new_generation"], outcome.facts["bytes_received"]) == (True, len(TOP))
+    assert (outcome.facts["new_generation"], outcome.facts["received_bytes"]) == (True, len(TOP))
     [image], [retired] = host.records(Image), host.records(RetiredImage)
     assert (image.state, retired.id) == (State.FETCHED, old)
     assert host.files_in("archives") == sorted(sha256(layer) for layer in (*LAYERS, TOP))
@@ -270,7 +270,7 @@ def test_an_interrupted_family_is_gone_on_with_and_no_byte_comes_twice(host: Mac
     assert len([name for name in host.files_in("spool") if name.endswith(".part")]) == 2
     host.s3.forget()
     outcome = host.fetch(key=FAMILY)
-    assert (outcome.facts["bytes_received"], outcome.facts["bytes_resumed"]) == (0, sum(map(len, LAYERS)))
+    assert (outcome.facts["received_bytes"], outcome.facts["resumed_bytes"]) == (0, sum(map(len, LAYERS)))
     assert requests(host, "GET") == []
     assert host.left_over() == []
 

@@ -35,7 +35,7 @@ def test_the_archive_lies_under_its_digest_and_is_told(pooled: Machine) -> None:
         "size": len(ARCHIVE),
         "path": str(pooled.state / "archives" / SHA256),
         "trust": "first_use",
-        "bytes_received": len(ARCHIVE),
+        "received_bytes": len(ARCHIVE),
         "attempts": 1,
     }
     image = pooled.image()
@@ -215,7 +215,7 @@ def test_the_same_bytes_uploaded_again_are_the_same_generation_once_they_were_re
         host.store.put(image._replace(etag='"of an upload in parts"'))
     fetched.s3.put("sums", SHA256.encode())
     outcome = fetched.fetch(checksum="sums")
-    assert (outcome.facts["new_generation"], outcome.facts["bytes_received"]) == (False, len(ARCHIVE))
+    assert (outcome.facts["new_generation"], outcome.facts["received_bytes"]) == (False, len(ARCHIVE))
     assert not fetched.fetch(checksum="sums").changed
 
 
@@ -230,7 +230,7 @@ def test_a_policy_that_requires_a_digest_refuses_what_was_trusted_at_first_use(f
 def test_an_interrupted_download_is_gone_on_with(pooled: Machine) -> None:
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     pooled.s3.forget()
-    assert pooled.fetch().facts["bytes_received"] == 0
+    assert pooled.fetch().facts["received_bytes"] == 0
     assert pooled.s3.requests() == [f"HEAD {KEY}"]
     assert pooled.left_over() == []
 

@@ -186,7 +186,7 @@ def test_what_would_be_refused_with_the_bytes_is_refused_without_them(pooled: Ma
 def test_bytes_that_the_host_has_under_another_key_are_not_asked_for(pooled: Machine, file: Path) -> None:
     pooled.fetch(place=of_controller(ARCHIVE, file))
     outcome = pooled.fetch(place=of_controller(ARCHIVE), key=ObjectKey("images/same.tar"))
-    assert (outcome.changed, outcome.facts["bytes_received"]) == (True, 0)
+    assert (outcome.changed, outcome.facts["received_bytes"]) == (True, 0)
 
 
 def test_a_damaged_archive_is_asked_for_again(pooled: Machine, file: Path) -> None:

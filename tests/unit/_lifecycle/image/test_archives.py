@@ -78,7 +78,7 @@ def test_unpacking_again_needs_the_archive_again(sealed: Machine) -> None:
     assert "run flyd_fetch for this key first" in caught.value.hint
     again = sealed.fetch()
     assert (again.facts["image_id"], again.facts["new_generation"]) == (old.id, False)
-    assert again.facts["bytes_received"] == len(ARCHIVE)
+    assert again.facts["received_bytes"] == len(ARCHIVE)
     assert sealed.unpack(keep_archive=False).changed
     assert sealed.left_over() == []
 

@@ -99,7 +99,7 @@ def test_a_touched_archive_is_hashed_once_and_kept(fetched: Machine, harmless: T
     assert fetched.fetch(dry_run=True).facts["archive"] == "verified"
     assert fetched.everything() == found
     done = fetched.fetch()
-    assert (done.changed, done.facts["archive"], done.facts["bytes_received"]) == (False, "verified", 0)
+    assert (done.changed, done.facts["archive"], done.facts["received_bytes"]) == (False, "verified", 0)
     assert_quiet(fetched)
 
 
@@ -148,7 +148,7 @@ def test_each_layer_of_a_family_is_looked_at(pooled: Machine) -> None:
     restore(pooled.state / "archives" / hashlib.sha256(LAYERS[0]).hexdigest())
     assert_drift(pooled, 2)
     done = pooled.fetch(key=FAMILY)
-    assert (done.changed, done.facts["archive"], done.facts["bytes_received"]) == (True, "damaged", len(LAYERS[1]))
+    assert (done.changed, done.facts["archive"], done.facts["received_bytes"]) == (True, "damaged", len(LAYERS[1]))
     assert (pooled.state / "archives" / second).read_bytes() == LAYERS[1]
     again = pooled.fetch(key=FAMILY)
     assert (again.changed, again.facts["archive"]) == (False, "unchanged")

@@ -32,8 +32,8 @@ def test_a_pool_grows_and_both_sides_say_so(pooled: Machine) -> None:
     outcome = pooled.grow()
     assert outcome.changed
     assert (outcome.before["data_bytes"], outcome.after["data_bytes"]) == (POOL_BYTES, 2 * POOL_BYTES)
-    assert outcome.facts["data"]["total_bytes"] == 2 * POOL_BYTES
-    assert outcome.facts["metadata"]["total_bytes"] == 2 * METADATA_BYTES
+    assert outcome.facts["data"]["size"] == 2 * POOL_BYTES
+    assert outcome.facts["metadata"]["size"] == 2 * METADATA_BYTES
     assert sizes(pooled) == (2 * POOL_BYTES, 2 * METADATA_BYTES)
     assert status(pooled.fake.dm, "pool").total_data_blocks == 2 * POOL_BYTES >> 16
     assert pooled.left_over() == []

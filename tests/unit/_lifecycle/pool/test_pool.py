@@ -64,7 +64,7 @@ def test_a_pool_is_made_and_told(virgin: Machine) -> None:
     assert (outcome.before["active"], outcome.after["active"]) == (False, True)
     assert outcome.facts["device"] == "/dev/mapper/pool"
     assert outcome.facts["status"] == "rw"
-    assert outcome.facts["data"]["total_bytes"] == POOL_BYTES
+    assert outcome.facts["data"]["size"] == POOL_BYTES
     assert outcome.facts["transaction_id"] == pool.transaction_id
     assert virgin.fake.devices()["pool"]["uuid"] == f"FLYD-{pool.id}-pool"
     assert virgin.left_over() == []
@@ -462,7 +462,7 @@ def test_a_new_pool_takes_its_device_but_the_end_and_keeps_it_when_the_options_l
         with disk(virgin, name).open("wb") as file:
             file.truncate(POOL_BYTES + RESERVED_BYTES + 5000)
     identify(virgin, "WD-1")
-    assert make_on_devices(virgin, **size).facts["data"]["total_bytes"] == POOL_BYTES
+    assert make_on_devices(virgin, **size).facts["data"]["size"] == POOL_BYTES
     assert not virgin.pool(data_bytes=None, metadata_bytes=None).changed
 
 
@@ -478,7 +478,7 @@ def disks(machine: Machine, *, data_bytes: int, metadata_bytes: int) -> None:
 def test_a_new_pool_takes_its_metadata_device_whole_and_keeps_it(virgin: Machine) -> None:
     disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=(18 << 20) + 1000)
     outcome = make_on_devices(virgin, metadata_bytes=None)
-    assert outcome.facts["metadata"]["total_bytes"] == record(virgin).metadata_bytes == 18 << 20
+    assert outcome.facts["metadata"]["size"] == record(virgin).metadata_bytes == 18 << 20
     assert outcome.facts["warnings"] == []
     assert not make_on_devices(virgin, metadata_bytes=None).changed
     assert not virgin.pool(data_bytes=None, metadata_bytes=None).changed

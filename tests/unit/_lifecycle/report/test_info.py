@@ -55,8 +55,8 @@ def test_only_what_is_asked_for_is_told(pooled: Machine) -> None:
 def test_an_activated_image_is_told(activated: Machine) -> None:
     told = report(activated, *Subject)
     [image], [snapshot], [pool] = told["images"], told["snapshots"], told["pools"]
-    assert (image["object_key"], image["state"], image["config"]["Env"]) == (KEY.value, "activated", ["PATH=/bin"])
-    assert (snapshot["object_key"], snapshot["mapped"], snapshot["image_id"]) == (KEY.value, True, image["id"])
+    assert (image["key"], image["state"], image["config"]["Env"]) == (KEY.value, "activated", ["PATH=/bin"])
+    assert (snapshot["key"], snapshot["mapped"], snapshot["image_id"]) == (KEY.value, True, image["image_id"])
     assert (pool["name"], pool["active"], pool["status"]) == ("pool", True, "rw")
     assert (pool["needs_check"], pool["held_metadata"], pool["is_low"]) == (False, False, False)
     assert (told["operations"], told["drift"]) == ([], [])
@@ -72,7 +72,7 @@ def test_a_snapshot_of_an_earlier_generation_keeps_its_key(activated: Machine) -
     activated.s3.put(KEY.value, OTHER_ARCHIVE)
     activated.fetch()
     [snapshot] = report(activated, Subject.SNAPSHOTS)["snapshots"]
-    assert snapshot["object_key"] == KEY.value
+    assert snapshot["key"] == KEY.value
 
 
 def test_an_intent_that_was_cut_off_is_told(fetched: Machine) -> None:
