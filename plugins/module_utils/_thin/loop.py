@@ -42,23 +42,15 @@ class LoopDevice(NamedTuple):
         return self.path
 
 
-def find(runner: Runner, path: str, *, sysfs: str = "/sys") -> LoopDevice | None:
-    """The loop device over the file ``path``; ``ForeignDevice`` when there are two or it shows only a part of the file."""
-    return find_all(runner, [path], sysfs=sysfs).get(path)
-
-
 def find_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> dict[str, LoopDevice]:
-    """The loop devices over those of ``paths`` that have one; one program is started for all, and none on a host without loops."""
+    """The loop devices over those of ``paths`` that have one; one program is started for all, and none on a host without loops.
+
+    ``ForeignDevice`` when there are two over one path, or one that shows only a part of the file.
+    """
     wanted = list(paths)
     rows = _rows(runner, wanted, sysfs) if _attached(sysfs) else []
     found = {path: _over(path, rows) for path in wanted}
     return {path: loop for path, loop in found.items() if loop is not None}
-
-
-def attach(runner: Runner, path: str, *, expected_bytes: int | None = None, sysfs: str = "/sys") -> LoopDevice:
-    """A loop device over ``path``: the one that is there, or a new one. The file is checked first (see ``check_backing_file``)."""
-    check_backing_file(path, expected_bytes)
-    return attach_all(runner, [path], there=find_all(runner, [path], sysfs=sysfs), sysfs=sysfs)[path]
 
 
 def attach_all(
@@ -92,11 +84,6 @@ def attach_all(
 def take_size(runner: Runner, device: LoopDevice) -> None:
     """Let the loop device see that its file has another size."""
     runner.run(Program.LOSETUP, "--set-capacity", device.path)
-
-
-def detach(runner: Runner, path: str, *, sysfs: str = "/sys") -> bool:
-    """Detach the loop device over ``path`` and see it gone; ``False`` when there is none, ``Busy`` while it is held."""
-    return detach_all(runner, [path], sysfs=sysfs)
 
 
 def detach_all(runner: Runner, paths: Iterable[str], *, sysfs: str = "/sys") -> bool:

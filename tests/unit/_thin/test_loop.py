@@ -17,6 +17,7 @@ from module_utils._names import exact_size_text
 from module_utils._thin import loop
 from tests.unit.fakes.host import FakeHost
 from tests.unit.fakes.kernel import Kernel
+from tests.unit.support import loops
 from tests.unit.support.real import needs_loops
 
 pytestmark = pytest.mark.slow
@@ -48,30 +49,30 @@ def backing_file(path: Path) -> str:
 
 
 def test_a_file_gets_one_loop_device(fake_host: FakeHost, file: str) -> None:
-    first = loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
-    assert loop.attach(fake_host.runner, file, expected_bytes=SIZE, sysfs=fake_host.sysfs) == first
-    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) == first
+    first = loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    assert loops.attach(fake_host.runner, file, expected_bytes=SIZE, sysfs=fake_host.sysfs) == first
+    assert loops.find(fake_host.runner, file, sysfs=fake_host.sysfs) == first
     assert list(fake_host.loops().values()) == [file]
     assert (first.backing_device, first.backing_inode) == (os.stat(file).st_dev, os.stat(file).st_ino)
 
 
 def test_a_host_without_loops_is_asked_by_a_look_alone(fake_host: FakeHost, file: str) -> None:
-    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
+    assert loops.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
     assert fake_host.runner.ran == []
 
 
 def test_a_loop_of_others_is_no_loop_of_ours(fake_host: FakeHost, file: str, tmp_path: Path) -> None:
-    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     other = backing_file(tmp_path / "other")
-    assert loop.find(fake_host.runner, other, sysfs=fake_host.sysfs) is None
-    assert loop.detach(fake_host.runner, other, sysfs=fake_host.sysfs) is False
+    assert loops.find(fake_host.runner, other, sysfs=fake_host.sysfs) is None
+    assert loops.detach(fake_host.runner, other, sysfs=fake_host.sysfs) is False
     assert list(fake_host.loops().values()) == [file]
 
 
 def test_the_file_is_known_by_its_inode_not_by_its_name(fake_host: FakeHost, file: str) -> None:
-    made = loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    made = loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     os.link(file, file + ".link")
-    assert loop.attach(fake_host.runner, file + ".link", sysfs=fake_host.sysfs).path == made.path
+    assert loops.attach(fake_host.runner, file + ".link", sysfs=fake_host.sysfs).path == made.path
 
 
 def untold(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, back_file: str | None, **told: int) -> None:
@@ -87,19 +88,19 @@ def untold(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, back_file: str 
 def test_a_device_that_may_be_over_our_file_is_not_passed_over(
     fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch, *, is_named: bool
 ) -> None:
-    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     untold(fake_host, monkeypatch, file if is_named else None, offset=0, sizelimit=0)
-    with pytest.raises(CommandFailed, match=r"does not tell which file is behind .*/dev/loop0") as caught:
-        loop.find(fake_host.runner, file, sysfs=fake_host.sysfs)
+    with pytest.raises(CommandFailed, match=r"does not show which file is behind .*/dev/loop0") as caught:
+        loops.find(fake_host.runner, file, sysfs=fake_host.sysfs)
     assert caught.value.retryable
 
 
 def test_a_device_of_others_of_which_nothing_is_told_is_passed_over(
     fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     untold(fake_host, monkeypatch, "/somebody/else")
-    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
+    assert loops.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
 
 
 def test_a_device_that_was_detached_while_losetup_looked_is_passed_over(
@@ -107,24 +108,24 @@ def test_a_device_that_was_detached_while_losetup_looked_is_passed_over(
 ) -> None:
     other = backing_file(tmp_path / "other")
     for path in (file, other):
-        loop.attach(fake_host.runner, path, sysfs=fake_host.sysfs)
-    loop.detach(fake_host.runner, file, sysfs=fake_host.sysfs)
+        loops.attach(fake_host.runner, path, sysfs=fake_host.sysfs)
+    loops.detach(fake_host.runner, file, sysfs=fake_host.sysfs)
     untold(fake_host, monkeypatch, None)
-    assert loop.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
+    assert loops.find(fake_host.runner, file, sysfs=fake_host.sysfs) is None
 
 
 def test_a_link_in_the_files_place_does_not_lead_to_the_loop(fake_host: FakeHost, file: str) -> None:
-    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     os.symlink(file, file + ".link")
-    assert loop.find(fake_host.runner, file + ".link", sysfs=fake_host.sysfs) is None
+    assert loops.find(fake_host.runner, file + ".link", sysfs=fake_host.sysfs) is None
 
 
 def test_two_loops_over_one_file_are_refused(fake_host: FakeHost, file: str) -> None:
-    loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     with Kernel.of(str(fake_host.root)) as kernel:
         kernel.loops["9"] = file
     with pytest.raises(ForeignDevice, match="more than one loop device"):
-        loop.find(fake_host.runner, file, sysfs=fake_host.sysfs)
+        loops.find(fake_host.runner, file, sysfs=fake_host.sysfs)
 
 
 def test_the_second_of_two_that_fails_takes_the_first_with_it(fake_host: FakeHost, file: str, tmp_path: Path) -> None:
@@ -137,12 +138,12 @@ def test_the_second_of_two_that_fails_takes_the_first_with_it(fake_host: FakeHos
 
 def test_a_loop_that_the_kernel_keeps_is_busy(fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_DETACH_SECONDS", 0.1)
-    made = loop.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
+    made = loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     number = os.path.basename(made.path)[len("loop") :]
     with Kernel.of(str(fake_host.root)) as kernel:
         kernel.create("user", "FLYD-user", f"0 8 linear 7:{number} 0", read_only=False)
     with pytest.raises(Busy, match="is held by"):
-        loop.detach(fake_host.runner, file, sysfs=fake_host.sysfs)
+        loops.detach(fake_host.runner, file, sysfs=fake_host.sysfs)
 
 
 def test_a_missing_file_is_a_contradiction(tmp_path: Path) -> None:
@@ -193,14 +194,14 @@ def test_a_backing_file_in_a_directory_that_others_may_write_to_is_refused(tmp_p
 
 def test_real_a_loop_is_found_again_by_what_is_behind_it(real_file: str) -> None:
     runner = Runner()
-    made = loop.attach(runner, real_file, expected_bytes=SIZE)
+    made = loops.attach(runner, real_file, expected_bytes=SIZE)
     os.rename(real_file, real_file + ".moved")
     backing_file(Path(real_file))
-    assert loop.find(runner, real_file) is None, "another file has the name now"
-    assert loop.find(runner, real_file + ".moved") == made
-    assert loop.attach(runner, real_file + ".moved") == made
-    assert loop.detach(runner, real_file + ".moved") is True
-    assert loop.detach(runner, real_file + ".moved") is False
+    assert loops.find(runner, real_file) is None, "another file has the name now"
+    assert loops.find(runner, real_file + ".moved") == made
+    assert loops.attach(runner, real_file + ".moved") == made
+    assert loops.detach(runner, real_file + ".moved") is True
+    assert loops.detach(runner, real_file + ".moved") is False
 
 
 @needs_loops
@@ -209,7 +210,7 @@ def test_real_two_loops_and_a_partial_one_are_refused(real_file: str) -> None:
         subprocess.run(["losetup", "--find", *options, real_file], check=True)
         if options:
             with pytest.raises(ForeignDevice, match="more than one loop device, or one that shows a part"):
-                loop.find(Runner(), real_file)
+                loops.find(Runner(), real_file)
 
 
 @needs_loops
@@ -217,6 +218,6 @@ def test_real_a_loop_that_is_held_is_busy_and_its_holder_is_named(
     real_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_DETACH_SECONDS", 0.2)
-    made = loop.attach(Runner(), real_file)
+    made = loops.attach(Runner(), real_file)
     with open(made, "rb"), pytest.raises(Busy, match=f"process {os.getpid()} "):
-        loop.detach(Runner(), real_file)
+        loops.detach(Runner(), real_file)

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from module_utils._thin import loop
 from module_utils._thin.pool.backing import make_backing_file
 from tests.unit.fakes.host import FakeHost
+from tests.unit.support import loops
 
 pytestmark = pytest.mark.slow
 
@@ -95,15 +95,15 @@ $ dmsetup remove pool
 
 
 def test_the_stand_in_repeats_the_transcript(fake_host: FakeHost) -> None:
-    loops = {}
+    devices = {}
     for name, size in (("METADATA", 4 << 20), ("DATA", 64 << 20)):
         path = str(fake_host.root / "files" / name)
         make_backing_file(fake_host.runner, path, size)
-        loops[name] = loop.attach(fake_host.runner, path, sysfs=fake_host.sysfs).path
+        devices[name] = loops.attach(fake_host.runner, path, sysfs=fake_host.sysfs).path
     said = []
     for command in re.findall(r"^\$ (.*)$", TRANSCRIPT, re.MULTILINE):
         said.append(f"$ {command}")
-        said += _words(fake_host, command.replace("METADATA", loops["METADATA"]).replace("DATA", loops["DATA"]))
+        said += _words(fake_host, command.replace("METADATA", devices["METADATA"]).replace("DATA", devices["DATA"]))
     assert "\n".join(said) == TRANSCRIPT.strip()
 
 
