@@ -26,8 +26,8 @@ from ._host.files.durable import from_os_error
 from ._lifecycle.actions import records
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
-from ._lifecycle.params import Given
-from ._lifecycle.run import Host, open_host
+from ._lifecycle.params import ModuleParams
+from ._lifecycle.run import Run, open_host
 from ._lifecycle.settings import Settings
 from ._names import new_run_id, printable
 from ._redaction import redacted, redacted_value, secrets_of, secrets_of_environment
@@ -92,7 +92,7 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible-core comes without
         self.params.update(redacted_value(self.params, secrets))
 
 
-Work = Callable[[Host, Given], Outcome]
+Work = Callable[[Run, ModuleParams], Outcome]
 
 
 def run(
@@ -119,12 +119,12 @@ def run(
     state = module.params.get("state", "present")
     _unwind_on_signals()
     _take_name(str(module._name))
-    host: list[Host] = []
+    host: list[Run] = []
     try:
         # A run that needs no package of the environment warns of it too: the host's next boot does.
         for warning in (*without_effect(module.params, arguments, counts or {}, state), *environment.warnings()):
             module.warn(warning)
-        settings = Given(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
+        settings = ModuleParams(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
         outcome = _work(module, states[state] or present, host, settings, dry_run=read_only or module.check_mode)
     except (Exception, _Stopped) as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
         _fail(module, _understood(error, host), host)
@@ -132,7 +132,7 @@ def run(
         module.exit_json(**_success(module, outcome, host[0]))
 
 
-def _fail(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
+def _fail(module: AnsibleModule, error: FlydError, opened: list[Run]) -> None:
     _log(module, error, opened)
     for host in opened:
         for warning in host.warnings:
@@ -140,7 +140,7 @@ def _fail(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
     module.fail_json(**_failure(error, opened))
 
 
-def _understood(error: BaseException, opened: list[Host]) -> FlydError:
+def _understood(error: BaseException, opened: list[Run]) -> FlydError:
     """What ended the work, in our terms. For a missing package the module starts over, and does not come back, where it can."""
     if isinstance(error, MissingLibrary) and _can_start_over():
         respawn_module(environment.interpreter())
@@ -151,7 +151,7 @@ def _understood(error: BaseException, opened: list[Host]) -> FlydError:
     return from_os_error(error, "working on this host") if isinstance(error, OSError) else _unexpected(error, opened)
 
 
-def _log(module: AnsibleModule, error: FlydError, opened: list[Host]) -> None:
+def _log(module: AnsibleModule, error: FlydError, opened: list[Run]) -> None:
     """One line for a run that failed, wherever it did; none in check mode, and none before the state directory was opened.
 
     None for one that only asks the controller for a file, either.
@@ -166,7 +166,7 @@ def _can_start_over() -> bool:
     return os.path.exists(environment.interpreter()) and not has_respawned()
 
 
-def _work(module: Module, work: Work, opened: list[Host], settings: Settings, *, dry_run: bool) -> Outcome:
+def _work(module: Module, work: Work, opened: list[Run], settings: Settings, *, dry_run: bool) -> Outcome:
     if os.geteuid() != 0:
         raise Unsupported(
             f"running as uid {os.geteuid()}, not as root",
@@ -174,10 +174,10 @@ def _work(module: Module, work: Work, opened: list[Host], settings: Settings, *,
         )
     with open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run) as host:
         opened.append(host)
-        return work(host, Given(dict(module.params)))
+        return work(host, ModuleParams(dict(module.params)))
 
 
-def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, Any]:
+def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, Any]:
     facts = dict(outcome.facts)
     for warning in (*facts.pop("warnings", []), *host.warnings):
         module.warn(warning)
@@ -193,7 +193,7 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Host) -> dict[str, A
     return result
 
 
-def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
+def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
     removed = list(dict.fromkeys(path for host in opened for path in host.removed))
     return {
         **({"removed": removed} if removed else {}),
@@ -210,7 +210,7 @@ def _failure(error: FlydError, opened: list[Host]) -> dict[str, Any]:
     }
 
 
-def _unexpected(error: BaseException, opened: list[Host]) -> FlydError:
+def _unexpected(error: BaseException, opened: list[Run]) -> FlydError:
     """An error of kind internal, with its traceback in the log."""
     where = "the log"
     for host in opened:

@@ -643,8 +643,8 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import SHORTEST_SECONDS, Given
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import SHORTEST_SECONDS, ModuleParams
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
 from ansible_collections.flyd.lite.plugins.module_utils._source.digests.trust import ChecksumPolicy
@@ -719,7 +719,7 @@ COUNTS = {
 DEFAULT_BUCKET = "flyio-platform-hiring-challenge"
 
 
-def work(host: Host, given: Given) -> Outcome:
+def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
     recorded, where = host.store.image_or_new(str(key)).bucket, place(given)
@@ -739,7 +739,7 @@ def work(host: Host, given: Given) -> Outcome:
     return advance(host, key, Fetch(options))
 
 
-def place(given: Given) -> Place:
+def place(given: ModuleParams) -> Place:
     """Where the archive is when it is not in the bucket."""
     return place_of(
         given.text("src"),
@@ -751,7 +751,7 @@ def place(given: Given) -> Place:
     )
 
 
-def source(given: Given, bucket: str) -> S3Options:
+def source(given: ModuleParams, bucket: str) -> S3Options:
     """Where the bucket is, and who asks."""
     return S3Options(
         bucket=bucket,
@@ -779,7 +779,7 @@ def source(given: Given, bucket: str) -> S3Options:
     )
 
 
-def download(given: Given) -> DownloadOptions:
+def download(given: ModuleParams) -> DownloadOptions:
     """How to download."""
     return DownloadOptions(
         streams=int(given.number("connections")),
@@ -790,7 +790,7 @@ def download(given: Given) -> DownloadOptions:
     )
 
 
-def undo(host: Host, given: Given) -> Outcome:
+def undo(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveArchive
 

@@ -546,9 +546,9 @@ details:
 """
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.report.info import Subject, inform
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._module import run
 
 SUBJECTS = [subject.value for subject in Subject]
@@ -558,7 +558,7 @@ ARGUMENTS = {
 }
 
 
-def work(host: Host, given: Given) -> Outcome:
+def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     return inform(host, frozenset(Subject(word) for word in given.words("what")), given.text("pool"))
 

@@ -400,10 +400,10 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placeme
 )
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import DEFAULT_POOL, Given
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import DEFAULT_POOL, ModuleParams
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.ensure import ensure_pool
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.request import DataSize, PoolRequest
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._module import run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
 
@@ -433,7 +433,7 @@ COUNTS = {
 }
 
 
-def work(host: Host, given: Given) -> Outcome:
+def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     return ensure_pool(
         host,
@@ -453,26 +453,26 @@ def work(host: Host, given: Given) -> Outcome:
     )
 
 
-def undo(host: Host, given: Given) -> Outcome:
+def undo(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.teardown import remove_pool
 
     return remove_pool(host, _checked_name(host, given), force=given.flag("force"))
 
 
-def repair(host: Host, given: Given) -> Outcome:
+def repair(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=repaired."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.repair import repair_pool
 
     return repair_pool(host, _checked_name(host, given), given.size_bytes("metadata_size"))
 
 
-def _named(host: Host, given: Given) -> str:
+def _named(host: Run, given: ModuleParams) -> str:
     """The name of the pool as it was given; empty when it was not."""
     return named_pool(host, given.text("name"), given.text("pool"))
 
 
-def _checked_name(host: Host, given: Given) -> ShortName:
+def _checked_name(host: Run, given: ModuleParams) -> ShortName:
     """The name of a pool that exists, if there is one of it, on the files or devices that are named."""
     name = ShortName(_named(host, given) or DEFAULT_POOL)
     data = given.text("data_device") or given.text("data_file")

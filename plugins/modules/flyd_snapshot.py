@@ -358,8 +358,8 @@ diff:
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.device_node import NodeAccess
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.options import SnapshotOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.snapshot import Activate
@@ -381,7 +381,7 @@ ARGUMENTS = {
 COUNTS = present_only("size", "read_only", "owner", "group", "mode", "assume")
 
 
-def work(host: Host, given: Given) -> Outcome:
+def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
     access = NodeAccess.parse(given.text("owner"), given.text("group"), given.raw("mode"))
@@ -396,7 +396,7 @@ def work(host: Host, given: Given) -> Outcome:
     return advance(host, key, Activate(options))
 
 
-def undo(host: Host, given: Given) -> Outcome:
+def undo(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveSnapshot
 

@@ -485,8 +485,8 @@ from ansible_collections.flyd.lite.plugins.module_utils._image.limits import Lim
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import Given
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Host
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.options import UnpackOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.unpack import Unpack
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
@@ -529,7 +529,7 @@ COUNTS = {
 }
 
 
-def work(host: Host, given: Given) -> Outcome:
+def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     key = ObjectKey(given.text("key"))
     limits = given.mapping("limits")
@@ -548,7 +548,7 @@ def work(host: Host, given: Given) -> Outcome:
     return advance(host, key, Unpack(options))
 
 
-def undo(host: Host, given: Given) -> Outcome:
+def undo(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=absent."""
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveBase
 

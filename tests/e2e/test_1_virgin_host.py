@@ -24,7 +24,7 @@ def test_check_mode_predicts_four_changes_and_leaves_no_trace(prepared: Machine)
         assert line in play.output, "the diff tells state, devices and pool"
 
 
-def test_a_kernel_without_the_thin_pool_target_is_told_before_anything_is_made(prepared: Machine) -> None:
+def test_a_kernel_without_the_thin_pool_target_is_reported_before_anything_is_made(prepared: Machine) -> None:
     blocked = "/etc/modprobe.d/without-thin-pool.conf"
     prepared.ssh(f"modprobe --remove dm_thin_pool; echo 'install dm_thin_pool /bin/false' > {blocked}")
     try:

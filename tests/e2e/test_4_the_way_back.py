@@ -67,7 +67,7 @@ def test_a_snapshot_in_use_stays_and_the_error_names_the_user(prepared: Machine,
     assert prepared.module("flyd_info")["operations"] == []
 
 
-def test_deactivation_and_teardown_leave_nothing_of_ours_and_all_of_theirs(prepared: Machine, activation: Play) -> None:
+def test_deactivation_and_teardown_leave_only_what_is_foreign(prepared: Machine, activation: Play) -> None:
     prepared.ssh(LOOK_ALIKES + IN_OUR_POOL)
     theirs, guest = prepared.ssh(THEIRS), prepared.ssh(IN_OUR_POOL_THEN)
     archive = prepared.ssh("ls -S /var/lib/flyd/archives | head -1").strip()

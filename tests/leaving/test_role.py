@@ -42,7 +42,7 @@ def play(host: Host, *arguments: str) -> tuple[int, int, str]:
     return done.returncode, int(changed[0]) if changed else -1, done.stdout + done.stderr
 
 
-def test_it_leaves_what_there_was_and_check_mode_foretells_it(host: Host) -> None:
+def test_it_leaves_what_there_was_and_check_mode_predicts_it(host: Host) -> None:
     lvm = host.path("etc/lvm/lvmlocal.conf")
     lvm.write_text("# of the administrator, without a newline at the end")
     lvm.chmod(0o640)

@@ -42,7 +42,7 @@ def lives(crashes: Crashes) -> None:
     assert crashes.target.violations() == []
 
 
-def test_a_disk_that_hangs_while_the_tree_is_written_is_told_in_time_and_nothing_is_lost(crashes: Crashes) -> None:
+def test_a_disk_that_hangs_while_the_tree_is_written_is_reported_in_time_and_nothing_is_lost(crashes: Crashes) -> None:
     steps = prepared(crashes)
     crashes.succeed([steps["tear down"]])
     disk = FaultyDisk(crashes, "data", f"0 {DATA_SECTORS} linear {{loop}} 0")
@@ -79,7 +79,7 @@ def test_without_udev_everything_works(crashes: Crashes) -> None:
     lives(crashes)
 
 
-def test_a_udev_that_hangs_is_told_in_time_and_nothing_is_left_once_it_goes_on(crashes: Crashes) -> None:
+def test_a_udev_that_hangs_is_reported_in_time_and_nothing_is_left_once_it_continues(crashes: Crashes) -> None:
     prepared(crashes)
     crashes.target.ssh("kill -STOP $(pidof systemd-udevd)")
     try:
@@ -94,7 +94,7 @@ def test_a_udev_that_hangs_is_told_in_time_and_nothing_is_left_once_it_goes_on(c
     lives(crashes)
 
 
-def test_somebodys_mount_on_our_mount_point_is_left_alone(crashes: Crashes) -> None:
+def test_a_foreign_mount_on_the_mount_point_is_left_alone(crashes: Crashes) -> None:
     steps = prepared(crashes)
     crashes.succeed([steps["tear down"]])
     theirs = f"{STATE_DIR}/mnt"

@@ -60,7 +60,7 @@ def test_a_pool_full_of_data_refuses_in_time_and_works_again_when_it_has_grown(c
     assert before - int(crashes.target.ssh(ALLOCATED)) > (40 << 20) // 512
 
 
-def test_a_pool_that_a_guest_fills_while_an_image_is_unpacked_is_told_in_time_and_the_room_comes_back(
+def test_a_pool_that_a_guest_fills_while_an_image_is_unpacked_is_reported_in_time_and_the_room_comes_back(
     crashes: Crashes,
 ) -> None:
     prepared(crashes, data_size="64M")
@@ -101,7 +101,7 @@ def test_a_pool_full_of_metadata_refuses_in_time_and_works_again_when_it_has_gro
     assert crashes.target.violations() == []
 
 
-def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
+def test_damaged_metadata_is_refused_and_repaired_when_asked(crashes: Crashes) -> None:
     steps = prepared(crashes)
     device = crashes.target.ssh(f"echo {SNAPSHOT}")
     digest = crashes.target.ssh(f"sha256sum < {SNAPSHOT}")
@@ -117,7 +117,7 @@ def test_damaged_metadata_is_refused_and_mended_when_asked(crashes: Crashes) -> 
     assert crashes.target.ssh(f"sha256sum < {SNAPSHOT}") == digest
 
 
-def test_a_pool_that_the_kernel_wants_checked_is_refused_and_mended_when_asked(crashes: Crashes) -> None:
+def test_a_pool_that_the_kernel_wants_checked_is_refused_and_repaired_when_asked(crashes: Crashes) -> None:
     """Writes of metadata fail, but for its first block, where the kernel puts down that it must be checked."""
     steps, sound = prepared(crashes), f"0 {METADATA_SECTORS} linear {{loop}} 0"
     crashes.succeed([steps["tear down"]])
@@ -192,7 +192,7 @@ def test_a_store_from_a_backup_is_refused_and_nothing_changes(crashes: Crashes) 
     assert [one["changed"] for one in crashes.succeed([steps["pool"], another("third")])] == [False, False]
 
 
-def test_a_pool_made_anew_in_the_same_files_is_refused_and_nothing_changes(crashes: Crashes) -> None:
+def test_a_pool_made_again_in_the_same_files_is_refused_and_nothing_changes(crashes: Crashes) -> None:
     steps = prepared(crashes)
     table = crashes.target.ssh("dmsetup table pool").strip()
     crashes.target.ssh(f"{DOWN}; cp {STATE_DIR}/pools/*/metadata /root/metadata")
@@ -219,7 +219,7 @@ def test_a_pool_made_anew_in_the_same_files_is_refused_and_nothing_changes(crash
     assert crashes.target.violations() == []
 
 
-def test_somebodys_pool_with_our_name_and_volumes_like_ours_are_left_alone(crashes: Crashes) -> None:
+def test_a_foreign_pool_of_the_same_name_with_similar_volumes_is_left_alone(crashes: Crashes) -> None:
     steps = prepared(crashes)
     device = crashes.target.ssh(f"echo {SNAPSHOT}").strip().rpartition("/")[2]
     theirs = "; ".join(
@@ -253,7 +253,7 @@ def commands_of_the_guide() -> str:
     return found
 
 
-def test_a_damaged_database_is_refused_by_all_and_what_the_guide_says_lets_the_host_begin_anew(
+def test_a_damaged_database_is_refused_by_all_and_the_guide_recovers_the_host(
     crashes: Crashes,
 ) -> None:
     steps = prepared(crashes)
@@ -281,7 +281,7 @@ sync
 """
 
 
-def test_a_host_disk_that_is_full_at_any_write_is_told_and_all_is_well_once_there_is_room(crashes: Crashes) -> None:
+def test_a_host_disk_that_is_full_at_any_write_is_reported_and_all_is_well_once_there_is_room(crashes: Crashes) -> None:
     steps = crashes.steps()
     life = [steps[name] for name in ("pool", "fetch", "unpack", "snapshot")]
     crashes.succeed([steps["tear down"], steps["remove archive"]])

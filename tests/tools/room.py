@@ -31,7 +31,7 @@ from module_utils._image.options import Options
 from module_utils._image.pipeline.unpacking import Limits, open_image
 from module_utils._lifecycle.pool.ensure import ensure_pool
 from module_utils._lifecycle.pool.request import PoolRequest
-from module_utils._lifecycle.run import Host, open_host
+from module_utils._lifecycle.run import Run, open_host
 from module_utils._lifecycle.settings import Settings
 from module_utils._lifecycle.store.records import OperationKind, Volume
 from module_utils._lifecycle.volumes.room import require_room
@@ -186,7 +186,7 @@ def snapshots(directory: Path, count: int) -> None:
                 print(json.dumps(_counted(host, number)), flush=True)
 
 
-def _volume(host: Host, kind: str, size_bytes: int, origin: int = -1) -> Volume:
+def _volume(host: Run, kind: str, size_bytes: int, origin: int = -1) -> Volume:
     operation = host.begin(OperationKind.SNAPSHOT, kind, volume_ulid=new_volume_ulid())
     pool = active_pool(host, "room")
     made = create_volume(host, pool, operation, kind=kind, sectors=size_bytes // SECTOR_BYTES, origin=origin)
@@ -207,7 +207,7 @@ def _write(path: str, number: int) -> None:
         os.close(fd)
 
 
-def _counted(host: Host, number: int) -> dict[str, Any]:
+def _counted(host: Run, number: int) -> dict[str, Any]:
     now = status(host.dm, "room")
     return {
         "snapshots": number,

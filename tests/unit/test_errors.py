@@ -73,7 +73,7 @@ def test_every_kind_has_exactly_one_error() -> None:
     assert [cls.kind for cls in FAMILY] == list(ErrorKind)
 
 
-def test_only_what_passes_by_itself_is_retryable() -> None:
+def test_only_transient_errors_are_retryable() -> None:
     assert [cls for cls in FAMILY if cls("x", hint="y").retryable] == [Busy, Transient]
 
 

@@ -26,12 +26,12 @@ from module_utils._errors import BadInput, Busy, FlydError, MissingLibrary, NoSp
 from module_utils._host import environment
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._lifecycle.params import Given
-from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.params import ModuleParams
+from module_utils._lifecycle.run import Run
 from module_utils._module import run
 from module_utils._names import Ulid
 
-Work = Callable[[Host, Given], Outcome]
+Work = Callable[[Run, ModuleParams], Outcome]
 SAME = Outcome({"state": "new"}, {"state": "new"}, False, {"device": None})
 UNDONE = Finding(RecoveryKind.OPERATION_UNDONE, "images/redis.tar", "undid the fetch of images/redis.tar")
 LEFT = Finding(RecoveryKind.NOT_RECOVERED, "pool pool", "left it")
@@ -68,7 +68,7 @@ def ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., di
 
 
 def failing(error: BaseException) -> Work:
-    def work(_host: Host, _given: Given) -> Outcome:
+    def work(_host: Run, _given: ModuleParams) -> Outcome:
         with doing("unpack of images/redis.tar"):
             raise error
 
@@ -97,7 +97,7 @@ def test_an_outcome_becomes_the_result(ended: Callable[..., dict[str, Any]]) -> 
 def test_what_was_settled_is_a_change_and_what_was_left_is_none(
     ended: Callable[..., dict[str, Any]], found: list[Finding], changed: bool, fails: bool
 ) -> None:
-    def work(host: Host, _: Given) -> Outcome:
+    def work(host: Run, _: ModuleParams) -> Outcome:
         host.settled += found
         if fails:
             raise Busy("somebody has it", hint="wait")
@@ -129,7 +129,7 @@ def test_check_mode_and_read_only_modules_write_nothing(
 ) -> None:
     seen: list[bool] = []
 
-    def work(host: Host, _: Given) -> Outcome:
+    def work(host: Run, _: ModuleParams) -> Outcome:
         seen.append(host.dry_run)
         return SAME
 
@@ -169,7 +169,7 @@ def test_a_run_that_failed_is_in_the_log_but_in_check_mode(
 
 @needs_root
 @pytest.mark.parametrize("error", [Busy("somebody has it", hint="wait"), ValueError("ours")])
-def test_a_failure_is_told_and_logged_without_the_package_for_ulids(
+def test_a_failure_is_reported_and_logged_without_the_package_for_ulids(
     ended: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def missing() -> NoReturn:
@@ -228,7 +228,7 @@ def test_an_error_of_the_system_is_put_into_our_terms(ended: Callable[..., dict[
 
 @needs_root
 @pytest.mark.parametrize("check", [False, True])
-def test_a_fault_of_ours_has_no_traceback_but_the_log_has(
+def test_an_internal_error_has_no_traceback_but_the_log_has(
     ended: Callable[..., dict[str, Any]], tmp_path: Path, check: bool
 ) -> None:
     result = ended(failing(ValueError("line\nline \x1b[2J")), check=check)
@@ -240,7 +240,7 @@ def test_a_fault_of_ours_has_no_traceback_but_the_log_has(
         assert "Traceback" in json.loads(log.read_text().splitlines()[0])["traceback"]
 
 
-def test_who_is_not_root_is_told_before_anything_is_touched(
+def test_a_user_other_than_root_is_refused_before_anything_is_touched(
     ended: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("module_utils._module.os.geteuid", lambda: 1000)
@@ -269,7 +269,7 @@ def test_an_option_that_cannot_be_right_is_bad_input(
 
 @needs_root
 def test_a_size_that_is_none_names_its_option(ended: Callable[..., dict[str, Any]]) -> None:
-    def work(_: Host, given: Given) -> Outcome:
+    def work(_: Run, given: ModuleParams) -> Outcome:
         given.size_bytes("size")
         return SAME
 
@@ -298,7 +298,7 @@ def test_a_missing_library_starts_the_module_over_where_prepare_has_put_it(
 
 @needs_root
 @pytest.mark.parametrize("why", ["no environment", "over already"])
-def test_a_library_that_is_missing_there_too_is_told(
+def test_a_library_that_is_missing_there_too_is_reported(
     ended: Callable[..., dict[str, Any]], respawned: list[str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     if why == "over already":
@@ -318,12 +318,12 @@ def test_other_errors_start_nothing_over(ended: Callable[..., dict[str, Any]], r
 
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_polite_kill_unwinds_the_work_and_is_told(
+def test_a_polite_kill_unwinds_the_work_and_is_reported(
     ended: Callable[..., dict[str, Any]], number: signal.Signals
 ) -> None:
     unwound: list[bool] = []
 
-    def work(host: Host, _: Given) -> Outcome:
+    def work(host: Run, _: ModuleParams) -> Outcome:
         try:
             with host.lock("image x"):
                 os.kill(os.getpid(), number)
@@ -341,7 +341,7 @@ def test_a_polite_kill_unwinds_the_work_and_is_told(
 def test_a_polite_kill_ends_a_loop_of_retries(ended: Callable[..., dict[str, Any]]) -> None:
     tried: list[int] = []
 
-    def work(host: Host, _: Given) -> Outcome:
+    def work(host: Run, _: ModuleParams) -> Outcome:
         def wait() -> None:
             tried.append(1)
             if len(tried) == 1:
@@ -360,7 +360,7 @@ def test_a_silence_that_was_retried_is_a_warning_and_a_failure_counts_its_attemp
     warned: list[str] = []
     monkeypatch.setattr(_module.Module, "warn", lambda _module, text: warned.append(text))
 
-    def work(host: Host, _: Given) -> Outcome:
+    def work(host: Run, _: ModuleParams) -> Outcome:
         silent = Transient("no bytes for 30 s from https://s3.example.net", hint="y", silent_seconds=30)
         host.retry.call(failing_with(silent))
         return CHANGED

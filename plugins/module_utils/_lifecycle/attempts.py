@@ -15,7 +15,7 @@ from typing import Callable, TypeVar
 
 from .._errors import ErrorKind, FlydError
 from .outcome import Outcome
-from .run import Host
+from .run import Run
 
 T = TypeVar("T")
 
@@ -53,13 +53,13 @@ def may_retry(error: FlydError) -> bool:
     return error.retryable and not error.gave_up and RETRIED[error.kind] is not Retried.NO
 
 
-def repeated_if_transient(host: Host, work: Callable[[], T], *, what: str) -> T:
+def repeated_if_transient(host: Run, work: Callable[[], T], *, what: str) -> T:
     """What ``work`` returns, retried after transient errors as the options say; it must be safe to do again."""
     limit = min(DEADLINE_SECONDS, host.retry.deadline_seconds)
     return host.retry.call(work, what=what, may_retry=may_retry, deadline_seconds=limit)
 
 
-def attempted(host: Host, work: Callable[[], Outcome], **subject: str) -> Outcome:
+def attempted(host: Run, work: Callable[[], Outcome], **subject: str) -> Outcome:
     """The outcome of ``work``, retried after transient errors as the options say; ``subject`` names it in the log.
 
     Adds to the facts ``attempts``, 1 plus whatever was retried (transition or request), 0 when there was nothing to do, and
@@ -76,7 +76,7 @@ def attempted(host: Host, work: Callable[[], Outcome], **subject: str) -> Outcom
 class _Attempt:
     """One call an attempt."""
 
-    def __init__(self, host: Host, work: Callable[[], Outcome]) -> None:
+    def __init__(self, host: Run, work: Callable[[], Outcome]) -> None:
         self._host = host
         self._work = work
         self._failed = 0

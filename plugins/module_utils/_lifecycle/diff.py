@@ -14,7 +14,7 @@ import os
 
 from .._thin.dm.device import SECTOR_BYTES
 from .outcome import Facts
-from .run import Host
+from .run import Run
 from .store.records import Image, PoolRecord, RetiredImage, Snapshot, State, Volume
 
 NEW_ULID = "<new ULID>"
@@ -53,7 +53,7 @@ def _known(value: str) -> str | None:
     return None if value in ("", UNKNOWN) else value
 
 
-def image_view(host: Host, image: Image) -> Facts:
+def image_view(host: Run, image: Image) -> Facts:
     """The current generation of a key as the store and the kernel have it, and those that were retired by their ids."""
     paths = [host.archive_path(digest) for digest in image.digests]
     retired: list[Image] = [*host.store.all(RetiredImage, "object_key=?", image.object_key)]
@@ -71,7 +71,7 @@ def image_view(host: Host, image: Image) -> Facts:
     }
 
 
-def _generation(host: Host, image: Image) -> Facts:
+def _generation(host: Run, image: Image) -> Facts:
     base = host.store.find(Volume, "ulid=?", image.base_ulid)
     pool = None if base is None else host.store.find(PoolRecord, "id=?", base.pool_id)
     return {
@@ -83,7 +83,7 @@ def _generation(host: Host, image: Image) -> Facts:
     }
 
 
-def _snapshot(host: Host, snapshot: Snapshot) -> Facts:
+def _snapshot(host: Run, snapshot: Snapshot) -> Facts:
     volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
     device = None if volume is None else host.dm.find(volume.uuid)
     return {"device": snapshot.device, "mapped": device is not None, "read_only": snapshot.read_only}

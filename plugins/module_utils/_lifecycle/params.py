@@ -19,7 +19,7 @@ DEFAULT_POOL = "pool"
 SHORTEST_SECONDS = 0.001  # of a time-out that is to be waited for
 
 
-class Given:
+class ModuleParams:
     """The options of a module, as it was called; each method gives one option in the type that is wanted."""
 
     def __init__(self, params: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .log.log import Log
 
 
-class Host:
+class Run:
     """One run of a module on its host; ``run`` is its ULID, in its result and in its lines of the log.
 
     ``settled`` is what was recovered of interrupted runs, and what could not be. ``removed`` has the devices and files that this run has
@@ -153,7 +153,7 @@ class Host:
 @contextlib.contextmanager
 def open_host(
     settings: Settings, *, dry_run: bool, secrets: frozenset[str] = frozenset(), run: Ulid | None = None
-) -> Iterator[Host]:
+) -> Iterator[Run]:
     """The host with its store open, whose log never shows ``secrets``; raises ``BadInput`` for a state directory that is none."""
     below_root = os.path.normpath(settings.state_dir).strip("/")  # normpath leaves // as it is
     if not os.path.isabs(settings.state_dir) or not below_root:
@@ -164,6 +164,6 @@ def open_host(
     store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=settings.lock_timeout_seconds)
     try:
         runner = Runner(timeout_seconds=settings.command_timeout_seconds)
-        yield Host(settings, store, runner, DeviceMapper(runner), dry_run=dry_run, secrets=secrets, run=run)
+        yield Run(settings, store, runner, DeviceMapper(runner), dry_run=dry_run, secrets=secrets, run=run)
     finally:
         store.close()

@@ -96,7 +96,7 @@ def _difference(before: str, after: str) -> str:
     return "\n".join(sorted(set(before.splitlines()) ^ set(after.splitlines())))
 
 
-def test_every_failure_is_told_with_its_kind_and_what_to_do(table: list[Failure], told: Told) -> None:
+def test_every_failure_is_reported_with_its_kind_and_what_to_do(table: list[Failure], told: Told) -> None:
     wrong = [f"{row.name}: {problem}" for row in table for problem in _problems(row, *told[row.name])]
     assert wrong == []
     assert len(table) == 19

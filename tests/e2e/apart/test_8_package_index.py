@@ -102,7 +102,7 @@ def test_without_wheels_the_index_of_the_hosts_pip_is_asked(prepared: Machine, i
     assert prepared.ssh("find /opt/flyd -name '*.whl' -o -path '*/venv-*/cache'") == ""
 
 
-def test_a_second_run_changes_nothing_and_asks_nobody(prepared: Machine, index: Index) -> None:
+def test_a_second_run_changes_nothing_and_sends_no_request(prepared: Machine, index: Index) -> None:
     del index.asked[:]
     again = prepared.play("playbooks/prepare.yml")
     assert (again.returncode, again.changed, index.asked) == (0, 0, []), again.output

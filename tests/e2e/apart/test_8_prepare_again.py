@@ -193,7 +193,7 @@ def test_a_directory_of_an_earlier_release_is_replaced_whole(
     assert_works(prepared, target, devices)
 
 
-def test_an_environment_that_does_not_work_is_told_by_every_module_and_made_again(
+def test_an_environment_that_does_not_work_is_reported_by_every_module_and_made_again(
     prepared: Machine, target: Target, devices: str, wheels: Path
 ) -> None:
     prepared.ssh(f"mv {HOME}/venv/lib {HOME}/venv/away")

@@ -71,7 +71,7 @@ def the_next_play_makes_it_right(prepared: Machine, target: Target) -> None:
 
 @pytest.mark.parametrize("transition", ["fetch", "unpack"])
 @pytest.mark.parametrize("how", ["Ctrl-C", "the connection drops"])
-def test_a_play_that_was_cut_off(
+def test_a_play_that_was_interrupted(
     prepared: Machine, target: Target, uploaded: None, socket: Path, how: str, transition: str
 ) -> None:
     target.drive([NOT_UNPACKED, NOT_FETCHED], go_on=True)  # there may be no pool yet

@@ -41,7 +41,7 @@ def upload_in_parts(admin: S3Client, key: str, *parts: bytes) -> None:
     admin.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": done})
 
 
-def test_head_is_one_request_and_tells_size_and_etag(bucket: Bucket, proxy: FaultProxy, store: Store) -> None:
+def test_head_is_one_request_and_reports_size_and_etag(bucket: Bucket, proxy: FaultProxy, store: Store) -> None:
     stored = store(12_345)
     info = bucket.head(stored.key)
     assert (info.key, info.size_bytes, info.sha256, info.version_id) == (stored.key.value, 12_345, "", "")
@@ -136,7 +136,7 @@ WRONG_OPTIONS: list[tuple[str, dict[str, object], ErrorKind, str]] = [
 @pytest.mark.parametrize(
     ("wrong", "kind", "code"), [row[1:] for row in WRONG_OPTIONS], ids=[row[0] for row in WRONG_OPTIONS]
 )
-def test_what_is_wrong_with_the_options_is_told(
+def test_what_is_wrong_with_the_options_is_reported(
     options: S3Options, s3_port: int, wrong: dict[str, Any], kind: ErrorKind, code: str
 ) -> None:
     if wrong.get("endpoint_url") == "https":
@@ -147,7 +147,7 @@ def test_what_is_wrong_with_the_options_is_told(
     assert error.hint
 
 
-def test_nobody_may_read_a_public_bucket(options: S3Options, store: Store) -> None:
+def test_a_public_bucket_is_read_without_credentials(options: S3Options, store: Store) -> None:
     stored = store(10, PUBLIC_BUCKET)
     nobody = replace(options, bucket=PUBLIC_BUCKET, access_key="", secret_key="", anonymous=True)
     with Bucket(nobody) as bucket:
@@ -164,13 +164,13 @@ def no_credentials_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_credentials_here")
-def test_a_host_without_credentials_is_told_so(options: S3Options) -> None:
+def test_missing_credentials_are_reported(options: S3Options) -> None:
     error = refused_by(replace(options, access_key="", secret_key=""))
     assert (error.kind, error.details["code"]) == (ErrorKind.BAD_INPUT, "NoCredentials")
 
 
 @pytest.mark.usefixtures("no_credentials_here")
-def test_a_profile_that_does_not_exist_is_told(options: S3Options) -> None:
+def test_a_profile_that_does_not_exist_is_reported(options: S3Options) -> None:
     error = refused_by(replace(options, access_key="", secret_key="", profile="nobody"))
     assert (error.kind, error.details["code"]) == (ErrorKind.BAD_INPUT, "ProfileNotFound")
 

@@ -47,7 +47,7 @@ def expected(
     return resolve(bucket, info, stored.key, checksum, ChecksumPolicy(policy), recorded_sha256=recorded)
 
 
-def test_a_pinned_digest_needs_nobody(bucket: Bucket, proxy: FaultProxy, stored: Stored) -> None:
+def test_a_pinned_digest_needs_no_request(bucket: Bucket, proxy: FaultProxy, stored: Stored) -> None:
     found = expected(bucket, stored, f"SHA256:{stored.sha256.upper()}", "require")
     assert found == Expected(Digest("sha256", stored.sha256), Trust.PINNED)
     assert [one.request.method for one in proxy.seen] == ["HEAD"]
@@ -108,7 +108,7 @@ def test_what_sha256sum_wrote_is_understood(
     assert fetched.expected.digest == Digest(program[:6], hashlib.new(program[:6], stored.content).hexdigest())
 
 
-def test_a_checksum_file_that_tells_another_digest_refuses_the_object(
+def test_a_checksum_file_that_reports_another_digest_refuses_the_object(
     host: Host, admin: S3Client, stored: Stored
 ) -> None:
     admin.put_object(Bucket=BUCKET, Key="wrong.sha256", Body=OTHER.encode())
@@ -132,7 +132,7 @@ def test_a_checksum_file_on_a_web_server_is_found(bucket: Bucket, stored: Stored
     assert expected(bucket, stored, f"{website}/sums?token=secret").digest == Digest("sha256", stored.sha256)
 
 
-def test_a_web_server_without_the_checksum_file_is_told_without_the_urls_query(
+def test_a_web_server_without_the_checksum_file_is_reported_without_the_urls_query(
     bucket: Bucket, stored: Stored, website: str
 ) -> None:
     with pytest.raises(FlydError, match=r"the checksum file .*/sums\?\*\*\* does not exist \(HTTP 404\)") as caught:

@@ -99,7 +99,7 @@ def test_f13_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_end(
 # F14: the body is shorter than announced
 
 
-def test_f14_a_body_cut_at_any_of_50_bytes_is_gone_on_with_where_it_broke(
+def test_f14_a_body_cut_at_any_of_50_bytes_is_resumed_where_it_broke(
     host: Host, proxy: FaultProxy, store: Store
 ) -> None:
     stored = store(SEGMENT_BYTES)
@@ -136,7 +136,7 @@ def test_f14_breaks_with_progress_between_them_are_not_counted_together(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_f14_an_answer_that_announces_less_than_was_asked_for_is_gone_on_with(
+def test_f14_an_answer_that_announces_less_than_was_asked_for_is_resumed(
     host: Host, proxy: FaultProxy, stored: Stored
 ) -> None:
     proxy.plan(kinds.announcing(content_length="10"))
@@ -203,7 +203,7 @@ REFUSALS: list[tuple[str, Fault, ErrorKind, str]] = [
 
 @pytest.mark.parametrize(("fault", "kind", "says"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_f16_a_refusal_is_told_at_once(
+def test_f16_a_refusal_is_reported_at_once(
     host: Host, proxy: FaultProxy, small: Stored, method: str, fault: Fault, kind: ErrorKind, says: str
 ) -> None:
     proxy.plan(fault, method=method, times=-1)
@@ -275,7 +275,7 @@ def test_f17_a_retry_after_beyond_the_deadline_is_not_waited_for(host: Host, pro
     ],
     ids=["before the answer", "after its head", "in its body", "silence in its body", "silence after its head"],
 )
-def test_f18_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, stored: Stored, fault: Fault) -> None:
+def test_f18_a_line_that_breaks_is_resumed(host: Host, proxy: FaultProxy, stored: Stored, fault: Fault) -> None:
     proxy.plan(fault)
     fetched = host.fetch(stored, checksum=f"sha256:{stored.sha256}")
     assert fetched.downloaded.attempts == 2
@@ -293,7 +293,7 @@ def test_f18_a_line_that_breaks_is_gone_on_with(host: Host, proxy: FaultProxy, s
     ],
     ids=["before the answer", "reset", "cut", "silence"],
 )
-def test_f18_a_line_that_never_holds_is_given_up_and_told_as_what_it_is(
+def test_f18_a_line_that_never_holds_is_given_up_and_reported_as_what_it_is(
     host: Host, proxy: FaultProxy, stored: Stored, fault: Fault, says: str
 ) -> None:
     proxy.plan(fault, times=-1)
@@ -303,9 +303,7 @@ def test_f18_a_line_that_never_holds_is_given_up_and_told_as_what_it_is(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_f18_an_interrupted_download_is_gone_on_with_by_the_next_run(
-    host: Host, proxy: FaultProxy, stored: Stored
-) -> None:
+def test_f18_an_interrupted_download_is_resumed_by_the_next_run(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.gone, skip=3, times=-1)
     refusal(host, stored, streams=1)
     assert host.files() == PART_AND_STATE
@@ -406,7 +404,7 @@ def test_f20_an_object_replaced_after_the_download_is_seen_by_its_etag_alone(
 
 
 @pytest.mark.parametrize("announced", [False, True], ids=["without a length", "with a length of its own"])
-def test_f21_a_body_that_goes_on_after_the_announced_bytes_is_refused(
+def test_f21_a_body_that_continues_after_the_announced_bytes_is_refused(
     host: Host, proxy: FaultProxy, stored: Stored, announced: bool
 ) -> None:
     proxy.plan(kinds.endless(announced=announced), times=-1)
@@ -442,7 +440,7 @@ def test_f21_an_object_above_the_limit_is_refused_before_a_byte_is_asked_for(
     assert_next_run_is_right(host, proxy, stored)
 
 
-def test_f21_a_trickle_is_broken_off_and_asked_for_anew(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f21_a_trickle_is_broken_off_and_requested_again(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     proxy.plan(kinds.trickling(10_000, every_seconds=0.02))
     begun = time.monotonic()
     fetched = host.fetch(stored, stall_seconds=0.3, stall_bytes_per_second=10_000)
@@ -562,7 +560,7 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-def test_f22_a_disk_without_room_is_told_before_the_download(host: Host, proxy: FaultProxy, stored: Stored) -> None:
+def test_f22_a_disk_without_room_is_reported_before_the_download(host: Host, proxy: FaultProxy, stored: Stored) -> None:
     with small_disk(host.directory, "128k"):
         error = refusal(host, stored)
         assert (error.kind, error.details["free_bytes"]) == (ErrorKind.NO_SPACE, 128 << 10)

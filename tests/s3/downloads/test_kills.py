@@ -55,7 +55,7 @@ def interrupted(argv: list[str], proxy: FaultProxy, after_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("percent", POINTS)
-def test_f13_a_download_killed_at_any_of_ten_points_is_gone_on_with(
+def test_f13_a_download_killed_at_any_of_ten_points_is_resumed(
     proxy: FaultProxy, stored: Stored, tmp_path: Path, percent: int
 ) -> None:
     size_bytes = len(stored.content)

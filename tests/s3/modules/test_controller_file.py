@@ -136,7 +136,7 @@ def test_delegation_become_and_the_background_work(told: tuple[dict[str, Any], s
     assert results["background_refused"]["error_kind"] == "bad_input"
 
 
-def test_what_is_no_file_of_the_controller_is_told(told: tuple[dict[str, Any], str, Play]) -> None:
+def test_a_missing_file_of_the_controller_is_reported(told: tuple[dict[str, Any], str, Play]) -> None:
     results, _said, _play = told
     assert "nothing.tar" in results["missing"]["msg"]
     assert results["directory"]["msg"].startswith("src: ")

@@ -41,7 +41,7 @@ def run(argv: list[str], **environment: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_success_is_told_in_one_object_and_exit_code_0(proxy: FaultProxy, store: Store, tmp_path: Path) -> None:
+def test_a_success_is_reported_in_one_object_and_exit_code_0(proxy: FaultProxy, store: Store, tmp_path: Path) -> None:
     stored = store(3 * SEGMENT_BYTES + 1)
     code, said = run(command(proxy, stored.key.value, tmp_path / "archive", "--checksum", f"sha256:{stored.sha256}"))
     assert (code, said["ok"], said["sha256"], said["trust"]) == (0, True, stored.sha256, "pinned")
@@ -50,7 +50,7 @@ def test_a_success_is_told_in_one_object_and_exit_code_0(proxy: FaultProxy, stor
     assert os.listdir(tmp_path) == ["archive"]
 
 
-def test_a_refusal_is_told_in_one_object_and_exit_code_1(proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_refusal_is_reported_in_one_object_and_exit_code_1(proxy: FaultProxy, tmp_path: Path) -> None:
     code, said = run(command(proxy, "no-such-key", tmp_path / "archive"))
     assert (code, said["ok"], said["error_kind"], said["retryable"]) == (1, False, "bad_input", False)
     assert "there is no object no-such-key" in said["msg"]

@@ -100,7 +100,7 @@ def test_a_family_that_is_here_is_asked_for_by_one_list(
     assert asked(proxy) == ["LIST"]
 
 
-def test_check_mode_tells_of_a_changed_object_without_a_byte_of_it(
+def test_check_mode_reports_of_a_changed_object_without_a_byte_of_it(
     module: Module, proxy: FaultProxy, stored: Stored
 ) -> None:
     old = module.run(key=stored.key.value)
@@ -143,7 +143,7 @@ def test_the_same_key_of_another_bucket_is_another_object(
     assert module.run(key=stored.key.value, bucket=PUBLIC_BUCKET)["changed"] is False
 
 
-def test_the_version_of_the_object_is_told(module: Module, versioned: str, admin: S3Client) -> None:
+def test_the_version_of_the_object_is_reported(module: Module, versioned: str, admin: S3Client) -> None:
     version = admin.put_object(Bucket=versioned, Key="one.tar", Body=b"one")["VersionId"]
     assert module.run(bucket=versioned, key="one.tar")["version_id"] == version
     other = admin.put_object(Bucket=versioned, Key="one.tar", Body=b"one")["VersionId"]
@@ -194,7 +194,7 @@ def small_disk(module: Module) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("left_kib", [0, 4, 8, 12, 16, 24, 32, 64])
-def test_f22_a_disk_that_fills_up_is_told_and_the_store_still_opens(
+def test_f22_a_disk_that_fills_up_is_reported_and_the_store_still_opens(
     module: Module, proxy: FaultProxy, stored: Stored, small_disk: Path, left_kib: int
 ) -> None:
     def fill() -> None:
@@ -214,7 +214,7 @@ def test_f22_a_disk_that_fills_up_is_told_and_the_store_still_opens(
     assert module.run(key=stored.key.value)["changed"] is False
 
 
-def test_f22_a_disk_without_room_is_told_before_a_byte_is_asked_for(
+def test_f22_a_disk_without_room_is_reported_before_a_byte_is_asked_for(
     module: Module, proxy: FaultProxy, stored: Stored, small_disk: Path
 ) -> None:
     with (small_disk / "hog").open("wb") as hog:

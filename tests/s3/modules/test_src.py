@@ -148,7 +148,7 @@ def test_servers_that_are_not_as_they_should_be(fetched: Fetcher, serve: Serve, 
     fetched(url_of(serve(plain(**how))) + QUERY)
 
 
-def test_what_breaks_off_is_gone_on_with(fetched: Fetcher, serve: Serve) -> None:
+def test_what_breaks_off_is_resumed(fetched: Fetcher, serve: Serve) -> None:
     place = serve(plain())
     with FaultProxy("127.0.0.1", urlsplit(place.url).port or 0) as proxy:
         proxy.plan(kinds.truncated(40_000, reset=True), skip=1)
@@ -163,7 +163,7 @@ def test_a_checksum_file_names_the_archive_as_the_url_does(fetched: Fetcher, ser
     assert fetched(url_of(place), checksum=f"{place.url}/images/sums").trust.value == "sidecar"
 
 
-def test_a_server_that_tells_no_version_needs_a_digest(fetched: Fetcher, serve: Serve) -> None:
+def test_a_server_that_reports_no_version_needs_a_digest(fetched: Fetcher, serve: Serve) -> None:
     url = url_of(serve(plain(etag=lambda _content: "", head_headers=nameless, get_headers=nameless)))
     with pytest.raises(FlydError, match="neither an ETag nor a Last-Modified"):
         fetched(url)
@@ -183,12 +183,12 @@ def nameless(told: dict[str, str]) -> dict[str, str]:
         (503, "transient", ""),
     ],
 )
-def test_refusals_are_told_for_a_url(serve: Serve, status: int, kind: str, says: str) -> None:
+def test_refusals_are_reported_for_a_url(serve: Serve, status: int, kind: str, says: str) -> None:
     told = refusal(url_of(serve(plain(refuses_head=status, refuses_get=status))) + QUERY)
     assert (told.kind.value, says in told.hint) == (kind, True)
 
 
-def test_nobody_there_is_transient() -> None:
+def test_a_missing_server_is_transient() -> None:
     assert refusal(f"http://127.0.0.1:9/a.tar{QUERY}").kind.value == "transient"
 
 
@@ -229,7 +229,7 @@ def test_a_redirect_away_from_tls_is_refused(serve: Serve, certificate: Path) ->
     assert refusal(f"{front.url}/latest{QUERY}", s3=s3).kind.value == "untrusted"
 
 
-def test_what_s3_says_of_a_presigned_url_is_told(serve: Serve) -> None:
+def test_what_s3_says_of_a_presigned_url_is_reported(serve: Serve) -> None:
     front = Place()
     front.answer = lambda *_asked: error(403, "ExpiredToken", f"<Token>{SECRETS[1]}</Token>")  # type: ignore[method-assign]
     told = refusal(f"{serve(front).url}/a{QUERY}")

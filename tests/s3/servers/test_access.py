@@ -138,7 +138,7 @@ def test_where_aws_is_asked_is_what_botocore_resolves(addressing: str, host: str
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-def test_a_server_refuses_a_clock_that_is_wrong_and_the_difference_is_told(
+def test_a_server_refuses_a_clock_that_is_wrong_and_the_difference_is_reported(
     options: S3Options, proxy: FaultProxy, store: Store, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     """The server's own refusal; only this process's clock is set wrong."""

@@ -175,7 +175,7 @@ def test_the_region_of_a_server_that_has_its_own(fetched: Fetcher, serve: Serve,
     fetched(place, region=region)
 
 
-def test_a_redirect_by_region_is_followed_once_and_told_when_the_region_was_given(
+def test_a_redirect_by_region_is_followed_once_and_reported_when_the_region_was_given(
     fetched: Fetcher, serve: Serve, tmp_path: Path
 ) -> None:
     place = serve(plain(region="eu-west-1", redirects=True))
@@ -192,7 +192,7 @@ def test_a_region_that_cannot_be_followed_is_an_error_that_names_the_option(
     assert (refused.kind.value, "set region" in refused.hint) == ("bad_input", True)
 
 
-def test_a_region_that_botocore_does_not_take_is_told_as_one(tmp_path: Path) -> None:
+def test_a_region_that_botocore_does_not_take_is_reported_as_one(tmp_path: Path) -> None:
     refused = refusal(Place(url="http://127.0.0.1:9"), tmp_path, region="Under_Score")
     assert (refused.kind.value, "region" in refused.msg) == ("bad_input", True)
 
@@ -306,7 +306,7 @@ def test_a_head_that_is_refused_by_a_server_without_ranges(fetched: Fetcher, ser
     fetched(serve(plain(refuses_head=403, ignores_range=True)))
 
 
-def test_what_is_refused_for_good_is_told_with_its_own_kind(serve: Serve, tmp_path: Path) -> None:
+def test_what_is_refused_for_good_is_reported_with_its_own_kind(serve: Serve, tmp_path: Path) -> None:
     told = refusal(serve(plain(refuses_head=405, refuses_get=403)), tmp_path)
     assert (told.kind.value, told.retryable, told.details["code"]) == ("bad_input", False, "AccessDenied")
 
@@ -369,7 +369,7 @@ def test_an_etag_that_is_another_one_in_every_answer(fetched: Fetcher, serve: Se
     assert fetched(serve(plain(etag=changing(template)))).found.etag == '"last-modified-1700000000"'
 
 
-def test_an_object_that_nothing_tells_apart_needs_a_digest(fetched: Fetcher, serve: Serve, tmp_path: Path) -> None:
+def test_an_object_that_nothing_distinguishes_needs_a_digest(fetched: Fetcher, serve: Serve, tmp_path: Path) -> None:
     place = plain(head_headers=without("ETag", "Last-Modified"), get_headers=without("ETag", "Last-Modified"))
     place.objects["images", "sums"] = f"{SHA256}  {KEY}\n".encode()
     serve(place)

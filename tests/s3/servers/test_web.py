@@ -77,7 +77,7 @@ def test_no_more_than_the_limit_is_read(web: FaultProxy, announced: bool) -> Non
     ],
     ids=["cut", "reset", "silence", "no answer", "503"],
 )
-def test_what_passes_is_told_as_such(web: FaultProxy, fault: Fault, says: str) -> None:
+def test_transient_errors_are_reported_as_such(web: FaultProxy, fault: Fault, says: str) -> None:
     web.plan(fault)
     error = refusal(f"{web.url}/sums?token=secret")
     assert (error.kind, error.retryable) == (ErrorKind.TRANSIENT, True)

@@ -31,7 +31,7 @@ from module_utils._lifecycle.pool.ensure import ensure_pool
 from module_utils._lifecycle.pool.repair import repair_pool
 from module_utils._lifecycle.pool.request import DataSize, PoolRequest
 from module_utils._lifecycle.pool.teardown import remove_pool
-from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.settings import Settings
 from module_utils._lifecycle.snapshot.device_node import NodeAccess
 from module_utils._lifecycle.snapshot.options import SnapshotOptions
@@ -68,7 +68,7 @@ LAYERS = (
 ARCHIVE = images.docker_archive(LAYERS)
 OTHER_ARCHIVE = images.docker_archive(LAYERS[:1])
 POOL_BYTES, METADATA_BYTES, BASE_BYTES = 4 << 20, 256 << 10, 1 << 20
-Work = Callable[[Host], Outcome]
+Work = Callable[[Run], Outcome]
 
 
 class Machine:
@@ -89,7 +89,7 @@ class Machine:
     # Runs
 
     @contextlib.contextmanager
-    def host(self, *, dry_run: bool = False, pool: str = "") -> Iterator[Host]:
+    def host(self, *, dry_run: bool = False, pool: str = "") -> Iterator[Run]:
         """A run of its own; without ``pool`` in the default one, which is not named then."""
         name, timeout_seconds = ShortName(pool or "pool"), self.lock_timeout_seconds
         settings = Settings(
@@ -99,7 +99,7 @@ class Machine:
         try:
             runner = Runner(timeout_seconds=20.0, search=self.fake.runner.search)
             self.ran = runner.ran
-            host = Host(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
+            host = Run(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
             host.retry.sleep = self.waits.append
             yield host
         finally:

@@ -99,7 +99,7 @@ def test_an_answer_of_s3_is_looked_up_in_its_table() -> None:
     assert found.details["code"] == "NoSuchBucket"
 
 
-def test_the_region_in_the_body_of_an_answer_is_told() -> None:
+def test_the_region_in_the_body_of_an_answer_is_reported() -> None:
     answer = {
         "Error": {"Code": "AuthorizationHeaderMalformed", "Region": "eu-west-1"},
         "ResponseMetadata": {"HTTPStatusCode": 400, "HTTPHeaders": {}},

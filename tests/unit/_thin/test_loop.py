@@ -61,7 +61,7 @@ def test_a_host_without_loops_is_asked_by_a_look_alone(fake_host: FakeHost, file
     assert fake_host.runner.ran == []
 
 
-def test_a_loop_of_others_is_no_loop_of_ours(fake_host: FakeHost, file: str, tmp_path: Path) -> None:
+def test_a_foreign_loop_is_not_an_own_one(fake_host: FakeHost, file: str, tmp_path: Path) -> None:
     loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)
     other = backing_file(tmp_path / "other")
     assert loops.find(fake_host.runner, other, sysfs=fake_host.sysfs) is None
@@ -95,7 +95,7 @@ def test_a_device_that_may_be_over_our_file_is_not_passed_over(
     assert caught.value.retryable
 
 
-def test_a_device_of_others_of_which_nothing_is_told_is_passed_over(
+def test_a_foreign_device_without_details_is_passed_over(
     fake_host: FakeHost, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loops.attach(fake_host.runner, file, sysfs=fake_host.sysfs)

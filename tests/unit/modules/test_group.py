@@ -101,7 +101,7 @@ def test_a_name_counts_before_a_pool_of_the_group(virgin: Machine) -> None:
     assert made.warned == ["this is the pool 'one' (name); pool: two has no effect here"]
 
 
-def test_a_report_on_a_pool_has_what_lies_in_it_and_a_pool_that_is_not_there_is_told(activated: Machine) -> None:
+def test_a_report_on_a_pool_has_what_lies_in_it_and_a_pool_that_is_not_there_is_reported(activated: Machine) -> None:
     modules = Modules(activated)
     modules.run("flyd_pool", {"name": "other", "data_size": "4M"})
     whole, here, there, nowhere = (

@@ -22,7 +22,7 @@ def children() -> str:
     return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
 
 
-def test_each_tells_its_exit_code_and_what_it_said_and_is_no_child(
+def test_each_reports_its_exit_code_and_what_it_said_and_is_no_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -146,7 +146,7 @@ def run_raw(arguments: list[bytes], **given: Any) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("redirection", ["1>&-", "1>/dev/full", "0<&- 1>&- 2>&-", "1</dev/null"])
-def test_an_answer_that_nobody_can_be_given_is_a_failure_without_a_word(
+def test_an_answer_that_cannot_be_delivered_is_a_failure_without_output(
     archive: Path, target: Path, redirection: str
 ) -> None:
     before = archive.read_bytes()

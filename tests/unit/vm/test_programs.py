@@ -13,7 +13,7 @@ def test_stdout_is_returned() -> None:
     assert run(["sh", "-c", "echo yes; echo no >&2"], timeout_seconds=10) == "yes\n"
 
 
-def test_a_failure_tells_the_status_and_the_last_line() -> None:
+def test_a_failure_reports_the_status_and_the_last_line() -> None:
     with pytest.raises(LabError, match=r"^sh failed \(exit status 3\): because$"):
         run(["sh", "-c", "echo first >&2; echo because >&2; exit 3"], timeout_seconds=10)
 

@@ -31,7 +31,7 @@ def test_a_machine_has_two_processors_or_as_many_as_the_environment_says() -> No
 
 
 @pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5"])
-def test_a_number_of_processors_that_is_none_is_told(wanted: str) -> None:
+def test_an_invalid_number_of_processors_is_reported(wanted: str) -> None:
     with pytest.raises(LabError, match=f"FLYD_LAB_PROCESSORS is '{wanted}': it must be a whole number from 1 on"):
         processors(wanted)
 

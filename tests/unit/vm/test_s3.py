@@ -27,7 +27,7 @@ def test_a_port_whose_grpc_neighbour_is_in_use_is_passed_over(monkeypatch: pytes
     assert s3._free_port(8333, "s3") == 8334
 
 
-def test_no_free_port_is_told_with_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_free_port_is_reported_with_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "_is_free", lambda port: False)
     with pytest.raises(LabError, match="from 8333 to"):
         s3._free_port(8333, "s3")

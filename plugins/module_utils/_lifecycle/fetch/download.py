@@ -24,7 +24,7 @@ from ..._source.download.partfile import reserved_bytes
 from ..._source.objects import ObjectInfo, digest_in
 from ..._source.source import Source
 from ..image.archives import is_intact
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Operation, OperationKind
 from .progress import SUFFIX, Progress
 
@@ -40,7 +40,7 @@ class Receipt(NamedTuple):
 class OnHost:
     """What this host knows of a key's objects, and what of their bytes it has."""
 
-    def __init__(self, host: Host, bucket: str, image: Image, asked_sha256: str = "") -> None:
+    def __init__(self, host: Run, bucket: str, image: Image, asked_sha256: str = "") -> None:
         self._host = host
         self._image = image
         self.verified: set[str] = set()
@@ -94,7 +94,7 @@ def _objects(image: Image) -> list[dict[str, object]]:
 
 
 def receive(
-    host: Host, bucket: Source, wanted: Wanted, asked: Asked, known: OnHost, options: DownloadOptions
+    host: Run, bucket: Source, wanted: Wanted, asked: Asked, known: OnHost, options: DownloadOptions
 ) -> Receipt:
     """Bring to disk what ``asked`` tells, going on from what an earlier run of the same key received.
 
@@ -130,37 +130,37 @@ def receive(
     return Receipt(arrived, operation, tuple(sorted(known.verified)))
 
 
-def reserved_for(host: Host, key: str) -> int:
+def reserved_for(host: Run, key: str) -> int:
     """The bytes that the parts of an earlier run of ``key`` take of the disk already."""
     return sum(reserved_bytes(path) for one in host.store.downloads(key) for path in _files(host, one, "*.part"))
 
 
-def forget_parts(host: Host, key: str) -> None:
+def forget_parts(host: Run, key: str) -> None:
     """Drop the intents of downloads of ``key`` that nobody goes on with, and their part files."""
     for operation in host.store.downloads(key):
         _forget(host, operation)
 
 
-def _path(host: Host, operation: Operation, suffix: str) -> str:
+def _path(host: Run, operation: Operation, suffix: str) -> str:
     return os.path.join(host.directory("spool"), operation.ulid + suffix)
 
 
-def _files(host: Host, operation: Operation, pattern: str) -> list[str]:
+def _files(host: Run, operation: Operation, pattern: str) -> list[str]:
     return sorted(glob.glob(f"{glob.escape(host.settings.path('spool', operation.ulid))}.{pattern}"))
 
 
-def _remove_files(host: Host, operation: Operation) -> None:
+def _remove_files(host: Run, operation: Operation) -> None:
     for path in _files(host, operation, "*"):
         remove_file(path)
 
 
-def _forget(host: Host, operation: Operation) -> None:
+def _forget(host: Run, operation: Operation) -> None:
     _remove_files(host, operation)
     with host.store.transaction():
         host.store.drop(operation)
 
 
-def _intent(host: Host, key: str) -> Operation:
+def _intent(host: Run, key: str) -> Operation:
     """The intent of an earlier run of this key, made ours, or a new one. The key's lock says that no other run has it."""
     found = host.store.downloads(key)
     if not found:

@@ -22,7 +22,7 @@ from ..image.advance import Arrow
 from ..image.placement import require_in_pool
 from ..image.seals import Condition, Seals, hashed
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, State
 from .fetched import fetched_facts, infos_of, warnings_of_present, was_interrupted
 from .options import FetchOptions, OnChange, is_of
@@ -49,7 +49,7 @@ class Fetch(Arrow):
         self._conditions: dict[str, Condition] = {}
         self._touched: Found | None = None  # a file that looks other than it did, and has the same bytes
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """Refuse another pool than the one that the image lies in, when one is named, and a family that is to come from one file."""
         if host.settings.names_pool:
             require_in_pool(host, image, host.settings.pool.value)
@@ -60,7 +60,7 @@ class Fetch(Arrow):
         if image.state is State.NEW:
             self._await_file(host, image)
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether what is recorded is what is asked for: without a question when its digest is pinned, else by one request.
 
         One more reads the checksum file that is named.
@@ -74,7 +74,7 @@ class Fetch(Arrow):
         self._await_file(host, image)
         return None
 
-    def _await_file(self, host: Host, image: Image) -> None:
+    def _await_file(self, host: Run, image: Image) -> None:
         """Raise ``AwaitsFile``, or what is refused without a byte, when bytes are needed that the controller has not sent."""
         place = self._options.place
         is_damaged = self._conditions.get(place.sha256) is Condition.DAMAGED
@@ -88,7 +88,7 @@ class Fetch(Arrow):
             self._working().ask(host, image)
             raise awaiting(place)
 
-    def note(self, host: Host, image: Image) -> None:
+    def note(self, host: Run, image: Image) -> None:
         """Record who vouches, when that is more than was known, and how archives look that were hashed again."""
         best = strongest(image, self._voucher or recorded_voucher(image))
         verified = [digest for digest, one in self._conditions.items() if one is Condition.VERIFIED]
@@ -98,7 +98,7 @@ class Fetch(Arrow):
                 self._seals.record(host, verified)
                 host.store.change(image, **columns_of(best), **seen)
 
-    def view(self, host: Host, image: Image) -> Facts:
+    def view(self, host: Run, image: Image) -> Facts:
         """What a diff shows of ``image``: an archive that is not what it was is none."""
         view = image_view(host, image)
         damaged = [host.archive_path(one) for one, it in self._conditions.items() if it is Condition.DAMAGED]
@@ -109,7 +109,7 @@ class Fetch(Arrow):
         bad = (Condition.DAMAGED,) if image.base_ulid else (Condition.DAMAGED, Condition.MISSING)
         return bool(image.digests) and not any(one in bad for one in self._conditions.values())
 
-    def _vouches(self, host: Host, image: Image) -> Voucher | None:
+    def _vouches(self, host: Run, image: Image) -> Voucher | None:
         """Who vouches for the bytes on this host; None when they are not, or may not be, those that are asked for."""
         if self._pinned is not None:
             now = voucher(Trust.PINNED, self._options.checksum, "", str(self._pinned))
@@ -136,7 +136,7 @@ class Fetch(Arrow):
         self._touched = found
         return True
 
-    def _vouches_unasked(self, host: Host, image: Image) -> Voucher | None:
+    def _vouches_unasked(self, host: Run, image: Image) -> Voucher | None:
         """The same without a question to S3 about the object. A checksum file that has not vouched yet is read."""
         if not self._options.checksum.strip():
             return by_record(self._options, image)
@@ -144,7 +144,7 @@ class Fetch(Arrow):
             return recorded_voucher(image)
         return by_file(host, self._options, image, infos_of(image))
 
-    def _facts(self, host: Host, image: Image, now: Voucher) -> Facts:
+    def _facts(self, host: Run, image: Image, now: Voucher) -> Facts:
         return {
             **fetched_facts(host, image),
             "trust": now.trust.value,
@@ -153,12 +153,12 @@ class Fetch(Arrow):
             "warnings": warnings_of_present(self._options, image, was_asked=self._found is not None),
         }
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """What would be downloaded. S3 is asked for all but the bytes, so what it would refuse is found in check mode too."""
         changes, facts = self._working().predict(host, image)
         return changes, {**facts, "archive": self._condition}
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
         condition = self._condition
         after, facts = self._working().perform(host, image, log)
@@ -170,7 +170,7 @@ class Fetch(Arrow):
         """The worst of the image's archives; None when it was never fetched."""
         return max(self._conditions.values(), key=list(Condition).index).value if self._conditions else None
 
-    def _look(self, host: Host) -> Found:
+    def _look(self, host: Run) -> Found:
         """What is behind the key now. An archive is asked for without boto3 first: a run with nothing to do needs no more."""
         if self._found is None:
             is_elsewhere = self._options.key.is_family or bool(self._options.place.name)

@@ -24,7 +24,7 @@ from ..diff import UNKNOWN, fetched, image_view
 from ..image.archives import missing, require_there, sweep
 from ..image.seals import seal
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, State
 from ..store.store import utc_now
 from .download import OnHost, Receipt, receive, reserved_for
@@ -42,13 +42,13 @@ class Fetching:
         self._bucket = open_source(options.s3, options.place)
         self._found = found
 
-    def look(self, host: Host) -> Found:
+    def look(self, host: Run) -> Found:
         """What is behind the key now."""
         if self._found is None:
             self._found = host.retry.call(lambda: look(self._bucket, self._options.key))
         return self._found
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """What would be downloaded. S3 is asked for all but the bytes, so what it would refuse is found in check mode too.
 
         On a host that ``prepare`` was only simulated on there is no boto3: then the prediction does without S3.
@@ -83,7 +83,7 @@ class Fetching:
             "warnings": warnings_of(self._options, was_asked=True, replaced=replaced, trust=trust or ""),
         }
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
         asked = self.ask(host, image)
         known = OnHost(host, self._options.source_name, image, asked.sha256)
@@ -116,7 +116,7 @@ class Fetching:
             "warnings": warnings_of(self._options, was_asked=True, replaced=replaced, trust=got.arrived.trust.value),
         }
 
-    def ask(self, host: Host, image: Image) -> Asked:
+    def ask(self, host: Run, image: Image) -> Asked:
         """What is to come; raises what is refused before the first byte."""
         known = OnHost(host, self._options.source_name, image)
         asked = ask(self._bucket, self._options.wanted, known, host.retry, self._found)
@@ -150,7 +150,7 @@ class Fetching:
             **{name: value for name, value in replaced.items() if value},
         )
 
-    def _refuse_what_came(self, host: Host, got: Receipt, replaced: Facts | None) -> None:
+    def _refuse_what_came(self, host: Run, got: Receipt, replaced: Facts | None) -> None:
         """The same of an object that was replaced while it was downloaded."""
         try:
             self._refuse(replaced)
@@ -167,7 +167,7 @@ class Fetching:
             digest = Digest("sha256", asked.sha256)
         return voucher(asked.trust, self._options.checksum, self._options.s3.bucket, str(digest or ""))
 
-    def _record(self, host: Host, image: Image, got: Receipt, asked: Asked) -> Image:
+    def _record(self, host: Run, image: Image, got: Receipt, asked: Asked) -> Image:
         arrived, now = got.arrived, self._voucher(asked)._replace(trust=got.arrived.trust)
         vouchers = strongest(image, now) if image.sha256 == arrived.sha256 else now
         after = _generation(image, arrived.sha256)._replace(
@@ -189,12 +189,12 @@ class Fetching:
             host.store.drop(got.operation)
         return after
 
-    def _remaining(self, host: Host) -> DownloadOptions:
+    def _remaining(self, host: Run) -> DownloadOptions:
         """How to download; what earlier attempts took is taken from the deadline, which is one for all of them."""
         asked = self._options.download
         return replace(asked, deadline_seconds=max(0.0, asked.deadline_seconds - host.failed_seconds))
 
-    def _require_room(self, host: Host, asked: Asked) -> int:
+    def _require_room(self, host: Run, asked: Asked) -> int:
         """Raise ``NoSpace`` unless the file system of state_dir takes what is to come; returns those bytes."""
         to_come = sum(
             info.size_bytes
@@ -220,7 +220,7 @@ def _whence(options: FetchOptions) -> str:
     return "on the controller" if place.is_sent else f"at {place.name}" if place.name else "in S3"
 
 
-def _sealed_without_archive(host: Host, image: Image) -> list[str]:
+def _sealed_without_archive(host: Run, image: Image) -> list[str]:
     """The digests whose bytes need not come although they are not on disk: a base was made of them."""
     return missing(host, image.digests) if image.base_ulid else []
 

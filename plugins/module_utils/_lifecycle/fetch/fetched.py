@@ -15,7 +15,7 @@ from ..._source.digests.trust import Trust
 from ..._source.objects import ObjectInfo
 from ..diff import image_facts
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .options import FetchOptions
 
 
-def fetched_facts(host: Host, image: Image) -> Facts:
+def fetched_facts(host: Run, image: Image) -> Facts:
     """What flyd_fetch returns of ``image`` when nothing had to come."""
     path = host.archive_path(image.sha256)
     return {
@@ -125,7 +125,7 @@ def infos_of(image: Image) -> tuple[ObjectInfo, ...]:
     return tuple(ObjectInfo(one["object_key"], one["size_bytes"], one["etag"], one["version_id"]) for one in members)
 
 
-def was_interrupted(host: Host, image: Image) -> bool:
+def was_interrupted(host: Run, image: Image) -> bool:
     """Whether an earlier run for this key left parts that only a run for this key removes."""
     return any(
         not Identity(one.boot_id, one.pid, one.started).is_alive() for one in host.store.downloads(image.object_key)

@@ -18,13 +18,13 @@ from ..._source.source import Source
 from ..._thin.pool.health import status
 from ..pool.request import DEFAULT_MIN_FREE_PERCENT
 from ..pool.state import is_active
-from ..run import Host
+from ..run import Run
 from ..volumes.room import Room, data_room
 
 _ESCAPE = "; when its layers replace each other's files, it may fit: leave pool out of flyd_fetch (activate_check_room: false)"
 
 
-def require_fit(host: Host, bucket: Source, asked: Asked, pool_bytes: int) -> None:
+def require_fit(host: Run, bucket: Source, asked: Asked, pool_bytes: int) -> None:
     """Raise ``NoSpace`` when what is behind the key takes more than the pool of this run has room for.
 
     ``pool_bytes`` is the size of a pool that a simulated flyd_pool would have made or grown, otherwise 0. A pool that is not there, or
@@ -48,7 +48,7 @@ def require_fit(host: Host, bucket: Source, asked: Asked, pool_bytes: int) -> No
     )
 
 
-def _room(host: Host, pool_bytes: int) -> Room | None:
+def _room(host: Run, pool_bytes: int) -> Room | None:
     pool = host.store.pool(host.settings.pool.value)
     if pool is None or not pool.formatted:
         return Room("data_size", 0, pool_bytes, DEFAULT_MIN_FREE_PERCENT) if pool_bytes else None
@@ -61,7 +61,7 @@ def _room(host: Host, pool_bytes: int) -> Room | None:
     return room._replace(total_bytes=max(room.total_bytes, pool_bytes))
 
 
-def _layers_bytes(host: Host, bucket: Source, info: ObjectInfo) -> int | None:
+def _layers_bytes(host: Run, bucket: Source, info: ObjectInfo) -> int | None:
     def read(offset: int, length: int) -> bytes:
         def once() -> bytes:
             with bucket.open(info, offset, offset + length - 1) as body:

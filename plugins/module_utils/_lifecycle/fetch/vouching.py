@@ -18,7 +18,7 @@ from ..._source.digests.trust import ChecksumPolicy, Trust, Voucher, voucher
 from ..._source.found import Found
 from ..image.seals import hashed, look_at
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def recorded_voucher(image: Image) -> Voucher:
     return Voucher(Trust(image.trust or "first_use"), image.vouched_by, image.voucher_id, image.vouched_digest)
 
 
-def vouched(host: Host, options: FetchOptions, image: Image, found: Found) -> Voucher | None:
+def vouched(host: Run, options: FetchOptions, image: Image, found: Found) -> Voucher | None:
     """Who vouches now for ``image``, which is of the version ``found``; None when the bytes or more requests must tell.
 
     Raises ``Untrusted`` when the checksum file that is named says something else, and what reading it raises.
@@ -55,7 +55,7 @@ def is_recorded(options: FetchOptions, image: Image) -> bool:
     return (image.trust, image.voucher_id) == (named.trust.value, named.identity)
 
 
-def by_file(host: Host, options: FetchOptions, image: Image, infos: tuple[ObjectInfo, ...]) -> Voucher | None:
+def by_file(host: Run, options: FetchOptions, image: Image, infos: tuple[ObjectInfo, ...]) -> Voucher | None:
     """The checksum file that is named, when it says what ``image`` is; None when the bytes it speaks of are not here to be hashed."""
     # Late: most runs name no checksum file, and what reads one takes a while to import.
     from ..._source.digests.checksum import resolve
@@ -83,7 +83,7 @@ def _recorded_digests(image: Image) -> dict[str, str]:
     return {one["object_key"]: one["sha256"] for one in json.loads(image.members)} or {image.object_key: image.sha256}
 
 
-def _agrees(host: Host, image: Image, name: str, sha256: str, digest: Digest) -> bool:
+def _agrees(host: Run, image: Image, name: str, sha256: str, digest: Digest) -> bool:
     """Whether the bytes of that SHA-256 have ``digest``; raises ``Untrusted`` when they have another, false when they are not here."""
     if str(digest) == image.vouched_digest:
         return True

@@ -16,10 +16,10 @@ from ..._names import ObjectKey
 from ..attempts import attempted
 from ..diff import assumed_generation, image_view
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import image_lock
 from ..store.records import Image, State
-from ..volumes.recover import is_tidy, settle
+from ..volumes.recover import nothing_to_recover, recover
 from .placement import stay_in_pool
 
 
@@ -31,29 +31,29 @@ class Arrow(Protocol):
     end: State
     assumes_generation: bool = False  # in a dry run, that an earlier one would have made a new generation
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """Raise what is refused whatever the state of ``image``. Writes nothing."""
         return
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """The facts to return when what the arrow makes is there already, else None. Writes nothing."""
 
-    def note(self, host: Host, image: Image) -> None:
+    def note(self, host: Run, image: Image) -> None:
         """Record what ``holds`` has learned of an image that stays as it is. Not called in a dry run; no change of the image."""
         return
 
-    def view(self, host: Host, image: Image) -> Facts:
+    def view(self, host: Run, image: Image) -> Facts:
         """What a diff shows of ``image``."""
         return image_view(host, image)
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """What ``perform`` would change of ``view``, and the facts to return. Writes nothing; ``image`` may be before ``start``."""
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Make it so, intents before effects; the image as it was committed. ``log`` takes facts for the log."""
 
 
-def advance(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
+def advance(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     """Move the image of ``key`` along ``arrow``, or find that it has already been moved.
 
     Raises ``OutOfOrder`` when an earlier arrow has not been taken; not in a dry run, where that one was only simulated too.
@@ -62,26 +62,26 @@ def advance(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
         return attempted(host, lambda: _attempt(host, key, copy.copy(arrow)), transition=arrow.name, key=str(key))
 
 
-def _attempt(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
+def _attempt(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     """One attempt, with an arrow that remembers nothing of the one before."""
     stay_in_pool(host, str(key))
     found = _at_rest(host, key, arrow)
     if found is not None:
         return found
     with host.lock(image_lock(str(key))):
-        settle(host)
+        recover(host)
         return _move(host, key, arrow)
 
 
-def _at_rest(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome | None:
+def _at_rest(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome | None:
     """The unchanged outcome, found without a lock, so that a run with nothing to do, and nothing to note, writes nothing at all."""
-    if not is_tidy(host):
+    if not nothing_to_recover(host):
         return None
     facts = _held_facts(host, arrow, _current(host, key, arrow))
     return None if facts is None else Outcome({}, {}, False, facts)
 
 
-def _move(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
+def _move(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     image = _current(host, key, arrow)
     facts = _held_facts(host, arrow, image)
     if facts is not None:
@@ -102,13 +102,13 @@ def _move(host: Host, key: ObjectKey, arrow: Arrow) -> Outcome:
     return Outcome(before, arrow.view(host, after), True, facts, tuple(host.settled))
 
 
-def _current(host: Host, key: ObjectKey, arrow: Arrow) -> Image:
+def _current(host: Run, key: ObjectKey, arrow: Arrow) -> Image:
     """The current generation, or in a dry run the one that an earlier, simulated step would have put in its place."""
     image = host.store.image_or_new(str(key))
     return assumed_generation(str(key)) if host.dry_run and arrow.assumes_generation and image.id else image
 
 
-def _held_facts(host: Host, arrow: Arrow, image: Image) -> Facts | None:
+def _held_facts(host: Run, arrow: Arrow, image: Image) -> Facts | None:
     arrow.admit(host, image)
     if image.state.rank < arrow.end.rank:
         return None

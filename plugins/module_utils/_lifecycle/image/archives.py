@@ -16,19 +16,19 @@ from collections.abc import Iterable
 
 from ..._errors import Transient
 from ..._host.processes.process import Identity, own_identity
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Operation, OperationKind, RetiredImage, State
 from .seals import hashed, remove_archive
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def on_disk(host: Host, image: Image) -> bool:
+def on_disk(host: Run, image: Image) -> bool:
     """Whether all that the image was fetched as is there; of an image that was never fetched, nothing is."""
     return bool(image.digests) and not missing(host, image.digests)
 
 
-def missing(host: Host, digests: Iterable[str]) -> list[str]:
+def missing(host: Run, digests: Iterable[str]) -> list[str]:
     """Those of ``digests`` that are not in the directory."""
     return [digest for digest in digests if not os.path.exists(host.archive_path(digest))]
 
@@ -40,7 +40,7 @@ def is_intact(path: str, size_bytes: int, sha256: str) -> bool:
     return hashed(path, "sha256") == sha256
 
 
-def require_there(host: Host, image: Image) -> None:
+def require_there(host: Run, image: Image) -> None:
     """For the transaction that commits ``image``: raise ``Transient`` when a run for another key has removed its archive meanwhile."""
     if not image.base_ulid and missing(host, image.digests):
         raise Transient(
@@ -49,7 +49,7 @@ def require_there(host: Host, image: Image) -> None:
         )
 
 
-def superfluous(host: Host, image: Image) -> list[str]:
+def unreferenced(host: Run, image: Image) -> list[str]:
     """The paths of the archives that the sealed ``image`` has no more use for, and no other generation either."""
     needed = {
         digest
@@ -61,17 +61,17 @@ def superfluous(host: Host, image: Image) -> list[str]:
     return [path for path in paths if os.path.exists(path)]
 
 
-def drop_superfluous(host: Host, image: Image) -> list[str]:
+def drop_superfluous(host: Run, image: Image) -> list[str]:
     """Remove them, and remember that they are not to be kept."""
     with host.store.transaction():
         host.store.put(image._replace(keep_archive=False))
-        paths = superfluous(host, image)
+        paths = unreferenced(host, image)
         for path in paths:
             remove_archive(host, os.path.basename(path))
     return paths
 
 
-def sweep(host: Host) -> None:
+def sweep(host: Run) -> None:
     """Remove archives that no generation names: what runs that were cut off have left.
 
     While another process fetches nothing goes: it may have published what it has not recorded yet.
@@ -94,13 +94,13 @@ def _is_of_another(intent: Operation, me: Identity) -> bool:
     return holder != me and holder.is_alive()
 
 
-def _names(host: Host) -> list[str]:
+def _names(host: Run) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return sorted(os.listdir(host.settings.path("archives")))
     return []
 
 
-def state_without_base(host: Host, image: Image) -> State:
+def state_without_base(host: Run, image: Image) -> State:
     """How far ``image`` still has come without its base.
 
     An archive that was not kept is to be fetched again: the store never claims more than the disk holds.

@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 
 from ..._errors import Untrusted
 from ..._host.files.durable import file_errors
-from ..run import Host
+from ..run import Run
 from .seals import remove_archive
 
 _CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def rot_removed(host: Host, archives: Sequence[tuple[int, str]]) -> Iterator[None]:
+def rot_removed(host: Run, archives: Sequence[tuple[int, str]]) -> Iterator[None]:
     """When the block finds one of the open ``archives`` not to be trusted, see which has rotted, and remove it.
 
     Each is a descriptor and the SHA-256 that its content had when it was fetched.

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 from ..._errors import BadInput
 from ..._names import ShortName, printable
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot, Volume
 
 
-def pool_of(host: Host, image: Image) -> PoolRecord | None:
+def pool_of(host: Run, image: Image) -> PoolRecord | None:
     """The pool that holds the base of this generation, or its snapshots when the base was lost; None when it has neither."""
     ulids = [image.base_ulid] if image.base_ulid else []
     ulids += [snapshot.ulid for snapshot in host.store.all(Snapshot, "image_id=?", image.id)] if image.id else []
@@ -28,7 +28,7 @@ def pool_of(host: Host, image: Image) -> PoolRecord | None:
     return None
 
 
-def stay_in_pool(host: Host, key: str) -> None:
+def stay_in_pool(host: Run, key: str) -> None:
     """Work in the pool that holds the image of ``key``, or held its last generation, where the options name none."""
     if host.settings.names_pool:
         return
@@ -37,7 +37,7 @@ def stay_in_pool(host: Host, key: str) -> None:
         host.settings = host.settings._replace(pool=ShortName(name))
 
 
-def pool_name_of(host: Host, key: str) -> str:
+def pool_name_of(host: Run, key: str) -> str:
     """The name of the pool that holds the current generation of ``key``, or else the last one that lies in a pool; empty when none does."""
     current, *retired = [host.store.image_or_new(key), *host.store.all(RetiredImage, "object_key=?", key)]
     for image in (current, *reversed(retired)):
@@ -47,14 +47,14 @@ def pool_name_of(host: Host, key: str) -> str:
     return ""
 
 
-def named_pool(host: Host, name: str, pool: str) -> str:
+def named_pool(host: Run, name: str, pool: str) -> str:
     """The pool that is named by one of two options, of which ``name`` counts before ``pool``; empty when neither was given."""
     if name and pool and name != pool:
         host.warnings.append(f"this is the pool '{name}' (name); pool: {printable(pool)} has no effect here")
     return name or pool
 
 
-def require_in_pool(host: Host, image: Image, pool_name: str) -> None:
+def require_in_pool(host: Run, image: Image, pool_name: str) -> None:
     """Raise ``BadInput`` when ``image`` lies in another pool; one that lies in none may go into any."""
     holder = pool_of(host, image)
     if holder is not None and holder.name != pool_name:
@@ -66,7 +66,7 @@ def require_in_pool(host: Host, image: Image, pool_name: str) -> None:
         )
 
 
-def require_all_in_pool(host: Host, generations: Iterable[Image], pool_name: str) -> None:
+def require_all_in_pool(host: Run, generations: Iterable[Image], pool_name: str) -> None:
     """For a removal that names a pool: raise ``BadInput`` when one of the ``generations`` lies in another one."""
     for image in generations:
         holder = pool_of(host, image)
@@ -79,7 +79,7 @@ def require_all_in_pool(host: Host, generations: Iterable[Image], pool_name: str
             )
 
 
-def require_pool_on(host: Host, pool_name: str, data: str, metadata: str) -> None:
+def require_pool_on(host: Run, pool_name: str, data: str, metadata: str) -> None:
     """For a removal or a repair: raise ``BadInput`` when the pool lies on other files or devices than those named; empty names none."""
     pool = host.store.pool(pool_name)
     for what, given, has in () if pool is None else (("data", data, pool.data), ("metadata", metadata, pool.metadata)):

@@ -19,7 +19,7 @@ from ..._names import printable
 from ..diff import forgotten, image_view, without_base, without_snapshot
 from ..fetch.download import forget_parts
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Snapshot, State
 from ..volumes.unmapping import require_removable, unmap_all
 from ..volumes.volumes import used_bytes
@@ -41,22 +41,22 @@ class RemoveSnapshot(Arrow):
         self._key = key
         self._name = snapshot_name
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """See ``_admit``."""
         _admit(host, self._key)
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether there is none."""
         return None if self._found(host) else _nothing(unknown_snapshot(host, self._key, self._name))
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
         snapshots = [snapshot for _generation, snapshot in self._found(host)]
         require_removable(host, volumes_of(host, snapshots))
         removed = [snapshot.device for snapshot in snapshots]
         return without_snapshot(image_view(host, image), self._name), {"removed": removed, "freed_bytes": None}
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove them, one intent each."""
         found = self._found(host)
         volumes = volumes_of(host, [snapshot for _generation, snapshot in found])
@@ -68,7 +68,7 @@ class RemoveSnapshot(Arrow):
         log["bytes"] = max(0, before - used_bytes(host))
         return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
 
-    def _found(self, host: Host) -> list[tuple[Image, Snapshot]]:
+    def _found(self, host: Run) -> list[tuple[Image, Snapshot]]:
         return [
             (generation, snapshot)
             for generation in host.store.generations(self._key)
@@ -88,15 +88,15 @@ class RemoveBase(Arrow):
         self._key = key
         self._force = force
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """See ``_admit``."""
         _admit(host, self._key)
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether there is none."""
         return None if self._found(host) else _nothing(unknown_key(host, self._key))
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
         found = self._found(host)
         snapshots = self._allowed(host, found)
@@ -104,7 +104,7 @@ class RemoveBase(Arrow):
         removed = [snapshot.device for snapshot in snapshots] + [generation.pool_device for generation in found]
         return without_base(image_view(host, image)), {"removed": removed, "freed_bytes": None}
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove the snapshots first, then the bases, one intent each."""
         found = self._found(host)
         before = used_bytes(host)
@@ -112,10 +112,10 @@ class RemoveBase(Arrow):
         log["bytes"] = max(0, before - used_bytes(host))
         return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
 
-    def _found(self, host: Host) -> list[Image]:
+    def _found(self, host: Run) -> list[Image]:
         return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
 
-    def _allowed(self, host: Host, found: Iterable[Image]) -> list[Snapshot]:
+    def _allowed(self, host: Run, found: Iterable[Image]) -> list[Snapshot]:
         snapshots = snapshots_of(host, found)
         if snapshots and not self._force:
             raise OutOfOrder(
@@ -137,7 +137,7 @@ class RemoveArchive(Arrow):
         self._force = force
         self._bucket = bucket
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """Refuse another bucket than the one that the image is from; see ``_admit`` for its pool."""
         _admit(host, self._key)
         if self._bucket and image.bucket not in ("", self._bucket):
@@ -147,12 +147,12 @@ class RemoveArchive(Arrow):
                 bucket=image.bucket,
             )
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether the key is unknown."""
         is_known = host.store.generations(self._key) or host.store.downloads(self._key)
         return None if is_known else _nothing(unknown_key(host, self._key))
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices and files would go."""
         unpacked = self._unpacked(host)
         snapshots = self._allowed(host, unpacked)
@@ -160,7 +160,7 @@ class RemoveArchive(Arrow):
         devices = [one.device for one in snapshots] + [one.pool_device for one in unpacked]
         return forgotten(), {"removed": devices + self._archives(host), "freed_bytes": None}
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
         unpacked, before = self._unpacked(host), used_bytes(host)
         remove_bases(host, unpacked, self._allowed(host, unpacked))
@@ -177,10 +177,10 @@ class RemoveArchive(Arrow):
                 host.store.drop(generation)
         return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
 
-    def _unpacked(self, host: Host) -> list[Image]:
+    def _unpacked(self, host: Run) -> list[Image]:
         return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
 
-    def _allowed(self, host: Host, unpacked: list[Image]) -> list[Snapshot]:
+    def _allowed(self, host: Run, unpacked: list[Image]) -> list[Snapshot]:
         if unpacked and not self._force:
             raise OutOfOrder(
                 f"{self._key} is still unpacked as {', '.join(one.pool_device for one in unpacked)}",
@@ -188,14 +188,14 @@ class RemoveArchive(Arrow):
             )
         return snapshots_of(host, unpacked)
 
-    def _archives(self, host: Host) -> list[str]:
+    def _archives(self, host: Run) -> list[str]:
         generations = host.store.generations(self._key)
         digests = {digest for one in generations for digest in one.digests} - host.store.digests_of_others(self._key)
         paths = [host.archive_path(digest) for digest in sorted(digests)]
         return [path for path in paths if os.path.exists(path)]
 
 
-def _admit(host: Host, key: str) -> None:
+def _admit(host: Run, key: str) -> None:
     """Refuse a pool that is named and does not hold all that is to be removed."""
     if host.settings.names_pool:
         require_all_in_pool(host, host.store.generations(key), host.settings.pool.value)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from ..._errors import OutOfOrder
 from ..._host.processes.crash import crash_point
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState, shown_device
 from ..store.store import utc_now
 from ..volumes.unmapping import require_removable, unmap_all
@@ -21,7 +21,7 @@ from ..volumes.volumes import destroy_volume
 from .archives import state_without_base
 
 
-def remove_bases(host: Host, generations: Iterable[Image], snapshots: Iterable[Snapshot]) -> None:
+def remove_bases(host: Run, generations: Iterable[Image], snapshots: Iterable[Snapshot]) -> None:
     """The bases of ``generations`` and all their ``snapshots``, these first, one intent each; all are asked before the first goes."""
     generations, snapshots = list(generations), list(snapshots)
     volumes = volumes_of(host, snapshots, generations)
@@ -34,14 +34,14 @@ def remove_bases(host: Host, generations: Iterable[Image], snapshots: Iterable[S
         _remove_volume(host, generation.base_ulid, image_without_base(host, generation), None)
 
 
-def remove_snapshot(host: Host, image: Image, snapshot: Snapshot) -> None:
+def remove_snapshot(host: Run, image: Image, snapshot: Snapshot) -> None:
     """Delete one snapshot of ``image`` or of what an earlier removal has left of it; it was asked before (``require_removable``)."""
     now = next(one for one in host.store.generations(image.object_key) if one.id == image.id)
     left = [one for one in snapshots_of(host, [now]) if one.ulid != snapshot.ulid]
     _remove_volume(host, snapshot.ulid, _without(now, snapshot, left), snapshot)
 
 
-def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | None) -> None:
+def _remove_volume(host: Run, ulid: str, after: Image, snapshot: Snapshot | None) -> None:
     volume = host.store.find(Volume, "ulid=?", ulid)
     if volume is None:
         return
@@ -62,13 +62,13 @@ def _remove_volume(host: Host, ulid: str, after: Image, snapshot: Snapshot | Non
         host.store.drop(operation)
 
 
-def volumes_of(host: Host, snapshots: Iterable[Snapshot], bases: Iterable[Image] = ()) -> list[Volume]:
+def volumes_of(host: Run, snapshots: Iterable[Snapshot], bases: Iterable[Image] = ()) -> list[Volume]:
     """The volumes of ``snapshots``, then those of the bases of ``bases``."""
     ulids = [snapshot.ulid for snapshot in snapshots] + [image.base_ulid for image in bases]
     return [volume for ulid in ulids for volume in host.store.all(Volume, "ulid=?", ulid)]
 
 
-def snapshots_of(host: Host, generations: Iterable[Image]) -> list[Snapshot]:
+def snapshots_of(host: Run, generations: Iterable[Image]) -> list[Snapshot]:
     return [found for image in generations for found in host.store.all(Snapshot, "image_id=?", image.id)]
 
 
@@ -81,7 +81,7 @@ def _without(image: Image, snapshot: Snapshot, left: list[Snapshot]) -> Image:
     )
 
 
-def image_without_base(host: Host, image: Image) -> Image:
+def image_without_base(host: Run, image: Image) -> Image:
     """``image`` once it has neither base nor snapshots."""
     return image._replace(
         state=state_without_base(host, image),

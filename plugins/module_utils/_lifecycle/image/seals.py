@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 from ..._host.files.durable import file_errors, remove_file
 from ..findings import DriftKind, Finding
-from ..run import Host
+from ..run import Run
 from ..store.records import Archive
 
 _CHUNK_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class Seals:
     def __init__(self) -> None:
         self._sound: dict[Archive, bool] = {}
 
-    def condition(self, host: Host, sha256: str) -> Condition:
+    def condition(self, host: Run, sha256: str) -> Condition:
         """The condition of the archive of that digest. Hashes it only when it does not look as recorded; writes nothing."""
         seen = look_at(host, sha256)
         if seen is None:
@@ -54,7 +54,7 @@ class Seals:
             self._sound[seen] = hashed(host.archive_path(sha256), "sha256") == sha256 and look_at(host, sha256) == seen
         return Condition.VERIFIED if self._sound[seen] else Condition.DAMAGED
 
-    def record(self, host: Host, digests: Iterable[str]) -> None:
+    def record(self, host: Run, digests: Iterable[str]) -> None:
         """For a transaction: record those that this run has found sound, as they look now."""
         for sha256 in digests:
             seen = look_at(host, sha256)
@@ -62,7 +62,7 @@ class Seals:
                 host.store.put(seen)
 
 
-def look_at(host: Host, sha256: str) -> Archive | None:
+def look_at(host: Run, sha256: str) -> Archive | None:
     """How the archive of that digest looks now; None when it is absent, of size -1 when it is no file."""
     try:
         found = os.lstat(host.archive_path(sha256))
@@ -73,19 +73,19 @@ def look_at(host: Host, sha256: str) -> Archive | None:
     return Archive(sha256, *(min(number, _MAX_INTEGER) for number in numbers))
 
 
-def recorded_seal(host: Host, sha256: str) -> Archive | None:
+def recorded_seal(host: Run, sha256: str) -> Archive | None:
     """How the archive of that digest looked when it was verified; None when that was never recorded."""
     return host.store.find(Archive, "sha256=?", sha256)
 
 
-def seal(host: Host, sha256: str) -> None:
+def seal(host: Run, sha256: str) -> None:
     """For the transaction that records what was verified just now: record how it looks."""
     seen = look_at(host, sha256)
     if seen is not None:
         host.store.put(seen)
 
 
-def remove_archive(host: Host, sha256: str) -> None:
+def remove_archive(host: Run, sha256: str) -> None:
     """Remove an archive and what is recorded of it; inside a transaction."""
     remove_file(host.archive_path(sha256))
     host.store.drop(Archive(sha256))
@@ -109,7 +109,7 @@ def hashed(path: str, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def touched(host: Host) -> Iterator[Finding]:
+def touched(host: Run) -> Iterator[Finding]:
     """Each archive that does not look as recorded; nothing is hashed."""
     for recorded in host.store.all(Archive):
         seen = look_at(host, recorded.sha256)

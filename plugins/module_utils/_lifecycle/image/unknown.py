@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..._names import printable
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot
 
 _MOST_SHOWN = 3
 _LEAST_ALIKE = 0.4
 
 
-def unknown_key(host: Host, key: str) -> list[str]:
+def unknown_key(host: Run, key: str) -> list[str]:
     """A warning when no image of that key is known; else none."""
     known = {image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     if key in known or host.store.downloads(key):
@@ -26,7 +26,7 @@ def unknown_key(host: Host, key: str) -> list[str]:
     return [_warning("image", key, known, f"in {host.settings.state_dir}")]
 
 
-def unknown_snapshot(host: Host, key: str, name: str) -> list[str]:
+def unknown_snapshot(host: Run, key: str, name: str) -> list[str]:
     """A warning when the key is not known, or has snapshots and none of that name; else none."""
     ids = [image.id for image in host.store.generations(key)]
     known = {snapshot.name for image_id in ids for snapshot in host.store.all(Snapshot, "image_id=?", image_id)}
@@ -35,7 +35,7 @@ def unknown_snapshot(host: Host, key: str, name: str) -> list[str]:
     return [_warning("snapshot", name, known, f"of {key}")]
 
 
-def unknown_pool(host: Host, name: str) -> list[str]:
+def unknown_pool(host: Run, name: str) -> list[str]:
     """A warning that no pool of that name is known."""
     return [_warning("pool", name, {pool.name for pool in host.store.all(PoolRecord)}, f"in {host.settings.state_dir}")]
 

@@ -14,7 +14,7 @@ from ..._host.processes.crash import crash_point
 from ..._thin.dm.table import PoolStatus
 from ..._thin.pool.backing import device_identity
 from ..._thin.pool.thin_pool import activate, deactivate, require_sound, status
-from ..run import Host
+from ..run import Run
 from ..snapshot.device_node import NodeAccess
 from ..store.lock_names import image_lock
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
@@ -23,7 +23,7 @@ from .create import spec_of
 from .state import is_active, unmapped_snapshots
 
 
-def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
+def bring_up(host: Run, pool: PoolRecord) -> PoolStatus:
     """Activate the pool if it is not, and see that it is the one that the store knows."""
     was_active = is_active(host, pool)
     if not was_active:
@@ -37,7 +37,7 @@ def bring_up(host: Host, pool: PoolRecord) -> PoolStatus:
         raise
 
 
-def require_same_disk(host: Host, pool: PoolRecord) -> None:
+def require_same_disk(host: Run, pool: PoolRecord) -> None:
     """Raise ``CorruptStore`` when the data device is another disk than the one that the pool was made on.
 
     Only the metadata bears a mark: with data of others below it, the pool would come up and write over them. A device whose identity was
@@ -58,7 +58,7 @@ def require_same_disk(host: Host, pool: PoolRecord) -> None:
             host.store.put((host.store.pool(pool.name) or pool)._replace(data_identity=found))
 
 
-def status_of_known(host: Host, pool: PoolRecord) -> PoolStatus:
+def status_of_known(host: Run, pool: PoolRecord) -> PoolStatus:
     """The status of the pool, which is up; raises ``CorruptStore`` when it is not the one that it was. Writes nothing.
 
     Its transaction is one of those that the store had while the status was read, or one ahead by a step that is not yet recorded.
@@ -75,7 +75,7 @@ def status_of_known(host: Host, pool: PoolRecord) -> PoolStatus:
     return now
 
 
-def map_again(host: Host, pool: PoolRecord) -> list[str]:
+def map_again(host: Run, pool: PoolRecord) -> list[str]:
     """The devices of the snapshots that were not there and are now; in a dry run, of those that would be."""
     unmapped = [snapshot.device for snapshot in unmapped_snapshots(host, pool)]
     if not unmapped or host.dry_run:
@@ -86,7 +86,7 @@ def map_again(host: Host, pool: PoolRecord) -> list[str]:
     return restored
 
 
-def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
+def map_snapshots(host: Run, pool: PoolRecord) -> list[str]:
     """Map the recorded snapshots of the pool, which is up, that are not mapped; their devices.
 
     One that cannot be mapped does not keep the others away: the first error is raised once all were tried. Raises ``DamagedPool`` at
@@ -109,7 +109,7 @@ def map_snapshots(host: Host, pool: PoolRecord) -> list[str]:
     return done
 
 
-def map_snapshot(host: Host, pool: PoolRecord, ulid: str) -> list[str]:
+def map_snapshot(host: Run, pool: PoolRecord, ulid: str) -> list[str]:
     """Under the lock of its image or pool: the device of the snapshot, none when ``ulid`` is no snapshot, or not any more."""
     snapshot = host.store.find(Snapshot, "ulid=?", ulid)
     volume = host.store.find(Volume, "ulid=? AND state=?", ulid, VolumeState.LIVE.value)
@@ -120,7 +120,7 @@ def map_snapshot(host: Host, pool: PoolRecord, ulid: str) -> list[str]:
     return [snapshot.device]
 
 
-def _key_of(host: Host, snapshot: Snapshot) -> str:
+def _key_of(host: Run, snapshot: Snapshot) -> str:
     generations = (
         *host.store.all(Image, "id=?", snapshot.image_id),
         *host.store.all(RetiredImage, "id=?", snapshot.image_id),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from ..._errors import CommandFailed
 from ..._thin.ext4.filesystem import check
 from ..findings import RecoveryKind
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from ..volumes.missing_volumes import forget
 from ..volumes.volumes import destroy_volume, map_thin, unmap
@@ -23,7 +23,7 @@ from ..volumes.volumes import destroy_volume, map_thin, unmap
 _E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
 
 
-def check_bases(host: Host, pool: PoolRecord) -> list[str]:
+def check_bases(host: Run, pool: PoolRecord) -> list[str]:
     """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
     clean = []
     bases = {image.base_ulid: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
@@ -38,7 +38,7 @@ def check_bases(host: Host, pool: PoolRecord) -> list[str]:
     return clean
 
 
-def _damage(host: Host, pool: PoolRecord, volume: Volume) -> str:
+def _damage(host: Run, pool: PoolRecord, volume: Volume) -> str:
     """What e2fsck says of the base, empty when it is clean. That it could not be asked is an error, and costs no base."""
     with _mapped(host, pool, volume) as path:
         try:
@@ -51,7 +51,7 @@ def _damage(host: Host, pool: PoolRecord, volume: Volume) -> str:
     return ""
 
 
-def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, *, key: str, damage: str) -> None:
+def _remove_damaged(host: Run, pool: PoolRecord, volume: Volume, *, key: str, damage: str) -> None:
     operation = host.begin(OperationKind.REMOVE, key, volume_ulid=volume.ulid)
     text = f"removed {volume.device_name}, whose file system is damaged: {damage}"
     forget(host, volume, RecoveryKind.BASE_DAMAGED, text, removal=operation)
@@ -61,7 +61,7 @@ def _remove_damaged(host: Host, pool: PoolRecord, volume: Volume, *, key: str, d
 
 
 @contextlib.contextmanager
-def _mapped(host: Host, pool: PoolRecord, volume: Volume) -> Iterator[str]:
+def _mapped(host: Run, pool: PoolRecord, volume: Volume) -> Iterator[str]:
     try:
         yield map_thin(host, pool, volume, read_only=True).path
     finally:

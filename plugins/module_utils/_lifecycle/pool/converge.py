@@ -15,10 +15,10 @@ from ..._thin.pool.health import require_healthy, require_sound, status
 from ..._thin.pool.thin_pool import check_files
 from ..diff import NEW_ULID, no_pool, pool_view
 from ..outcome import Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_lock
 from ..store.records import PoolRecord
-from ..volumes.recover import settle
+from ..volumes.recover import recover
 from ..volumes.volumes import check_transaction
 from .bring_up import bring_up, map_again, require_same_disk, status_of_known
 from .create import foresee_pool, make_pool, new_record, spec_of
@@ -36,7 +36,7 @@ from .state import (
 )
 
 
-def bring_about(host: Host, request: PoolRequest) -> Outcome:
+def converge(host: Run, request: PoolRequest) -> Outcome:
     """The pool as it is asked for, made, brought back or grown, with its snapshots; a dry run only says so."""
     pool, wanted = host.store.pool(request.name.value), None
     options = request.resolve(host, pool)
@@ -46,7 +46,7 @@ def bring_about(host: Host, request: PoolRequest) -> Outcome:
             pool = settle_growth(host, pool)
         wanted = wanted_pool(pool, options)
         if pool.formatted and is_active(host, pool):
-            settle(host)
+            recover(host)
             if host.dry_run:
                 status_of_known(host, pool)
             else:  # exactly, and an unfinished step is acknowledged
@@ -62,13 +62,13 @@ def bring_about(host: Host, request: PoolRequest) -> Outcome:
         pool = pool if pool is not None and pool.formatted else make_pool(host, options, pool)
         bring_up(host, pool)
         log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
-    settle(host)
+    recover(host)
     restored = map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
     outcome = _adjusted(host, pool, wanted_pool(pool, options), options)
     return with_restored(outcome._replace(before=before, changed=True), restored)
 
 
-def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
+def _adjusted(host: Run, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
     """The pool that is up, grown to what is asked for, and with the share that must stay free as it is asked for now."""
     after = wanted._replace(transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
     changed = after != pool
@@ -87,7 +87,7 @@ def _adjusted(host: Host, pool: PoolRecord, wanted: PoolRecord, options: PoolOpt
     return Outcome(pool_view(pool, active=True), pool_view(after, active=True), changed, facts, tuple(host.settled))
 
 
-def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> None:
+def _refuse_foreign(host: Run, name: ShortName, pool: PoolRecord | None) -> None:
     found = host.dm.by_name(name.value)
     if found is not None and (pool is None or found.uuid != pool.uuid):
         raise ForeignDevice(
@@ -96,7 +96,7 @@ def _refuse_foreign(host: Host, name: ShortName, pool: PoolRecord | None) -> Non
         )
 
 
-def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
+def _predicted(host: Run, options: PoolOptions, pool: PoolRecord | None, wanted: PoolRecord | None) -> Outcome:
     after = wanted or new_record(host, options, NEW_ULID)
     if pool is not None and pool.formatted:
         require_same_disk(host, pool)
@@ -104,7 +104,7 @@ def _predicted(host: Host, options: PoolOptions, pool: PoolRecord | None, wanted
             check_files(host.runner, spec_of(pool), may_format=False)
     if pool is None:
         foresee_pool(host, after)
-    settle(host, coming_up=after.id)
+    recover(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),
         pool_view(after, active=True),

@@ -34,14 +34,14 @@ from ..._thin.pool.thin_pool import (
     metadata_is_blank,
     status,
 )
-from ..run import Host
+from ..run import Run
 from ..store.records import OperationKind, PoolRecord
 from .state import PoolOptions
 
 _FORGET_INTENTS = "DELETE FROM operations WHERE kind=? AND subject=?"
 
 
-def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
+def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
     """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again.
 
     A new one that fails leaves nothing behind, so that it can be asked for again with other options.
@@ -64,7 +64,7 @@ def make_pool(host: Host, options: PoolOptions, begun: PoolRecord | None) -> Poo
         raise
 
 
-def foresee_pool(host: Host, pool: PoolRecord) -> None:
+def foresee_pool(host: Run, pool: PoolRecord) -> None:
     """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
     missing = _missing_files(pool)
     _refuse_used_metadata(pool, missing)
@@ -93,7 +93,7 @@ def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
         )
 
 
-def _give_up(host: Host, pool: PoolRecord, made: list[str]) -> None:
+def _give_up(host: Run, pool: PoolRecord, made: list[str]) -> None:
     if pool.metadata not in made and not metadata_is_blank(pool.metadata):
         return  # formatted by now, and not ours to remove: the next run goes on with it
     deactivate(host.dm, host.runner, spec_of(pool))
@@ -106,7 +106,7 @@ def _give_up(host: Host, pool: PoolRecord, made: list[str]) -> None:
         host.store.rows(_FORGET_INTENTS, OperationKind.POOL.value, pool.name)
 
 
-def _make(host: Host, pool: PoolRecord) -> PoolRecord:
+def _make(host: Run, pool: PoolRecord) -> PoolRecord:
     spec = spec_of(pool)
     crash_point("pool:planned")
     if pool.is_loop:
@@ -129,7 +129,7 @@ def _make(host: Host, pool: PoolRecord) -> PoolRecord:
     return pool
 
 
-def new_record(host: Host, options: PoolOptions, pool_id: str) -> PoolRecord:
+def new_record(host: Run, options: PoolOptions, pool_id: str) -> PoolRecord:
     """The row of a pool that is about to be made."""
     geometry = options.geometry()
     return PoolRecord(

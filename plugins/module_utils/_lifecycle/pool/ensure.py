@@ -20,11 +20,11 @@ from ..attempts import attempted
 from ..diff import pool_view
 from ..image.placement import require_in_pool
 from ..outcome import Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
 from ..store.schema import VERSION
-from ..volumes.recover import is_tidy
+from ..volumes.recover import nothing_to_recover
 from .request import PoolRequest
 from .state import (
     PoolOptions,
@@ -39,14 +39,14 @@ from .state import (
 )
 
 
-def ensure_pool(host: Host, request: PoolRequest) -> Outcome:
+def ensure_pool(host: Run, request: PoolRequest) -> Outcome:
     """Make the pool, or bring it back after a reboot, or find it there and healthy; warn where udev may read what guests write."""
     with doing(f"pool '{request.name}'"):
         outcome = attempted(host, lambda: _ensured(host, request), transition="pool", pool=request.name.value)
         return _with_warnings(host, request, outcome)
 
 
-def _with_warnings(host: Host, request: PoolRequest, outcome: Outcome) -> Outcome:
+def _with_warnings(host: Run, request: PoolRequest, outcome: Outcome) -> Outcome:
     pool = host.store.pool(request.name.value)
     device = host.dm.find(pool.uuid) if pool is not None else None
     lacking = [
@@ -58,14 +58,14 @@ def _with_warnings(host: Host, request: PoolRequest, outcome: Outcome) -> Outcom
     return outcome._replace(facts={**outcome.facts, "warnings": [*outcome.facts.get("warnings", ()), *lacking]})
 
 
-def _ensured(host: Host, request: PoolRequest) -> Outcome:
+def _ensured(host: Run, request: PoolRequest) -> Outcome:
     if request.key:
         require_in_pool(host, host.store.image_or_new(ObjectKey(request.key).value), request.name.value)
     host.dm.require_target("thin-pool")
     pool = host.store.pool(request.name.value)
     if pool is not None:
         refuse_unfinished(host, pool)
-    if pool is not None and pool.formatted and is_tidy(host) and is_active(host, pool):
+    if pool is not None and pool.formatted and nothing_to_recover(host) and is_active(host, pool):
         options = request.resolve(host, pool)
         wanted = wanted_pool(pool, options)
         now = status(host.dm, pool.name)
@@ -73,13 +73,13 @@ def _ensured(host: Host, request: PoolRequest) -> Outcome:
         if is_settled and pool == wanted and _is_whole(host, pool):
             return _found(host, pool, options, now)
     # Late: a run that finds its pool there needs nothing of how pools are made.
-    from .converge import bring_about
+    from .converge import converge
 
     with host.lock(pool_setup_lock(request.name.value)):
-        return bring_about(host, request)
+        return converge(host, request)
 
 
-def _is_whole(host: Host, pool: PoolRecord) -> bool:
+def _is_whole(host: Run, pool: PoolRecord) -> bool:
     """Whether the pool has all its volumes, and its snapshots are mapped."""
     if unmapped_snapshots(host, pool):
         return False
@@ -89,7 +89,7 @@ def _is_whole(host: Host, pool: PoolRecord) -> bool:
         return True
 
 
-def _found(host: Host, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
+def _found(host: Run, pool: PoolRecord, options: PoolOptions, now: PoolStatus) -> Outcome:
     require_healthy(now, pool.min_free_percent)
     view = pool_view(pool, active=True)
     return with_restored(Outcome(view, view, False, pool_facts(pool, options, now), tuple(host.settled)), [])

@@ -19,13 +19,13 @@ from ..._thin.pool.metadata import read_superblock
 from ..._thin.pool.resizing import refresh_loops, resize, settle_size
 from ..._thin.pool.thin_pool import require_sound, status
 from ..findings import RecoveryKind, of_pool
-from ..run import Host
+from ..run import Run
 from ..store.records import OperationKind, PoolRecord
 from .create import spec_of
 from .state import growing
 
 
-def grow(host: Host, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
+def grow(host: Run, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
     """Let ``pool``, which is up, have the size of ``wanted``; the record as it was committed. A failure leaves it as it was."""
     with doing(f"growing the pool '{pool.name}'"), host.log.transition("grow", pool=pool.name) as log:
         require_sound(
@@ -46,7 +46,7 @@ def grow(host: Host, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
         return _record(host, wanted)
 
 
-def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
+def settle_growth(host: Run, pool: PoolRecord) -> PoolRecord:
     """Under the lock of the pool's setup: finish or undo a growth that was cut off, as its metadata says; the record as it is then."""
     if not growing(host, pool):
         return pool
@@ -68,7 +68,7 @@ def settle_growth(host: Host, pool: PoolRecord) -> PoolRecord:
     return _record(host, actual)
 
 
-def _make_room(host: Host, wanted: PoolRecord) -> None:
+def _make_room(host: Run, wanted: PoolRecord) -> None:
     for path, size_bytes in (
         (wanted.metadata, wanted.metadata_bytes),
         (wanted.data, wanted.data_sectors * SECTOR_BYTES),
@@ -82,7 +82,7 @@ def _make_room(host: Host, wanted: PoolRecord) -> None:
             )
 
 
-def _record(host: Host, pool: PoolRecord) -> PoolRecord:
+def _record(host: Run, pool: PoolRecord) -> PoolRecord:
     with host.store.transaction():
         now = host.store.pool(pool.name) or pool  # its transaction id may have gone on meanwhile
         pool = now._replace(

@@ -25,11 +25,11 @@ from ..attempts import attempted
 from ..diff import pool_view
 from ..findings import FORGOTTEN
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_lock, pool_setup_lock
 from ..store.records import Operation, OperationKind, PoolRecord
 from ..volumes.missing_volumes import settle_lost
-from ..volumes.recover import is_tidy, settle
+from ..volumes.recover import nothing_to_recover, recover
 from ..volumes.unmapping import require_pool_free, take_down
 from .bring_up import bring_up, map_again, map_snapshots
 from .check_bases import check_bases
@@ -39,7 +39,7 @@ from .state import is_active, unmapped_snapshots, with_restored
 _NEARLY_FULL = 0.75
 
 
-def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome:
+def repair_pool(host: Run, name: ShortName, metadata_bytes: int = 0) -> Outcome:
     """Mend the pool, or find it sound. ``metadata_bytes`` lets the new metadata be larger; it is when the old was nearly full."""
     with doing(f"repair of the pool '{name}'"):
         return attempted(
@@ -47,8 +47,8 @@ def repair_pool(host: Host, name: ShortName, metadata_bytes: int = 0) -> Outcome
         )
 
 
-def _sound_or_repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
-    if _is_sound(host, name) and is_tidy(host) and not _unmapped(host, name):
+def _sound_or_repaired(host: Run, name: ShortName, metadata_bytes: int) -> Outcome:
+    if _is_sound(host, name) and nothing_to_recover(host) and not _unmapped(host, name):
         return _outcome_of_sound(host, name, metadata_bytes)
     with host.lock(pool_setup_lock(name.value)):
         if _is_sound(host, name):
@@ -56,7 +56,7 @@ def _sound_or_repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outc
         return _repaired(host, name, metadata_bytes)
 
 
-def _is_sound(host: Host, name: ShortName) -> bool:
+def _is_sound(host: Run, name: ShortName) -> bool:
     """Whether there is nothing to mend; writes nothing."""
     pool = host.store.pool(name.value)
     if pool is None or not pool.formatted:
@@ -64,21 +64,21 @@ def _is_sound(host: Host, name: ShortName) -> bool:
     return _begun(host, pool) is None and not _trouble(host, pool)
 
 
-def _unmapped(host: Host, name: ShortName) -> bool:
+def _unmapped(host: Run, name: ShortName) -> bool:
     """Whether the pool is up without all of its snapshots: a repair that was cut off at its very end leaves it so."""
     pool = _recorded(host, name)
     return is_active(host, pool) and bool(unmapped_snapshots(host, pool))
 
 
-def _settled(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+def _settled(host: Run, name: ShortName, metadata_bytes: int) -> Outcome:
     """Of a sound pool: what runs that were cut off have left is settled, and its snapshots are back if it is up."""
-    settle(host)
+    recover(host)
     restored = map_again(host, _recorded(host, name)) if _unmapped(host, name) else []
     outcome = _outcome_of_sound(host, name, metadata_bytes)
     return with_restored(outcome, restored) if restored else outcome
 
 
-def _outcome_of_sound(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+def _outcome_of_sound(host: Run, name: ShortName, metadata_bytes: int) -> Outcome:
     pool = _recorded(host, name)
     view = pool_view(pool, active=is_active(host, pool))
     warnings = []
@@ -90,7 +90,7 @@ def _outcome_of_sound(host: Host, name: ShortName, metadata_bytes: int) -> Outco
     return Outcome(view, view, False, {**_facts(""), "warnings": warnings}, tuple(host.settled))
 
 
-def _recorded(host: Host, name: ShortName) -> PoolRecord:
+def _recorded(host: Run, name: ShortName) -> PoolRecord:
     pool = host.store.pool(name.value)
     if pool is None:
         raise AssertionError("it was there under this lock")
@@ -101,7 +101,7 @@ def _facts(trouble: str) -> Facts:
     return {"trouble": trouble, "metadata_copy": None, "bases": [], "lost": [], "restored": []}
 
 
-def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
+def _repaired(host: Run, name: ShortName, metadata_bytes: int) -> Outcome:
     pool = _recorded(host, name)
     before = pool_view(pool, active=is_active(host, pool))
     begun = _begun(host, pool)
@@ -114,7 +114,7 @@ def _repaired(host: Host, name: ShortName, metadata_bytes: int) -> Outcome:
     return Outcome(before, pool_view(after, active=True), True, facts, tuple(host.settled))
 
 
-def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None, facts: Facts) -> PoolRecord:
+def _repair(host: Run, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None, facts: Facts) -> PoolRecord:
     with host.lock(pool_lock(pool.name)):
         if begun is None or begun.kind is OperationKind.REPAIR:
             begun, wanted = _mend(host, pool, wanted, begun)
@@ -127,12 +127,12 @@ def _repair(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation |
     facts["lost"] = [one.record() for one in host.settled if one.kind in FORGOTTEN]
     with host.store.transaction():
         host.store.drop(begun)
-    settle(host)
+    recover(host)
     facts["restored"] = map_snapshots(host, wanted)
     return wanted
 
 
-def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None) -> tuple[Operation, PoolRecord]:
+def _mend(host: Run, pool: PoolRecord, wanted: PoolRecord, begun: Operation | None) -> tuple[Operation, PoolRecord]:
     """New metadata in the place of the old; the intent to check the bases, and the pool's record."""
     take_down(host, pool)
     if begun is None:
@@ -164,7 +164,7 @@ def _mend(host: Host, pool: PoolRecord, wanted: PoolRecord, begun: Operation | N
     return _go_on_to_check(host, wanted, begun)
 
 
-def _go_on_to_check(host: Host, pool: PoolRecord, begun: Operation) -> tuple[Operation, PoolRecord]:
+def _go_on_to_check(host: Run, pool: PoolRecord, begun: Operation) -> tuple[Operation, PoolRecord]:
     next_step = begun._replace(kind=OperationKind.CHECK)
     with host.store.transaction():
         host.store.put(pool)
@@ -200,7 +200,7 @@ def _put_in_place(pool: PoolRecord, new: str) -> None:
     remove_file(new)
 
 
-def _trouble(host: Host, pool: PoolRecord) -> str:
+def _trouble(host: Run, pool: PoolRecord) -> str:
     """What is wrong with the pool, empty when nothing is."""
     try:
         if is_active(host, pool):
@@ -215,7 +215,7 @@ def _trouble(host: Host, pool: PoolRecord) -> str:
     return ""
 
 
-def _begun(host: Host, pool: PoolRecord) -> Operation | None:
+def _begun(host: Run, pool: PoolRecord) -> Operation | None:
     return host.store.find(Operation, "kind IN ('repair', 'check') AND subject=?", pool.name)
 
 
@@ -239,7 +239,7 @@ def _transaction_id(pool: PoolRecord, copy: str) -> int:
     return read_superblock(copy).transaction_id if has_superblock(copy) else pool.transaction_id
 
 
-def _copy_path(host: Host, pool: PoolRecord, operation: Operation) -> str:
+def _copy_path(host: Run, pool: PoolRecord, operation: Operation) -> str:
     """Beside a file, so that it can be renamed; in the state directory for a device."""
     if pool.is_loop:
         return f"{pool.metadata}.before-repair-{operation.ulid}"

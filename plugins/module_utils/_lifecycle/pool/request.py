@@ -20,7 +20,7 @@ from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.backing import device_bytes
 from ..._thin.pool.geometry import MAX_METADATA_BYTES, compute_geometry
 from ..._thin.pool.reserve import RESERVED_BYTES
-from ..run import Host
+from ..run import Run
 from ..store.records import PoolRecord
 from .state import PoolOptions
 
@@ -69,7 +69,7 @@ class PoolRequest(NamedTuple):
     min_free_percent: int | None = None
     key: str = ""  # of an image that is to be put into the pool
 
-    def resolve(self, host: Host, pool: PoolRecord | None) -> PoolOptions:
+    def resolve(self, host: Run, pool: PoolRecord | None) -> PoolOptions:
         """The request with what was left out filled in from ``pool``, or from the defaults when there is none."""
         is_loop = self.is_loop if pool is None or self.data else pool.is_loop
         recorded = (
@@ -92,7 +92,7 @@ class PoolRequest(NamedTuple):
             min_free_percent=recorded[1] if self.min_free_percent is None else _percent(self.min_free_percent),
         )
 
-    def _data_bytes(self, host: Host, pool: PoolRecord | None, *, is_loop: bool) -> int:
+    def _data_bytes(self, host: Run, pool: PoolRecord | None, *, is_loop: bool) -> int:
         path = self.data or (pool.data if pool is not None else "")
         if self.data_size is None:
             if pool is not None:

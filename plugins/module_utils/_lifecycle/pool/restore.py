@@ -12,16 +12,16 @@ from ..._errors import FlydError, doing
 from ..._thin.pool.thin_pool import require_sound
 from ..attempts import attempted
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
-from ..volumes.recover import settle
+from ..volumes.recover import recover
 from .bring_up import bring_up, map_snapshots
 from .grow import settle_growth
 from .state import is_active, refuse_unfinished
 
 
-def restore(host: Host) -> Outcome:
+def restore(host: Run) -> Outcome:
     """Bring back all pools and their snapshots; a pool in trouble does not keep the others down.
 
     Raises the first error once all has been tried.
@@ -36,7 +36,7 @@ def restore(host: Host) -> Outcome:
     return Outcome({}, {}, bool(done), facts, tuple(host.settled))
 
 
-def _try_pool(host: Host, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
+def _try_pool(host: Run, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
     try:
         with doing(f"bringing back the pool '{pool.name}'"):
             outcome = attempted(host, lambda: _restored(host, pool), transition="restore", pool=pool.name)
@@ -46,12 +46,12 @@ def _try_pool(host: Host, pool: PoolRecord, done: list[str], failed: list[FlydEr
         failed.append(error)
 
 
-def _restored(host: Host, pool: PoolRecord) -> Outcome:
+def _restored(host: Run, pool: PoolRecord) -> Outcome:
     mapped: Facts = {"restored": _restore_pool(host, pool)}
     return Outcome({}, {}, bool(mapped["restored"]), mapped)
 
 
-def _restore_pool(host: Host, pool: PoolRecord) -> list[str]:
+def _restore_pool(host: Run, pool: PoolRecord) -> list[str]:
     with host.lock(pool_setup_lock(pool.name)):
         now = host.store.find(PoolRecord, "id=?", pool.id)
         if now is None:
@@ -62,7 +62,7 @@ def _restore_pool(host: Host, pool: PoolRecord) -> list[str]:
         was_active = is_active(host, pool)
         with host.log.transition("restore", pool=pool.name) as log:
             require_sound(bring_up(host, pool))
-            settle(host)
+            recover(host)
             mapped = map_snapshots(host, pool)
             log["snapshots"] = len(mapped)
     return [*([] if was_active else [pool.device_path]), *mapped]

@@ -18,7 +18,7 @@ from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.geometry import Geometry, compute_geometry
 from ..._thin.pool.metadata import read_thin_ids
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.records import Operation, OperationKind, PoolRecord, Snapshot, Volume, VolumeState
 
 
@@ -91,13 +91,13 @@ def _refuse_less(pool: PoolRecord, what: str, asked_bytes: int, have_bytes: int)
         )
 
 
-def is_active(host: Host, pool: PoolRecord) -> bool:
+def is_active(host: Run, pool: PoolRecord) -> bool:
     """Whether the pool's device is there, with its UUID, and not suspended."""
     device = host.dm.find(pool.uuid)
     return device is not None and device.sectors > 0 and not device.suspended
 
 
-def unmapped_snapshots(host: Host, pool: PoolRecord) -> list[Snapshot]:
+def unmapped_snapshots(host: Run, pool: PoolRecord) -> list[Snapshot]:
     """The snapshots that are recorded in the pool and not there for use. Writes nothing."""
     live = {one.ulid: one for one in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)}
     recorded = [snapshot for snapshot in host.store.all(Snapshot) if snapshot.ulid in live]
@@ -109,14 +109,14 @@ def unmapped_snapshots(host: Host, pool: PoolRecord) -> list[Snapshot]:
     return [snapshot for snapshot in recorded if live[snapshot.ulid].uuid not in ready]
 
 
-def lost_volumes(host: Host, pool: PoolRecord) -> list[Volume]:
+def lost_volumes(host: Run, pool: PoolRecord) -> list[Volume]:
     """What is live in the store and not in the pool. Certain only under the pool's lock."""
     there = read_thin_ids(pool.metadata)
     live = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
     return [volume for volume in live if volume.thin_id not in there]
 
 
-def refuse_unfinished(host: Host, pool: PoolRecord) -> None:
+def refuse_unfinished(host: Run, pool: PoolRecord) -> None:
     """Raise ``OutOfOrder`` for a pool whose removal or repair was cut off."""
     if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is not None:
         raise OutOfOrder(
@@ -130,7 +130,7 @@ def refuse_unfinished(host: Host, pool: PoolRecord) -> None:
         )
 
 
-def growing(host: Host, pool: PoolRecord) -> bool:
+def growing(host: Run, pool: PoolRecord) -> bool:
     """Whether a growth of the pool was cut off."""
     return host.store.find(Operation, "kind=? AND subject=?", OperationKind.GROW.value, pool.name) is not None
 

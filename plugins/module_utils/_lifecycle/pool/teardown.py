@@ -29,11 +29,11 @@ from ..diff import no_pool, pool_view
 from ..image.remove_volumes import image_without_base
 from ..image.unknown import unknown_pool
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.missing_volumes import foreign_thin_ids
-from ..volumes.recover import is_tidy, settle
+from ..volumes.recover import nothing_to_recover, recover
 from ..volumes.unmapping import require_pool_free, take_down
 from .create import spec_of
 from .state import is_active
@@ -42,23 +42,23 @@ _MOST_SHOWN = 5
 _KINDS_OF_A_POOL = "'pool', 'grow', 'repair', 'check', 'teardown'"
 
 
-def remove_pool(host: Host, name: ShortName, *, force: bool) -> Outcome:
+def remove_pool(host: Run, name: ShortName, *, force: bool) -> Outcome:
     """Tear the pool down, or find that there is none. ``force`` takes the images in it along."""
     with doing(f"removal of the pool '{name}'"):
         return attempted(host, lambda: _removed(host, name, force=force), transition="remove pool", pool=name.value)
 
 
-def _removed(host: Host, name: ShortName, *, force: bool) -> Outcome:
+def _removed(host: Run, name: ShortName, *, force: bool) -> Outcome:
     gone = no_pool(name.value)
-    if host.store.pool(name.value) is None and is_tidy(host):
+    if host.store.pool(name.value) is None and nothing_to_recover(host):
         return Outcome(gone, gone, False, _nothing(host, name))
     with host.lock(pool_setup_lock(name.value)):
         pool = host.store.pool(name.value)
         if pool is None:
-            settle(host)
+            recover(host)
             return Outcome(gone, gone, False, _nothing(host, name), tuple(host.settled))
         before = pool_view(pool, active=is_active(host, pool))
-        settle(host)
+        recover(host)
         _require_empty(host, pool, force=force)
         _require_no_others(host, pool, force=force)
         require_pool_free(host, pool)
@@ -73,11 +73,11 @@ def _removed(host: Host, name: ShortName, *, force: bool) -> Outcome:
         return Outcome(before, gone, True, facts, tuple(host.settled))
 
 
-def _nothing(host: Host, name: ShortName) -> Facts:
+def _nothing(host: Run, name: ShortName) -> Facts:
     return {"removed": [], "freed_bytes": 0, "warnings": unknown_pool(host, name.value)}
 
 
-def finish_teardown(host: Host, pool: PoolRecord) -> None:
+def finish_teardown(host: Run, pool: PoolRecord) -> None:
     """Carry a teardown through, from wherever an earlier one was cut off. What lives in the pool goes with it, at once.
 
     From its intent on the pool counts as removed: nothing else is done with it any more.
@@ -105,7 +105,7 @@ def finish_teardown(host: Host, pool: PoolRecord) -> None:
         _forget(host, pool)
 
 
-def _wipe(host: Host, pool: PoolRecord) -> None:
+def _wipe(host: Run, pool: PoolRecord) -> None:
     """Blank the metadata device, so that another pool can be made on it, unless what it holds by now is not this pool's.
 
     A device that is gone, or broken, or in use by now, does not keep the pool.
@@ -119,7 +119,7 @@ def _wipe(host: Host, pool: PoolRecord) -> None:
         host.log.write("not blanked", device=pool.metadata, error_kind=error.kind.value, error=str(error))
 
 
-def _forget(host: Host, pool: PoolRecord) -> None:
+def _forget(host: Run, pool: PoolRecord) -> None:
     """Inside a transaction: no row names the pool any more, and its images are back at their archives."""
     volumes = host.store.all(Volume, "pool_id=?", pool.id)
     for image in _images_in(host, volumes):
@@ -135,7 +135,7 @@ def _forget(host: Host, pool: PoolRecord) -> None:
     host.store.drop(pool)
 
 
-def _require_empty(host: Host, pool: PoolRecord, *, force: bool) -> None:
+def _require_empty(host: Run, pool: PoolRecord, *, force: bool) -> None:
     volumes = host.store.all(Volume, "pool_id=?", pool.id)
     if volumes and not force:
         keys = sorted({image.object_key for image in _images_in(host, volumes)})
@@ -145,7 +145,7 @@ def _require_empty(host: Host, pool: PoolRecord, *, force: bool) -> None:
         )
 
 
-def _require_no_others(host: Host, pool: PoolRecord, *, force: bool) -> None:
+def _require_no_others(host: Run, pool: PoolRecord, *, force: bool) -> None:
     """Somebody else's volumes in the pool stop its end. ``force`` takes those that are not mapped: a store that came from a backup knows fewer."""
     device = host.dm.find(pool.uuid)
     ours = {volume.uuid for volume in host.store.all(Volume, "pool_id=?", pool.id)}
@@ -163,7 +163,7 @@ def _require_no_others(host: Host, pool: PoolRecord, *, force: bool) -> None:
         )
 
 
-def _foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
+def _foreign_thin_ids(host: Run, pool: PoolRecord) -> list[int]:
     """Those that the metadata tells; none when it cannot be read, for a pool that has failed must be removable."""
     try:
         return foreign_thin_ids(host, pool)
@@ -171,7 +171,7 @@ def _foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
         return []
 
 
-def _images_in(host: Host, volumes: list[Volume]) -> list[Image]:
+def _images_in(host: Run, volumes: list[Volume]) -> list[Image]:
     """The generations whose base or snapshots are among ``volumes``."""
     ulids = {volume.ulid for volume in volumes}
     with_snapshots = {one.image_id for one in host.store.all(Snapshot) if one.ulid in ulids}
@@ -179,7 +179,7 @@ def _images_in(host: Host, volumes: list[Volume]) -> list[Image]:
     return [image for image in images if image.base_ulid in ulids or image.id in with_snapshots]
 
 
-def _require_loops_free(host: Host, pool: PoolRecord) -> None:
+def _require_loops_free(host: Run, pool: PoolRecord) -> None:
     """A loop of the pool that others have open would keep its file: the kernel detaches it only once they are gone."""
     loops = find_all(host.runner, [pool.data, pool.metadata], sysfs=host.dm.sysfs) if pool.is_loop else {}
     require_loops_free(host.dm, [loop.path for loop in loops.values()], pool.name)

@@ -27,13 +27,13 @@ from ..findings import DriftKind, Finding, of_pool
 from ..image.seals import touched
 from ..pool.create import spec_of
 from ..pool.state import lost_volumes
-from ..run import Host
+from ..run import Run
 from ..store.records import Operation, PoolRecord, Snapshot, Volume, VolumeState
 from ..store.schema import VERSION
 from ..volumes.missing_volumes import foreign_thin_ids
 
 Devices = Mapping[str, Device]  # by UUID
-Look = Callable[[Host, PoolRecord, Devices], Iterator[Finding]]
+Look = Callable[[Run, PoolRecord, Devices], Iterator[Finding]]
 # Words of a pool's table: begin, length, target, two devices, block, low water mark, number of features.
 _WITHOUT_FEATURES = 8
 
@@ -41,7 +41,7 @@ _WITHOUT_FEATURES = 8
 _GUARDS = {"udev": DriftKind.UDEV_RULE, "lvm": DriftKind.LVM_FILTER, "mdadm": DriftKind.MDADM_SETTING}
 
 
-def drift(host: Host) -> list[Finding]:
+def drift(host: Run) -> list[Finding]:
     """Each difference."""
     devices = {device.uuid: device for device in host.dm.devices()}
     pools, volumes = host.store.all(PoolRecord), host.store.all(Volume)
@@ -59,7 +59,7 @@ def drift(host: Host) -> list[Finding]:
     ]
 
 
-def _readable(host: Host, pool: PoolRecord, devices: Devices, look: Look) -> list[Finding]:
+def _readable(host: Run, pool: PoolRecord, devices: Devices, look: Look) -> list[Finding]:
     try:
         return repeated_if_transient(host, lambda: list(look(host, pool, devices)), what="drift")
     except FlydError as error:
@@ -67,7 +67,7 @@ def _readable(host: Host, pool: PoolRecord, devices: Devices, look: Look) -> lis
         return [Finding(DriftKind.POOL_UNREADABLE, of_pool(pool.name), text)]
 
 
-def _of_pool(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
+def _of_pool(host: Run, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
     if pool.uuid not in devices:
         yield Finding(DriftKind.POOL_INACTIVE, of_pool(pool.name), f"the pool '{pool.name}' is not active")
         return
@@ -80,7 +80,7 @@ def _of_pool(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[Finding
         yield from _of_thin_ids(host, pool)
 
 
-def _of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[Finding]:
+def _of_thin_ids(host: Run, pool: PoolRecord) -> Iterator[Finding]:
     """Read from the metadata itself: no message to the pool."""
     for volume in lost_volumes(host, pool):
         text = f"the volume {volume.device_name} is lost: the pool '{pool.name}' has no thin id {volume.thin_id}"
@@ -90,7 +90,7 @@ def _of_thin_ids(host: Host, pool: PoolRecord) -> Iterator[Finding]:
         yield Finding(DriftKind.THIN_ID_UNKNOWN, of_pool(pool.name), text)
 
 
-def _of_tables(host: Host, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
+def _of_tables(host: Run, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
     """What the kernel maps, beside what the store would have mapped. Which devices the pool lies on is no part of it: loops have any number."""
     device = devices.get(pool.uuid)
     if device is None or not device.sectors:
@@ -117,7 +117,7 @@ def _difference(device: Device, table: str, wanted: str) -> Iterator[Finding]:
         yield Finding(DriftKind.TABLE_DIFFERS, device.path, text)
 
 
-def _of_snapshots(host: Host, volumes: list[Volume], devices: Devices) -> Iterator[Finding]:
+def _of_snapshots(host: Run, volumes: list[Volume], devices: Devices) -> Iterator[Finding]:
     mapped = {volume.ulid for volume in volumes if volume.uuid in devices}
     for found in host.store.all(Snapshot):
         if found.ulid not in mapped:
@@ -142,7 +142,7 @@ def _of_unfinished(volumes: list[Volume]) -> Iterator[Finding]:
             yield Finding(DriftKind.VOLUME_UNFINISHED, volume.device_path, text)
 
 
-def _of_guards(host: Host, devices: Devices) -> Iterator[Finding]:
+def _of_guards(host: Run, devices: Devices) -> Iterator[Finding]:
     ours = [device for device in devices.values() if device.uuid.startswith(OUR_PREFIX)]
     for lack in missing_guards(ours, root=host.dm.root):
         yield Finding(_GUARDS[lack.program], lack.subject, lack.text)
@@ -155,14 +155,14 @@ def _of_environment() -> Iterator[Finding]:
         yield Finding(DriftKind.ENVIRONMENT, environment.VENV, f"{found}; {environment.HINT}")
 
 
-def _of_program(host: Host) -> Iterator[Finding]:
+def _of_program(host: Run) -> Iterator[Finding]:
     """The program that a boot runs; asked for by its first lines."""
     found = host_program.complaint(VERSION, root=host.dm.root)
     if found:
         yield Finding(DriftKind.BOOT_PROGRAM, f"/{host_program.PATH}", f"{found}; {host_program.HINT}")
 
 
-def _left_in_state_directory(host: Host) -> Iterator[Finding]:
+def _left_in_state_directory(host: Run) -> Iterator[Finding]:
     """Parts of downloads and mount points that no intent owns."""
     owned = {operation.ulid for operation in host.store.all(Operation)}
     for directory in ("spool", "mnt"):

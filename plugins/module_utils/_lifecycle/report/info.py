@@ -21,7 +21,7 @@ from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
 from ..image.placement import pool_of
 from ..outcome import Facts, Outcome
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.recover import abandoned
 from .drift import drift
@@ -39,7 +39,7 @@ class Subject(str, enum.Enum):
     DRIFT = "drift"
 
 
-def inform(host: Host, what: frozenset[Subject], pool: str = "") -> Outcome:
+def inform(host: Run, what: frozenset[Subject], pool: str = "") -> Outcome:
     """The report on each of ``what``, of the ``pool`` of that name alone if one is given.
 
     What fails for a transient reason is asked again, as a transition is done again.
@@ -55,7 +55,7 @@ def inform(host: Host, what: frozenset[Subject], pool: str = "") -> Outcome:
     return Outcome({}, {}, False, {**facts, **counted})
 
 
-def _images(host: Host, pool: str) -> list[Facts]:
+def _images(host: Run, pool: str) -> list[Facts]:
     return [_image(image) for image in host.store.all(Image) if not pool or _name(pool_of(host, image)) == pool]
 
 
@@ -85,7 +85,7 @@ def _image(image: Image) -> Facts:
     }
 
 
-def _snapshots(host: Host, pool: str) -> list[Facts]:
+def _snapshots(host: Run, pool: str) -> list[Facts]:
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
@@ -101,7 +101,7 @@ def _snapshots(host: Host, pool: str) -> list[Facts]:
     ]
 
 
-def _is_in(host: Host, snapshot: Snapshot, pool: str) -> bool:
+def _is_in(host: Run, snapshot: Snapshot, pool: str) -> bool:
     volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
     return volume is not None and _name(host.store.find(PoolRecord, "id=?", volume.pool_id)) == pool
 
@@ -110,11 +110,11 @@ def _known(number: int) -> int | None:
     return None if number < 0 else number
 
 
-def _pools(host: Host, pool: str) -> list[Facts]:
+def _pools(host: Run, pool: str) -> list[Facts]:
     return [_pool(host, one) for one in host.store.all(PoolRecord) if pool in ("", one.name)]
 
 
-def _pool(host: Host, pool: PoolRecord) -> Facts:
+def _pool(host: Run, pool: PoolRecord) -> Facts:
     active = host.dm.find(pool.uuid) is not None
     facts = {**pool_view(pool, active=active), "pool_id": pool.id, "transaction_id": pool.transaction_id}
     if active:
@@ -131,7 +131,7 @@ def _pool(host: Host, pool: PoolRecord) -> Facts:
     return facts
 
 
-def _operations(host: Host, _pool: str) -> list[Facts]:
+def _operations(host: Run, _pool: str) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
@@ -145,16 +145,16 @@ def _operations(host: Host, _pool: str) -> list[Facts]:
     ]
 
 
-def _drift(host: Host, _pool: str) -> list[Facts]:
+def _drift(host: Run, _pool: str) -> list[Facts]:
     return [one.record() for one in drift(host)]
 
 
-def _mapped(host: Host, ulid: str) -> bool:
+def _mapped(host: Run, ulid: str) -> bool:
     volume = host.store.find(Volume, "ulid=?", ulid)
     return volume is not None and host.dm.find(volume.uuid) is not None
 
 
-_REPORTS: dict[Subject, Callable[[Host, str], Any]] = {
+_REPORTS: dict[Subject, Callable[[Run, str], Any]] = {
     Subject.IMAGES: _images,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,

@@ -19,7 +19,7 @@ from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.thin_pool import require_healthy, status
 from ..log.counters import Key, read
 from ..log.rotation import opened
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.recover import abandoned
 
@@ -55,7 +55,7 @@ _COUNTERS = {
 _ALWAYS: tuple[Key, ...] = (("security",), ("settled",), ("lost",))
 
 
-def metrics(host: Host) -> str:
+def metrics(host: Run) -> str:
     """The whole file."""
     samples = [*_pools(host), *_images(host), *_counters(host.settings.path("log"))]
     lines: list[str] = []
@@ -66,7 +66,7 @@ def metrics(host: Host) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _pools(host: Host) -> Iterator[Sample]:
+def _pools(host: Run) -> Iterator[Sample]:
     for pool in host.store.all(PoolRecord):
         label = {"pool": pool.name}
         active = host.dm.find(pool.uuid) is not None
@@ -94,7 +94,7 @@ def _is_healthy(now: PoolStatus, pool: PoolRecord) -> bool:
     return True
 
 
-def _images(host: Host) -> Iterator[Sample]:
+def _images(host: Run) -> Iterator[Sample]:
     states = Counter(image.state.value for image in host.store.all(Image))
     states["retired"] = len(host.store.all(RetiredImage))
     for state, count in states.items():

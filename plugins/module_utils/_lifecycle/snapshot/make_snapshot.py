@@ -19,7 +19,7 @@ from ..._names import exact_size_text
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.ext4.filesystem import grow
 from ..._thin.ext4.sizing import grown_bytes_for
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState, shown_device
 from ..store.store import utc_now
 from ..volumes.room import require_room
@@ -27,7 +27,7 @@ from ..volumes.volumes import create_volume, map_thin, new_volume_ulid, undo_aft
 from .options import SnapshotOptions
 
 
-def make_snapshot(host: Host, pool: PoolRecord, image: Image, asked: SnapshotOptions) -> tuple[Image, Snapshot]:
+def make_snapshot(host: Run, pool: PoolRecord, image: Image, asked: SnapshotOptions) -> tuple[Image, Snapshot]:
     """A new snapshot of the base of ``image``, recorded and mapped; what was begun is undone when it fails."""
     base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
     if base is None or base.pool_id != pool.id:
@@ -84,13 +84,13 @@ def _grown_bytes(pool: PoolRecord, image: Image, base: Volume, sectors: int) -> 
     )
 
 
-def _at_rest(host: Host, base: Volume) -> contextlib.AbstractContextManager[None]:
+def _at_rest(host: Run, base: Volume) -> contextlib.AbstractContextManager[None]:
     """Suspend a base that somebody has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
     found = host.dm.find(base.uuid)
     return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
 
 
-def _grow(host: Host, pool: PoolRecord, volume: Volume) -> None:
+def _grow(host: Run, pool: PoolRecord, volume: Volume) -> None:
     """Let the file system fill a snapshot that is larger than its base; no guest has written it yet. Leaves it unmapped."""
     with doing(f"growing the file system on {volume.device_name}"):
         grow(host.runner, map_thin(host, pool, volume).path)

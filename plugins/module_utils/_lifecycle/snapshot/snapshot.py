@@ -18,7 +18,7 @@ from ..diff import activated, image_facts, image_view, known_id, unpacked
 from ..image.advance import Arrow
 from ..image.placement import require_in_pool
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, PoolRecord, Snapshot, State, Volume
 from ..store.store import utc_now
 from .options import SnapshotOptions
@@ -35,11 +35,11 @@ class Activate(Arrow):
         self._options = options
         self.assumes_generation = "generation" in options.assume
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """Refuse another pool than the one that the image lies in."""
         require_in_pool(host, image, host.settings.pool.value)
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether the named snapshot is recorded and mapped, with the node as asked for."""
         snapshot = self._recorded(host, image)
         if snapshot is None:
@@ -51,18 +51,18 @@ class Activate(Arrow):
         self._require_same(host, snapshot, volume)
         return None if self._options.access.differs(device.path) else _facts(host, image, snapshot, volume)
 
-    def view(self, host: Host, image: Image) -> Facts:
+    def view(self, host: Run, image: Image) -> Facts:
         """The image, and of the node what was asked for."""
         view, access, snapshot = self._image_view(host, image), self._options.access, self._recorded(host, image)
         path = self._node(host, snapshot)
         return {**view, "node": None if path is None else access.found(path)} if access.asked() else view
 
-    def _node(self, host: Host, snapshot: Snapshot | None) -> str | None:
+    def _node(self, host: Run, snapshot: Snapshot | None) -> str | None:
         """The path of the snapshot's node, when it is there."""
         device = None if snapshot is None else host.dm.find(_volume_of(host, snapshot).uuid)
         return None if device is None or not os.path.exists(device.path) else device.path
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """The device is known when the snapshot exists and only has to be mapped."""
         snapshot = self._recorded(host, image)
         if snapshot is not None:
@@ -78,7 +78,7 @@ class Activate(Arrow):
         asked = self._options.access.asked(self._node(host, snapshot))
         return {**changes, "node": asked} if asked else changes, self._predicted_facts(host, image, snapshot)
 
-    def _foresee(self, host: Host, image: Image) -> None:
+    def _foresee(self, host: Run, image: Image) -> None:
         """Raise what the real run will find when it makes the snapshot, as far as the base is known."""
         from ..volumes.room import foresee_volume  # late, as below
         from .make_snapshot import sectors_of_new
@@ -89,7 +89,7 @@ class Activate(Arrow):
             sectors_of_new(pool, base, self._options.size_bytes)
         foresee_volume(host, pool_changes="pool" in self._options.assume, snapshots=1)
 
-    def _predicted_facts(self, host: Host, image: Image, snapshot: Snapshot | None) -> Facts:
+    def _predicted_facts(self, host: Run, image: Image, snapshot: Snapshot | None) -> Facts:
         if snapshot is not None:
             return _facts(host, image, snapshot, _volume_of(host, snapshot))
         return {
@@ -102,7 +102,7 @@ class Activate(Arrow):
             "msg": "Image would be activated at a new device, of a snapshot named by a fresh ULID",
         }
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Make the snapshot if its name has none, map it, and set its node's owner and mode."""
         # Late: a run with nothing to do needs nothing of how volumes are made.
         from ..volumes.volumes import active_pool, map_thin
@@ -125,12 +125,12 @@ class Activate(Arrow):
         log.update(device=snapshot.device, name=snapshot.name, bytes=facts["size"], message=facts["msg"])
         return image, facts
 
-    def _image_view(self, host: Host, image: Image) -> Facts:
+    def _image_view(self, host: Run, image: Image) -> Facts:
         """Of a generation that is only assumed, with the base that flyd_unpack would have made too."""
         view = image_view(host, image)
         return {**view, **unpacked(host.settings.pool.value)} if known_id(image) is None and image.id else view
 
-    def _remember_access(self, host: Host, snapshot: Snapshot, path: str) -> None:
+    def _remember_access(self, host: Run, snapshot: Snapshot, path: str) -> None:
         """So that the node is the same after a reboot. What was not asked for stays as it was."""
         access = self._options.access
         mode = str(access.found(path).get("mode", ""))
@@ -143,10 +143,10 @@ class Activate(Arrow):
             with host.store.transaction():
                 host.store.put(after)
 
-    def _recorded(self, host: Host, image: Image) -> Snapshot | None:
+    def _recorded(self, host: Run, image: Image) -> Snapshot | None:
         return host.store.find(Snapshot, "image_id=? AND name=?", image.id, self._options.name.value)
 
-    def _require_same(self, host: Host, snapshot: Snapshot, volume: Volume) -> None:
+    def _require_same(self, host: Run, snapshot: Snapshot, volume: Volume) -> None:
         """Refuse another size or another way to map it than the snapshot has; what was left out is as it is."""
         read_only, have_bytes = self._options.read_only, volume.sectors * SECTOR_BYTES
         if self._options.size_bytes and self._whole_blocks(host, volume) != have_bytes:
@@ -155,7 +155,7 @@ class Activate(Arrow):
         if read_only is not None and read_only != snapshot.read_only:
             raise self._fixed(snapshot, _as_option(read_only), _as_option(snapshot.read_only))
 
-    def _whole_blocks(self, host: Host, volume: Volume) -> int:
+    def _whole_blocks(self, host: Run, volume: Volume) -> int:
         """The size that was asked for, in whole blocks of the pool, in bytes."""
         pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
         block_bytes = SECTOR_BYTES * (pool.block_sectors if pool else 1)
@@ -173,7 +173,7 @@ def _as_option(read_only: bool) -> str:
     return f"read_only: {'true' if read_only else 'false'}"
 
 
-def _volume_of(host: Host, snapshot: Snapshot) -> Volume:
+def _volume_of(host: Run, snapshot: Snapshot) -> Volume:
     volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
     if volume is None:
         raise CorruptStore(
@@ -183,7 +183,7 @@ def _volume_of(host: Host, snapshot: Snapshot) -> Volume:
     return volume
 
 
-def _facts(host: Host, image: Image, snapshot: Snapshot, volume: Volume) -> Facts:
+def _facts(host: Run, image: Image, snapshot: Snapshot, volume: Volume) -> Facts:
     pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
     return {
         **image_facts(image),

@@ -17,7 +17,7 @@ from ..._names import exact_size_text, printable
 from ..._thin.dm.device import SECTOR_BYTES
 from ..diff import platform_of
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, PoolRecord, Volume
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def made_with(options: UnpackOptions) -> str:
     )
 
 
-def differences(host: Host, image: Image, base: Volume, options: UnpackOptions) -> list[str]:
+def differences(host: Run, image: Image, base: Volume, options: UnpackOptions) -> list[str]:
     """A warning for each option that is given and says something else than ``base`` was made with."""
     found = [*_of_size(host, base, options), *_of_recorded(image, options)]
     return [
@@ -50,7 +50,7 @@ def differences(host: Host, image: Image, base: Volume, options: UnpackOptions) 
     ]
 
 
-def _of_size(host: Host, base: Volume, options: UnpackOptions) -> Iterator[str]:
+def _of_size(host: Run, base: Volume, options: UnpackOptions) -> Iterator[str]:
     if not options.size_bytes:
         return
     pool = host.store.find(PoolRecord, "id=?", base.pool_id)

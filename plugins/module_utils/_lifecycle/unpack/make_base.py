@@ -23,11 +23,11 @@ from ..._names import ObjectKey, option_size, size_text
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.ext4.filesystem import check, make_ext4, populate, syncing
 from ..._thin.ext4.sizing import default_free_bytes, volume_bytes_for, written_bytes_for
-from ..._thin.pool.thin_pool import blaming_pool
+from ..._thin.pool.thin_pool import pool_errors
 from ..._thin.volume import flush
 from ..image.corruption import rot_removed
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
 from ..store.store import utc_now
 from ..volumes.room import require_room
@@ -38,7 +38,7 @@ from .options import UnpackOptions
 _GIB = 1 << 30
 
 
-def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Volume, Facts]:
+def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Volume, Facts]:
     """Plan the tree of ``image``, make a volume that fits it, write, seal, record; the last is the summary of the writing."""
     pool = active_pool(host, host.settings.pool.value)
     host.runner.require(Program.DMSETUP, Program.MKFS_EXT4, Program.E2FSCK)
@@ -63,7 +63,7 @@ def make_base(host: Host, image: Image, asked: UnpackOptions) -> tuple[Image, Vo
         try:
             with unpacking.phases.phase("volume"):
                 base = create_volume(host, pool, operation, kind="base", sectors=size_bytes // SECTOR_BYTES)
-            with blaming_pool(host.dm, pool.name):
+            with pool_errors(host.dm, pool.name):
                 summary = {**_fill(host, pool, base, unpacking, asked), "free_size": free_bytes or None}
         except BaseException as error:
             unpacking.stop()  # it may hold the volume
@@ -117,7 +117,7 @@ def _size_named(plan: PlanFigures, size_bytes: int, *, is_computed: bool) -> Ite
         raise fault from error
 
 
-def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: OpenImage, asked: UnpackOptions) -> Facts:
+def _fill(host: Run, pool: PoolRecord, base: Volume, unpacking: OpenImage, asked: UnpackOptions) -> Facts:
     size_bytes = base.sectors * SECTOR_BYTES
     phase = unpacking.phases.phase
     with phase("volume"):
@@ -146,9 +146,7 @@ def _fill(host: Host, pool: PoolRecord, base: Volume, unpacking: OpenImage, aske
     return {**summary, "seconds": {**summary["seconds"], **unpacking.phases.seconds}}
 
 
-def _record(
-    host: Host, image: Image, base: Volume, unpacking: OpenImage, summary: Facts, operation: Operation
-) -> Image:
+def _record(host: Run, image: Image, base: Volume, unpacking: OpenImage, summary: Facts, operation: Operation) -> Image:
     after = image._replace(
         state=State.UNPACKED,
         pool_device=base.device_path,
@@ -166,7 +164,7 @@ def _record(
 
 
 @contextlib.contextmanager
-def _open_image(host: Host, image: Image, options: Options) -> Iterator[OpenImage]:
+def _open_image(host: Run, image: Image, options: Options) -> Iterator[OpenImage]:
     """The image in its archive, or that of a family in its layers, each verified by its own digest."""
     with contextlib.ExitStack() as stack:
         fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]

@@ -15,10 +15,10 @@ from ..._names import option_size
 from ..._thin.dm.device import SECTOR_BYTES
 from ..diff import image_facts, image_view, unpacked
 from ..image.advance import Arrow
-from ..image.archives import drop_superfluous, missing, superfluous
+from ..image.archives import drop_superfluous, missing, unreferenced
 from ..image.placement import require_in_pool
 from ..outcome import Facts
-from ..run import Host
+from ..run import Run
 from ..store.records import Image, PoolRecord, State, Volume, VolumeState
 from .made_with import differences
 from .options import UnpackOptions
@@ -55,7 +55,7 @@ class Unpack(Arrow):
         self._options = options
         self.assumes_generation = "generation" in options.assume
 
-    def admit(self, host: Host, image: Image) -> None:
+    def admit(self, host: Run, image: Image) -> None:
         """Refuse another pool than the one that the image lies in, and what is no platform."""
         require_in_pool(host, image, host.settings.pool.value)
         if self._options.platform:
@@ -63,14 +63,14 @@ class Unpack(Arrow):
 
             Platform.parse(self._options.platform)
 
-    def holds(self, host: Host, image: Image) -> Facts | None:
+    def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether the recorded base volume is live in a pool that the store knows, and no archive is left that is not to be kept."""
         base = _live_base(host, image)
-        if base is None or (self._options.lets_archive_go and superfluous(host, image)):
+        if base is None or (self._options.lets_archive_go and unreferenced(host, image)):
             return None
         return self._existing(host, image, base)
 
-    def _existing(self, host: Host, image: Image, base: Volume) -> Facts:
+    def _existing(self, host: Run, image: Image, base: Volume) -> Facts:
         """The facts of a base that is there, with a warning for each option that would make another one."""
         warnings = [*differences(host, image, base, self._options), *self._unused(image)]
         if self._options.keep_archive and missing(host, image.digests):
@@ -80,9 +80,9 @@ class Unpack(Arrow):
             )
         return {**_facts(host, image, base), "warnings": warnings}
 
-    def predict(self, host: Host, image: Image) -> tuple[Facts, Facts]:
+    def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """A base volume whose name and size only the real run knows; or only an archive that goes."""
-        removed = superfluous(host, image) if self._options.lets_archive_go else []
+        removed = unreferenced(host, image) if self._options.lets_archive_go else []
         kept = {"archives": [path for path in image_view(host, image)["archives"] if path not in removed]}
         base = _live_base(host, image)
         if base is not None:
@@ -94,7 +94,7 @@ class Unpack(Arrow):
         facts = {**image_facts(image), "pool": host.settings.pool.value, "removed": removed}
         return {**made, **kept}, {**dict.fromkeys(("device", "base", "size", *_TOLD)), **facts}
 
-    def perform(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Plan the tree, make a volume that fits it, write, seal, record; then let the archive go, if it is not to be kept."""
         base = _live_base(host, image)
         after, facts = self._make(host, image, log) if base is None else (image, self._existing(host, image, base))
@@ -103,7 +103,7 @@ class Unpack(Arrow):
             facts["removed"] = drop_superfluous(host, after)
         return after, facts
 
-    def _make(self, host: Host, image: Image, log: Facts) -> tuple[Image, Facts]:
+    def _make(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         # Late: what reads images takes as long to import as everything else together, and a run with nothing to do needs none of it.
         from .make_base import make_base
 
@@ -128,7 +128,7 @@ class Unpack(Arrow):
         ]
 
 
-def _live_base(host: Host, image: Image) -> Volume | None:
+def _live_base(host: Run, image: Image) -> Volume | None:
     return host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
 
 
@@ -139,7 +139,7 @@ def _warnings(missing_isolation: list[str]) -> list[str]:
     return [f"this host could not set the processes that handled the image apart in all ways; missing: {names}"]
 
 
-def _facts(host: Host, image: Image, base: Volume) -> Facts:
+def _facts(host: Run, image: Image, base: Volume) -> Facts:
     pool = host.store.find(PoolRecord, "id=?", base.pool_id)
     summary = json.loads(image.summary)
     return {

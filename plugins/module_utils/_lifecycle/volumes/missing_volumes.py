@@ -17,7 +17,7 @@ from ..._thin.pool.thin_pool import status
 from ..findings import RecoveryKind
 from ..image.archives import state_without_base
 from ..pool.state import lost_volumes
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_lock
 from ..store.records import (
     Image,
@@ -34,7 +34,7 @@ from ..store.store import utc_now
 from .volumes import check_transaction, unmap
 
 
-def settle_lost(host: Host, pool: PoolRecord) -> None:
+def settle_lost(host: Run, pool: PoolRecord) -> None:
     """Forget what the pool, which is up, does not have. Reads a few blocks of its metadata when all is well, and nothing else."""
     if not lost_volumes(host, pool):
         return
@@ -49,14 +49,14 @@ def settle_lost(host: Host, pool: PoolRecord) -> None:
             forget(host, volume, RecoveryKind.VOLUME_MISSING, f"forgot {_words(volume)}")
 
 
-def foreign_thin_ids(host: Host, pool: PoolRecord) -> list[int]:
+def foreign_thin_ids(host: Run, pool: PoolRecord) -> list[int]:
     """The thin ids that the pool has and no row of the store names."""
     there = read_thin_ids(pool.metadata)
     known = {int(row[0]) for row in host.store.rows("SELECT thin_id FROM volumes WHERE pool_id=?", pool.id)}
     return sorted(there - known - ({RESERVED_ID} if pool.has_reserved_start else set()))
 
 
-def forget(host: Host, volume: Volume, why: RecoveryKind, text: str, *, removal: Operation | None = None) -> None:
+def forget(host: Run, volume: Volume, why: RecoveryKind, text: str, *, removal: Operation | None = None) -> None:
     """Take the volume out of the store, and its image back to the state that is still true; report that with ``why`` and ``text``.
 
     With the intent ``removal`` its row stays until the pool has forgotten it too.
@@ -75,7 +75,7 @@ def forget(host: Host, volume: Volume, why: RecoveryKind, text: str, *, removal:
     host.report(why, volume.device_path, text)
 
 
-def _without(host: Host, volume: Volume) -> Iterator[Image]:
+def _without(host: Run, volume: Volume) -> Iterator[Image]:
     """The images as they are without the volume. Snapshots live on without their base: its blocks are theirs as well."""
     snapshot = host.store.find(Snapshot, "ulid=?", volume.ulid)
     for image in (*host.store.all(Image), *host.store.all(RetiredImage)):

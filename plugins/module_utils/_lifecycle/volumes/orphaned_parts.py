@@ -13,13 +13,13 @@ import os
 import re
 
 from ..._host.files.durable import file_errors, remove_file
-from ..run import Host
+from ..run import Run
 from ..store.records import Operation
 
 _OF_AN_INTENT = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\..+")
 
 
-def ownerless_parts(host: Host) -> list[str]:
+def ownerless_parts(host: Run) -> list[str]:
     """Their paths. What has another kind of name is somebody else's; a spool that cannot be read has none."""
     try:
         names = sorted(os.listdir(host.settings.path("spool")))
@@ -34,7 +34,7 @@ def ownerless_parts(host: Host) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def remove_ownerless_parts(host: Host) -> list[str]:
+def remove_ownerless_parts(host: Run) -> list[str]:
     """Remove them; the paths of what is gone. Raises ``FlydError`` when the disk does not let go of one."""
     with host.store.transaction(), file_errors("removing parts of downloads that no run owns"):
         return [path for path in ownerless_parts(host) if remove_file(path)]

@@ -16,7 +16,7 @@ from ..._errors import FlydError
 from ..._host.processes.process import Identity, own_identity
 from ..._thin.dm.device import Device
 from ..findings import RecoveryKind, of_pool
-from ..run import Host
+from ..run import Run
 from ..store.lock import dead_locks, is_dead
 from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
@@ -33,7 +33,7 @@ _TAKEN_UP_AGAIN = (
 )
 
 
-def abandoned(host: Host) -> list[Operation]:
+def abandoned(host: Run) -> list[Operation]:
     """The open intents whose process is gone, or whose attempt of this run has failed, and which any run may settle."""
     return [
         found
@@ -43,12 +43,12 @@ def abandoned(host: Host) -> list[Operation]:
     ]
 
 
-def is_tidy(host: Host) -> bool:
+def nothing_to_recover(host: Run) -> bool:
     """Whether no run that was cut off has left an intent, a lock or a part of a download behind."""
     return not abandoned(host) and not dead_locks(host.store) and not ownerless_parts(host)
 
 
-def settle(host: Host, *, coming_up: str = "") -> None:
+def recover(host: Run, *, coming_up: str = "") -> None:
     """Finish or undo every abandoned intent; says what it did, and what it could not do, in ``host.settled``.
 
     In a dry run it only says, of the pool with the id ``coming_up`` as if it were up.
@@ -71,7 +71,7 @@ def settle(host: Host, *, coming_up: str = "") -> None:
                 _leave(host, of_pool(pool.name), f"what the pool '{pool.name}' may have lost", error)
 
 
-def _sweep(host: Host) -> None:
+def _sweep(host: Run) -> None:
     """Remove the parts of downloads that belong to no run."""
     left = ownerless_parts(host)
     if not left:
@@ -89,13 +89,13 @@ def _sweep(host: Host) -> None:
         host.report(RecoveryKind.FILE_REMOVED, path, f"removed {path}, which belongs to no run")
 
 
-def _leave(host: Host, subject: str, what: str, error: FlydError) -> None:
+def _leave(host: Run, subject: str, what: str, error: FlydError) -> None:
     """Its intent or its rows stay; its device is in use, or its pool is in trouble."""
     facts = {"error_kind": error.kind.value, "error": str(error)}
     host.report(RecoveryKind.NOT_RECOVERED, subject, f"left {what} for later: {error.msg}", **facts)
 
 
-def _resume(host: Host) -> None:
+def _resume(host: Run) -> None:
     """Let the users go on of what was suspended by a run that was killed: a base for its snapshot, a pool for its growth."""
     suspended = {device.uuid: device for device in host.dm.devices() if device.suspended}
     if not suspended:
@@ -112,20 +112,20 @@ def _resume(host: Host) -> None:
                 _leave(host, device.path, f"{device.name}, which is suspended,", error)
 
 
-def _resume_one(host: Host, device: Device) -> None:
+def _resume_one(host: Run, device: Device) -> None:
     if not host.dry_run:
         host.dm.resume(device.name)
     text = f"{'would resume' if host.dry_run else 'resumed'} {device.name}, which was left suspended"
     host.report(RecoveryKind.DEVICE_RESUMED, device.path, text)
 
 
-def _is_worked_on(host: Host, lock: str) -> bool:
+def _is_worked_on(host: Run, lock: str) -> bool:
     """Whether another run holds that lock."""
     rows = host.store.rows("SELECT boot_id, pid, started FROM _busy WHERE name=?", lock)
     return any(not is_dead(Identity(*row)) and Identity(*row) != own_identity() for row in rows)
 
 
-def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
+def _settle_one(host: Run, operation: Operation, coming_up: str) -> None:
     if host.store.find(Operation, "ulid=?", operation.ulid) is None:
         return  # another process settled it while this one waited
     volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
@@ -148,6 +148,6 @@ def _settle_one(host: Host, operation: Operation, coming_up: str) -> None:
     host.report(kind, operation.subject, f"{did} {what}", operation=operation.ulid)
 
 
-def _active_pool_of(host: Host, volume: Volume) -> PoolRecord | None:
+def _active_pool_of(host: Run, volume: Volume) -> PoolRecord | None:
     pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
     return pool if pool is not None and host.dm.find(pool.uuid) is not None else None

@@ -17,7 +17,7 @@ from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.geometry import METADATA_BYTES_PER_BLOCK, METADATA_BYTES_PER_SNAPSHOT
 from ..._thin.pool.health import require_healthy, require_sound, status
 from ..pool.state import is_active, refuse_unfinished
-from ..run import Host
+from ..run import Run
 from ..store.records import PoolRecord
 
 _GIB = 1 << 30
@@ -88,7 +88,7 @@ def require_pool_health(pool: PoolRecord, now: PoolStatus) -> None:
         raise
 
 
-def require_room(host: Host, pool: PoolRecord, needed_bytes: int, *, what: str = "this", snapshots: int = 0) -> None:
+def require_room(host: Run, pool: PoolRecord, needed_bytes: int, *, what: str = "this", snapshots: int = 0) -> None:
     """Raise ``NoSpace`` unless the pool has room for ``needed_bytes`` of data, and for the metadata of them and of ``snapshots``."""
     now = status(host.dm, pool.name)
     require_pool_health(pool, now)
@@ -102,7 +102,7 @@ def _require(pool: PoolRecord, now: PoolStatus, needed_bytes: int, what: str, sn
     metadata_room(pool, now).require(metadata_bytes, pool.name, what)
 
 
-def foresee_volume(host: Host, *, pool_changes: bool, snapshots: int = 0) -> None:
+def foresee_volume(host: Run, *, pool_changes: bool, snapshots: int = 0) -> None:
     """In check mode, raise what the real run will find when it makes a volume: a pool that needs repair, or one without room.
 
     ``pool_changes``: a simulated flyd_pool would have changed the pool, which may make room.

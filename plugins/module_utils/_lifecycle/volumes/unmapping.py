@@ -18,12 +18,12 @@ from ..._thin.dm.in_use import require_free
 from ..._thin.dm.table import thin_id_of
 from ..._thin.pool.health import require_writable
 from ..pool.bring_up import map_snapshot, status_of_known
-from ..run import Host
+from ..run import Run
 from ..store.records import PoolRecord, Volume
 from .volumes import unmap
 
 
-def require_removable(host: Host, volumes: Iterable[Volume]) -> None:
+def require_removable(host: Run, volumes: Iterable[Volume]) -> None:
     """Raise what would stop the removal of any of ``volumes``, before one of them is removed. Writes nothing.
 
     ``OutOfOrder``: a pool is not active. ``DamagedPool``, ``NoSpace`` or ``CorruptStore``: a pool takes no changes, or is not the one it was.
@@ -40,7 +40,7 @@ def require_removable(host: Host, volumes: Iterable[Volume]) -> None:
     require_free(host.dm, [(volume.device_name, volume.uuid) for volume in wanted])
 
 
-def unmap_all(host: Host, volumes: Iterable[Volume], *, then: Callable[[], object] = lambda: None) -> None:
+def unmap_all(host: Run, volumes: Iterable[Volume], *, then: Callable[[], object] = lambda: None) -> None:
     """Unmap all of ``volumes``, then do ``then``; when either fails, the snapshots are mapped again and the error is raised."""
     done: list[Volume] = []
     try:
@@ -54,7 +54,7 @@ def unmap_all(host: Host, volumes: Iterable[Volume], *, then: Callable[[], objec
         raise
 
 
-def require_pool_free(host: Host, pool: PoolRecord) -> None:
+def require_pool_free(host: Run, pool: PoolRecord) -> None:
     """Raise ``Busy`` unless the pool's device and all that is mapped from it can be removed. Writes nothing."""
     volumes = host.store.all(Volume, "pool_id=?", pool.id)
     devices = [(volume.device_name, volume.uuid) for volume in volumes]
@@ -64,7 +64,7 @@ def require_pool_free(host: Host, pool: PoolRecord) -> None:
     require_free(host.dm, [*devices, *pools], ours={pool.name: on_top})
 
 
-def take_down(host: Host, pool: PoolRecord) -> None:
+def take_down(host: Run, pool: PoolRecord) -> None:
     """Unmap all that is mapped from the pool, and remove its device; when one of them is busy, all is as it was before."""
 
     def remove_pool() -> None:
@@ -75,7 +75,7 @@ def take_down(host: Host, pool: PoolRecord) -> None:
     unmap_all(host, host.store.all(Volume, "pool_id=?", pool.id), then=remove_pool)
 
 
-def _map_again(host: Host, unmapped: Sequence[Volume], error: FlydError) -> None:
+def _map_again(host: Run, unmapped: Sequence[Volume], error: FlydError) -> None:
     """After ``error``: what cannot be mapped now is mapped by the next flyd_pool, and ``error`` says so."""
     for volume in unmapped:
         pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
@@ -86,7 +86,7 @@ def _map_again(host: Host, unmapped: Sequence[Volume], error: FlydError) -> None
             error.details["left_for_next_run"] = f"{volume.device_name} is not mapped: {second}"
 
 
-def _require_not_mapped_by_others(host: Host, pool: PoolRecord, volumes: Sequence[Volume]) -> None:
+def _require_not_mapped_by_others(host: Run, pool: PoolRecord, volumes: Sequence[Volume]) -> None:
     """The pool refuses to delete a volume that has a second device, under another name and UUID."""
     device = host.dm.find(pool.uuid)
     on_top = () if device is None else host.dm.on_top_of(device)

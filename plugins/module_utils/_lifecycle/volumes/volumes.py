@@ -23,13 +23,13 @@ from ..._thin.pool.reserve import RESERVED_ID
 from ..._thin.pool.thin_pool import ThinPool, require_healthy, status
 from ..._thin.volume import discard, map_volume, unmap_volume
 from ..pool.state import refuse_unfinished
-from ..run import Host
+from ..run import Run
 from ..store.lock_names import pool_lock
 from ..store.records import Operation, PoolRecord, Volume, VolumeState
 from .room import require_pool_health
 
 
-def active_pool(host: Host, name: str) -> PoolRecord:
+def active_pool(host: Run, name: str) -> PoolRecord:
     """The pool of that name; raises ``OutOfOrder`` when it was never made, only half, or is not active."""
     pool = host.store.pool(name)
     if pool is not None:  # first: its device may be gone already, and flyd_pool is not the remedy then
@@ -49,7 +49,7 @@ def _not_active(name: str, problem: str) -> OutOfOrder:
 
 
 def create_volume(
-    host: Host, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: int = -1
+    host: Run, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: int = -1
 ) -> Volume:
     """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
 
@@ -78,7 +78,7 @@ def create_volume(
     return created
 
 
-def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
+def destroy_volume(host: Run, pool: PoolRecord, volume: Volume) -> None:
     """Unmap the volume and delete its thin id; what is gone already is no error. Ends with its row gone.
 
     What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
@@ -104,7 +104,7 @@ def destroy_volume(host: Host, pool: PoolRecord, volume: Volume) -> None:
         _step(host, pool, lambda: thin.delete(volume.thin_id), lambda: host.store.drop(doomed), label="delete")
 
 
-def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = False) -> Device:
+def map_thin(host: Run, pool: PoolRecord, volume: Volume, *, read_only: bool = False) -> Device:
     """The volume's device, mapped, running and with its node, whatever it was before."""
     pool_device = host.dm.find(pool.uuid)
     if pool_device is None:
@@ -120,7 +120,7 @@ def map_thin(host: Host, pool: PoolRecord, volume: Volume, *, read_only: bool = 
     )
 
 
-def unmap(host: Host, volume: Volume) -> bool:
+def unmap(host: Run, volume: Volume) -> bool:
     """Unmap the volume's device, a half-made one too; says whether there was one. ``Busy`` names who holds it."""
     return unmap_volume(host.dm, volume.device_name, volume.uuid)
 
@@ -130,7 +130,7 @@ def new_volume_ulid() -> str:
     return str(new_ulid())
 
 
-def check_transaction(host: Host, pool: PoolRecord) -> PoolRecord:
+def check_transaction(host: Run, pool: PoolRecord) -> PoolRecord:
     """Under the pool's lock: the pool and the store must be of one time; a step that was cut off is acknowledged.
 
     Raises ``CorruptStore`` when the transaction ids differ by more than one unfinished step explains.
@@ -138,7 +138,7 @@ def check_transaction(host: Host, pool: PoolRecord) -> PoolRecord:
     return _checked(host, pool)[0]
 
 
-def _checked(host: Host, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
+def _checked(host: Run, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
     pool = _reread(host, pool)
     now = status(host.dm, pool.name)
     actual = now.transaction_id
@@ -158,7 +158,7 @@ def _checked(host: Host, pool: PoolRecord) -> tuple[PoolRecord, PoolStatus]:
     return pool, now
 
 
-def used_bytes(host: Host) -> int:
+def used_bytes(host: Run) -> int:
     """How much of their data space the pools that are up have given out."""
     return sum(
         status(host.dm, pool.name).used_data_blocks * pool.block_sectors * SECTOR_BYTES
@@ -167,9 +167,7 @@ def used_bytes(host: Host) -> int:
     )
 
 
-def _step(
-    host: Host, pool: PoolRecord, effect: Callable[[], object], record: Callable[[], None], *, label: str
-) -> None:
+def _step(host: Run, pool: PoolRecord, effect: Callable[[], object], record: Callable[[], None], *, label: str) -> None:
     effect()
     crash_point(f"{label}:told")
     after = pool._replace(transaction_id=pool.transaction_id + 1)
@@ -181,14 +179,14 @@ def _step(
     crash_point(f"{label}:recorded")
 
 
-def _reread(host: Host, pool: PoolRecord) -> PoolRecord:
+def _reread(host: Run, pool: PoolRecord) -> PoolRecord:
     found = host.store.find(PoolRecord, "id=?", pool.id)
     if found is None:
         raise OutOfOrder(f"the thin pool '{pool.name}' was removed meanwhile", hint="run flyd_pool first")
     return found
 
 
-def _free_thin_id(host: Host, pool: PoolRecord) -> int:
+def _free_thin_id(host: Run, pool: PoolRecord) -> int:
     """The lowest id above all that are in use or in doubt, on either side, or a gap below them when there is none above."""
     taken = {int(row[0]) for row in host.store.rows("SELECT thin_id FROM volumes WHERE pool_id=?", pool.id)}
     taken |= read_thin_ids(pool.metadata)
@@ -204,7 +202,7 @@ def _free_thin_id(host: Host, pool: PoolRecord) -> int:
     return gap
 
 
-def undo_after(host: Host, pool: PoolRecord, operation: Operation, error: BaseException) -> None:
+def undo_after(host: Run, pool: PoolRecord, operation: Operation, error: BaseException) -> None:
     """Give back what ``operation`` has made, after ``error``; what cannot be given back now stays an open intent for the next run."""
     try:
         volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)

@@ -18,7 +18,7 @@ from ..._errors import FlydError
 from ..body import Body
 from ..source import Source
 from .partfile import PartFile
-from .retry_policy import WORTH_BYTES, DownloadOptions, Pace, Patience, Stopped
+from .retry_policy import WORTH_BYTES, DownloadOptions, Patience, StallDetector, Stopped
 from .segments import Ledger, Segment
 
 _JOIN_SECONDS = 5.0
@@ -105,7 +105,7 @@ class Receiver:
 
     def _receive(self, segment: Segment) -> None:
         self._patience.check(self.stop)
-        pace = Pace(self._options.stall_bytes_per_second, self._options.stall_seconds)
+        pace = StallDetector(self._options.stall_bytes_per_second, self._options.stall_seconds)
         with self._bucket.open(self._part.info, segment.next_byte, segment.end_byte - 1) as body, self._abortable(body):
             while True:
                 chunk = body.read(self._options.chunk_bytes)

@@ -146,7 +146,7 @@ class Patience:
             seconds -= _SLICE_SECONDS
 
 
-class Pace:
+class StallDetector:
     """Distinguishes a trickle from a slow connection: less than ``least_bytes_per_second`` over a whole ``window_seconds``."""
 
     def __init__(self, least_bytes_per_second: int, window_seconds: float) -> None:

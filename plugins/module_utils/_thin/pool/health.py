@@ -72,7 +72,7 @@ def is_low(status: PoolStatus, min_free_percent: float, low_water_blocks: int) -
 
 
 @contextlib.contextmanager
-def blaming_pool(dm: DeviceMapper, name: str) -> Iterator[None]:
+def pool_errors(dm: DeviceMapper, name: str) -> Iterator[None]:
     """Report an error of the block as the pool's, when the pool is full or failed.
 
     A file system on a pool without room sees input/output errors only: the kernel's word for it is in the pool's status.

@@ -23,7 +23,7 @@ from ..dm.holders import who_holds
 from ..dm.table import PoolTable
 from .backing import Backing, check_device, check_metadata, make_backing_file, metadata_is_blank
 from .geometry import Geometry
-from .health import REPAIR, blaming_pool, is_low, require_healthy, require_sound, status
+from .health import REPAIR, is_low, pool_errors, require_healthy, require_sound, status
 from .metadata import has_superblock
 from .repair import thin_check
 
@@ -33,7 +33,7 @@ __all__ = [
     "ThinPool",
     "activate",
     "allocate_files",
-    "blaming_pool",
+    "pool_errors",
     "check_files",
     "deactivate",
     "has_superblock",

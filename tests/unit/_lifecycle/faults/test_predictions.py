@@ -172,7 +172,7 @@ def test_what_is_assumed_counts_in_check_mode_only(activated: Machine, step: str
 
 
 @pytest.mark.parametrize(("stage", "step"), [("fetched", "unpack"), ("unpacked", "snapshot")])
-def test_check_mode_foretells_a_pool_without_its_reserve(stages: Stages, stage: str, step: str) -> None:
+def test_check_mode_predicts_a_pool_without_its_reserve(stages: Stages, stage: str, step: str) -> None:
     machine = brought_to(stages, stage)
     machine.pool(min_free_percent=50)
     machine.fake.set_pool("pool", used_data_blocks=40)
@@ -182,7 +182,7 @@ def test_check_mode_foretells_a_pool_without_its_reserve(stages: Stages, stage: 
     assert CHAIN[step](machine, dry_run=True, assume=["pool"]).changed  # a flyd_pool before it may have made room
 
 
-def test_check_mode_finds_a_checksum_that_nobody_has(pooled: Machine) -> None:
+def test_check_mode_finds_a_missing_checksum(pooled: Machine) -> None:
     with pytest.raises(Untrusted, match="checksum_policy is require"):
         pooled.fetch(dry_run=True, policy="require")
 

@@ -151,7 +151,7 @@ def test_two_layers_of_the_same_bytes_are_on_disk_once(host: Machine) -> None:
     assert host.left_over() == []
 
 
-def test_check_mode_tells_that_a_family_has_changed_and_asks_for_no_bytes(host: Machine) -> None:
+def test_check_mode_reports_that_a_family_has_changed_and_asks_for_no_bytes(host: Machine) -> None:
     assert host.fetch(key=FAMILY, dry_run=True).changed
     assert requests(host, "GET") == []
     host.fetch(key=FAMILY)
@@ -238,7 +238,7 @@ def test_a_family_that_is_not_the_pinned_one_is_refused_after_one_more_try_and_l
     assert (host.files_in("archives"), host.files_in("spool"), host.left_over()) == ([], [], [])
 
 
-def test_the_policy_require_refuses_a_layer_that_nobody_vouches_for(host: Machine) -> None:
+def test_the_policy_require_refuses_a_layer_that_nothing_vouches_for(host: Machine) -> None:
     with pytest.raises(Untrusted, match="no digest is known for images/redis/2"):
         host.fetch(key=FAMILY, policy="require")
 
@@ -265,7 +265,7 @@ def test_objects_that_are_no_tar_are_refused_and_leave_no_base(host: Machine) ->
 # Interruptions
 
 
-def test_an_interrupted_family_is_gone_on_with_and_no_byte_comes_twice(host: Machine) -> None:
+def test_an_interrupted_family_is_resumed_and_no_byte_comes_twice(host: Machine) -> None:
     host.killed_at("fetch:downloaded", lambda: host.fetch(key=FAMILY))
     assert len([name for name in host.files_in("spool") if name.endswith(".part")]) == 2
     host.s3.forget()

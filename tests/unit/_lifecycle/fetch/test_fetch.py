@@ -26,7 +26,7 @@ def archive(machine: Machine, sha256: str = SHA256) -> bytes:
     return (machine.state / "archives" / sha256).read_bytes()
 
 
-def test_the_archive_lies_under_its_digest_and_is_told(pooled: Machine) -> None:
+def test_the_archive_lies_under_its_digest_and_is_reported(pooled: Machine) -> None:
     outcome = pooled.fetch()
     assert archive(pooled) == ARCHIVE
     assert outcome.facts == {
@@ -160,7 +160,7 @@ def test_an_object_that_is_too_large_is_refused_before_its_body_is_asked_for(poo
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_disk_without_room_is_told_before_the_body_is_asked_for(
+def test_a_disk_without_room_is_reported_before_the_body_is_asked_for(
     pooled: Machine, dry_run: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("module_utils._lifecycle.fetch.fetch_work.free_bytes", lambda _: 1000)
@@ -227,7 +227,7 @@ def test_a_policy_that_requires_a_digest_refuses_what_was_trusted_at_first_use(f
 # Interruptions
 
 
-def test_an_interrupted_download_is_gone_on_with(pooled: Machine) -> None:
+def test_an_interrupted_download_is_resumed(pooled: Machine) -> None:
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     pooled.s3.forget()
     assert pooled.fetch().facts["received_bytes"] == 0
@@ -260,7 +260,7 @@ def test_the_intent_of_a_download_does_not_keep_other_runs_from_resting(pooled: 
     assert len(pooled.records(Operation)) == 1
 
 
-def test_the_log_tells_how_far_a_long_download_is(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_reports_how_far_a_long_download_is(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("module_utils._lifecycle.fetch.progress._LOG_SECONDS", 0.0)
     pooled.fetch()
     lines = [json.loads(line) for line in (pooled.state / "log/flyd.jsonl").read_text().splitlines()]

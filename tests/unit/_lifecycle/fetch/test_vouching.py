@@ -183,7 +183,7 @@ def test_another_digest_in_s3_under_the_same_etag_is_another_object(host: Machin
 
 
 @MODES
-def test_follow_says_what_was_replaced_and_warns_when_nobody_vouches(host: Machine, dry_run: bool) -> None:
+def test_follow_says_what_was_replaced_and_warns_when_nothing_vouches(host: Machine, dry_run: bool) -> None:
     host.s3.put(KEY.value, OTHER_ARCHIVE)
     done = host.fetch(dry_run=dry_run)
     assert done.changed
@@ -197,7 +197,7 @@ def test_follow_says_what_was_replaced_and_warns_when_nobody_vouches(host: Machi
 @MODES
 @POLICIES
 @pytest.mark.parametrize("checksum", ["", "new.sums"])
-def test_refuse_downloads_nothing_whoever_vouches(host: Machine, dry_run: bool, policy: str, checksum: str) -> None:
+def test_refuse_downloads_nothing_whatever_vouches(host: Machine, dry_run: bool, policy: str, checksum: str) -> None:
     host.fetch(checksum="right.sums")
     host.s3.put(KEY.value, OTHER_ARCHIVE)
     host.s3.put("new.sums", OTHER_SHA256.encode())
@@ -229,7 +229,7 @@ def test_refuse_holds_for_an_object_that_is_replaced_during_its_download(host: M
 
 
 @MODES
-def test_ignore_asks_nobody_while_the_key_is_fetched(host: Machine, dry_run: bool) -> None:
+def test_ignore_sends_no_request_while_the_key_is_fetched(host: Machine, dry_run: bool) -> None:
     host.s3.put(KEY.value, OTHER_ARCHIVE)
     done = host.fetch(on_change="ignore", dry_run=dry_run)
     assert (done.changed, done.facts["sha256"], host.s3.requests()) == (False, SHA256, [])

@@ -44,7 +44,9 @@ def test_the_arrows_lead_from_new_to_activated(virgin: Machine) -> None:
 
 
 @pytest.mark.parametrize(("arrow", "first"), [("unpack", "flyd_fetch"), ("snapshot", "flyd_unpack")])
-def test_an_arrow_before_its_turn_is_refused_and_told_what_comes_first(pooled: Machine, arrow: str, first: str) -> None:
+def test_a_transition_out_of_order_is_refused_and_the_error_names_what_comes_first(
+    pooled: Machine, arrow: str, first: str
+) -> None:
     with pytest.raises(OutOfOrder, match=f"^while {arrow} of {KEY}: {KEY} is new, not yet") as caught:
         getattr(pooled, arrow)()
     assert f"run {first} for this key" in caught.value.hint
@@ -63,7 +65,7 @@ def test_an_arrow_that_was_taken_is_not_taken_again_and_nothing_is_written(stage
     assert machine.s3.requests() == [f"HEAD {KEY}"] * ("fetch" in taken), "no body of an object"
 
 
-def test_programs_in_processes_of_their_own_are_told_and_answer_the_same(
+def test_programs_in_separate_processes_answer_the_same(
     virgin: Machine, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs_root()
@@ -97,7 +99,7 @@ def test_check_mode_predicts_what_the_real_run_reports_and_writes_nothing(stages
     assert [getattr(machine, arrow)().changed for arrow in ARROWS.values()] == predicted
 
 
-def test_check_mode_on_a_virgin_host_tells_the_way_of_the_image(virgin: Machine) -> None:
+def test_check_mode_on_a_virgin_host_reports_the_way_of_the_image(virgin: Machine) -> None:
     fetch, unpack, snapshot = virgin.fetch(dry_run=True), virgin.unpack(dry_run=True), virgin.snapshot(dry_run=True)
     assert [one.after["state"] for one in (fetch, unpack, snapshot)] == ["fetched", "unpacked", "activated"]
     assert [one.before["state"] for one in (fetch, unpack, snapshot)] == ["new"] * 3
@@ -156,13 +158,13 @@ def locked(fetched: Machine) -> Iterator[int]:
         yield pid
 
 
-def test_who_finds_the_image_locked_too_long_is_told_by_whom(fetched: Machine, locked: int) -> None:
+def test_a_lock_time_out_names_the_holder(fetched: Machine, locked: int) -> None:
     fetched.lock_timeout_seconds = 0.1
     with pytest.raises(Busy, match=f"image {KEY} is held by process {locked} "):
         fetched.unpack()
 
 
-def test_who_finds_the_image_locked_too_long_is_told_the_module_since_when_and_the_bytes(pooled: Machine) -> None:
+def test_a_lock_time_out_names_the_module_its_begin_and_the_bytes(pooled: Machine) -> None:
     runs = contextlib.ExitStack()
 
     def fetch_half_of_it() -> None:

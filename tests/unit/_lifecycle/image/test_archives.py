@@ -14,7 +14,7 @@ import pytest
 from module_utils._errors import OutOfOrder, Transient
 from module_utils._lifecycle.fetch.download import receive
 from module_utils._lifecycle.image.archives import is_intact
-from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.store.records import Image, Operation, OperationKind, RetiredImage, State
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import needs_root
@@ -169,7 +169,7 @@ def test_an_interrupted_download_of_what_is_no_longer_there_leaves_nothing_after
 def test_an_archive_that_another_run_removes_meanwhile_is_not_recorded(
     pooled: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def receive_and_lose(host: Host, *rest: Any) -> object:
+    def receive_and_lose(host: Run, *rest: Any) -> object:
         got = receive(host, *rest)
         os.unlink(host.archive_path(SHA256))
         return got

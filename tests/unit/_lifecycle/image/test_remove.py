@@ -95,7 +95,7 @@ def test_one_snapshot_of_several_goes_and_the_others_stay(activated: Machine) ->
     assert activated.left_over() == []
 
 
-def test_a_snapshot_in_use_is_told_and_nothing_is_changed(activated: Machine) -> None:
+def test_a_snapshot_in_use_is_reported_and_nothing_is_changed(activated: Machine) -> None:
     [snapshot] = activated.records(Snapshot)
     activated.fake.hold(os.path.basename(snapshot.device))
     with pytest.raises(Busy, match="is held by"):

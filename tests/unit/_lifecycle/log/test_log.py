@@ -55,7 +55,7 @@ def test_lines_of_several_processes_do_not_mix(path: Path) -> None:
     assert len(lines(path)) == 200
 
 
-def test_a_transition_tells_its_end_with_what_was_found_out(path: Path) -> None:
+def test_a_transition_reports_its_end_with_what_was_found_out(path: Path) -> None:
     with Log(str(path), RUN).transition("fetch", key="k") as facts:
         facts["bytes"] = 7
     begin, end = lines(path)
@@ -72,7 +72,7 @@ def test_a_transition_tells_its_end_with_what_was_found_out(path: Path) -> None:
         (OSError(5, "Input/output error"), "command_failed", "working on this host: Input/output error"),
     ],
 )
-def test_a_transition_that_fails_tells_how_and_the_error_passes(
+def test_a_transition_that_fails_reports_how_and_the_error_passes(
     path: Path, error: Exception, kind: str, text: str
 ) -> None:
     def fail() -> None:

@@ -128,7 +128,7 @@ def test_a_growth_beyond_the_disk_is_refused_before_anything_grows(pooled: Machi
         ("grow:resized", "finished", 2 * POOL_BYTES),
     ],
 )
-def test_a_growth_that_was_cut_off_is_settled_by_what_the_pool_says(
+def test_a_growth_that_was_interrupted_is_settled_by_what_the_pool_says(
     pooled: Machine, label: str, said: str, size: int, rebooted: bool
 ) -> None:
     pooled.killed_at(label, pooled.grow)

@@ -57,7 +57,7 @@ def nothing_is_left(machine: Machine) -> bool:
 # Made once
 
 
-def test_a_pool_is_made_and_told(virgin: Machine) -> None:
+def test_a_pool_is_made_and_reported(virgin: Machine) -> None:
     outcome = virgin.pool()
     pool = record(virgin)
     assert outcome.changed
@@ -253,7 +253,7 @@ def test_a_pool_that_is_one_ahead_without_a_reason_is_refused(pooled: Machine) -
 @pytest.mark.parametrize(
     ("rebooted", "dry_run"), [(False, False), (False, True), (True, False)], ids=["found", "looked at", "brought back"]
 )
-def test_a_sick_pool_is_told_with_its_kind(
+def test_a_sick_pool_is_reported_with_its_kind(
     pooled: Machine, facts: dict[str, Any], kind: type[FlydError], message: str, rebooted: bool, dry_run: bool
 ) -> None:
     pooled.fake.set_pool("pool", **facts)
@@ -263,7 +263,7 @@ def test_a_sick_pool_is_told_with_its_kind(
         pooled.pool(dry_run=dry_run)
 
 
-def test_a_pool_with_less_room_than_asked_for_is_told(virgin: Machine) -> None:
+def test_a_pool_with_less_room_than_asked_for_is_reported(virgin: Machine) -> None:
     virgin.pool(min_free_percent=10)
     virgin.fake.set_pool("pool", used_data_blocks=POOL_BYTES // (1 << 16) - 1)
     with pytest.raises(NoSpace, match="min_free_percent"):
@@ -281,7 +281,7 @@ def test_the_room_that_is_asked_for_can_be_lowered_as_the_hint_says(virgin: Mach
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_kernel_without_thin_pools_is_told_and_nothing_is_made(virgin: Machine, dry_run: bool) -> None:
+def test_a_kernel_without_thin_pools_is_reported_and_nothing_is_made(virgin: Machine, dry_run: bool) -> None:
     virgin.fake.without_target()
     with pytest.raises(Unsupported, match="no device-mapper target thin-pool"):
         virgin.pool(dry_run=dry_run)
@@ -289,7 +289,7 @@ def test_a_kernel_without_thin_pools_is_told_and_nothing_is_made(virgin: Machine
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_foreign_device_with_the_pools_name_is_told_and_left_alone(virgin: Machine, dry_run: bool) -> None:
+def test_a_foreign_device_with_the_pools_name_is_reported_and_left_alone(virgin: Machine, dry_run: bool) -> None:
     virgin.fake.make_foreign("pool")
     before = virgin.fake.devices()
     with pytest.raises(ForeignDevice, match="named pool exists and is not ours"):
@@ -368,7 +368,7 @@ def test_another_module_does_not_take_a_half_made_pool_for_a_pool(virgin: Machin
 
 
 @pytest.mark.parametrize("label", ["pool:planned", "pool:allocated", "pool:activated", "pool:numbered"])
-def test_a_creation_that_was_cut_off_by_a_reboot_is_taken_up_again(virgin: Machine, label: str) -> None:
+def test_a_creation_that_was_interrupted_by_a_reboot_is_taken_up_again(virgin: Machine, label: str) -> None:
     virgin.killed_at(label, virgin.pool)
     virgin.fake.reboot()
     assert virgin.pool().changed
@@ -434,7 +434,7 @@ def test_the_start_of_a_data_device_is_given_to_no_guest(on_devices: Machine) ->
 
 
 @pytest.mark.parametrize("at", ["pool:activated", "pool:reserved"])
-def test_a_start_that_was_cut_off_while_it_was_reserved_is_taken_up_again(virgin: Machine, at: str) -> None:
+def test_a_start_that_was_interrupted_while_it_was_reserved_is_taken_up_again(virgin: Machine, at: str) -> None:
     for name, size_bytes in (("data", POOL_BYTES), ("metadata", METADATA_BYTES)):
         disk(virgin, name).parent.mkdir(exist_ok=True)
         disk(virgin, name).write_bytes(bytes(size_bytes))
@@ -589,7 +589,7 @@ def test_a_repair_on_a_larger_device_has_room_for_all_that_is_in_use(on_devices:
 
 
 @pytest.mark.parametrize("label", ["grow:allocated", "grow:resized"])
-def test_a_growth_on_devices_that_was_cut_off_leaves_the_size_that_was_asked_for(
+def test_a_growth_on_devices_that_was_interrupted_leaves_the_size_that_was_asked_for(
     on_devices: Machine, label: str
 ) -> None:
     with disk(on_devices, "data").open("r+b") as file:

@@ -51,7 +51,9 @@ def test_there_must_be_a_pool(virgin: Machine) -> None:
         virgin.repair()
 
 
-def test_a_pool_whose_list_of_volumes_is_damaged_is_mended_while_the_kernel_has_not_noticed(activated: Machine) -> None:
+def test_a_pool_whose_list_of_volumes_is_damaged_is_repaired_while_the_kernel_has_not_noticed(
+    activated: Machine,
+) -> None:
     damage_details(activated)
     for refused in (activated.pool, activated.remove_pool):
         with pytest.raises((DamagedPool, OutOfOrder)):
@@ -69,7 +71,7 @@ def damage_details(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("rebooted", [False, True])
-def test_a_damaged_pool_is_mended_and_its_old_metadata_kept(activated: Machine, rebooted: bool) -> None:
+def test_a_damaged_pool_is_repaired_and_its_old_metadata_kept(activated: Machine, rebooted: bool) -> None:
     old = damage(activated)
     device = activated.records(Snapshot)[0].device
     if rebooted:
@@ -98,7 +100,7 @@ def test_check_mode_says_what_is_wrong_and_writes_nothing(activated: Machine) ->
     assert activated.everything() == before
 
 
-def test_a_volume_that_could_not_be_saved_is_told_and_made_again(activated: Machine) -> None:
+def test_a_volume_that_could_not_be_saved_is_reported_and_made_again(activated: Machine) -> None:
     base = next(one for one in activated.records(Volume) if one.kind == "base")
     damage(activated, lost=[base.thin_id])
     outcome = activated.repair()
@@ -154,7 +156,7 @@ def test_that_a_base_cannot_be_mapped_does_not_cost_it(damaged: Machine) -> None
     assert len(damaged.repair().facts["bases"]) == 1
 
 
-def test_the_removal_of_a_damaged_base_can_be_cut_off(activated: Machine) -> None:
+def test_the_removal_of_a_damaged_base_can_be_interrupted(activated: Machine) -> None:
     damage(activated)
     activated.fake.refuse("e2fsck -f -n", 5)
     activated.killed_at("delete:discarded", activated.repair)
@@ -213,7 +215,7 @@ def test_until_a_repair_has_come_to_its_end_nothing_else_works_with_the_pool(dam
     assert [path.name for path in copies(damaged)] == [Path(copies(damaged)[0]).name]
 
 
-def test_a_repair_that_was_cut_off_at_its_very_end_is_finished_by_the_next_one(damaged: Machine) -> None:
+def test_a_repair_that_was_interrupted_at_its_very_end_is_finished_by_the_next_one(damaged: Machine) -> None:
     [snapshot] = damaged.records(Snapshot)
     damaged.killed_at("restore:mapping", damaged.repair)
     assert damaged.left_over() != []

@@ -71,12 +71,12 @@ def test_a_new_pool_gets_the_defaults(virgin: Machine) -> None:
 
 def test_a_new_pool_in_files_has_two_gibibytes(virgin: Machine) -> None:
     prediction = virgin.pool(dry_run=True, **LEFT_OUT)
-    assert prediction.after["data_bytes"] == 2 << 30
+    assert prediction.after["data"]["size"] == 2 << 30
 
 
 def test_a_share_of_the_file_system_that_holds_the_file(virgin: Machine) -> None:
     found = os.statvfs(virgin.state.parent)
-    wanted = virgin.pool(dry_run=True, **{**LEFT_OUT, "data_size": DataSize.parse("50%")}).after["data_bytes"]
+    wanted = virgin.pool(dry_run=True, **{**LEFT_OUT, "data_size": DataSize.parse("50%")}).after["data"]["size"]
     whole = found.f_blocks * found.f_frsize
     assert 0 <= whole // 2 - wanted < 1 << 20
 

@@ -16,7 +16,7 @@ from module_utils._errors import Busy, DamagedPool, ForeignDevice, NoSpace
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool.restore import restore
-from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.snapshot.device_node import NodeAccess
 from module_utils._lifecycle.snapshot.mode import Mode
 from module_utils._lifecycle.store.records import Snapshot
@@ -87,7 +87,7 @@ def test_a_snapshot_alone_comes_back_and_the_next_run_finds_nothing_to_do(activa
     assert activated.everything() == before
 
 
-def test_a_play_that_was_killed_between_pool_and_snapshots_is_gone_on_with(activated: Machine) -> None:
+def test_a_play_that_was_killed_between_pool_and_snapshots_is_resumed(activated: Machine) -> None:
     activated.snapshot("second")
     activated.fake.reboot()
     activated.killed_at("restore:mapping", activated.pool)
@@ -105,7 +105,9 @@ def test_snapshots_come_back_in_a_pool_that_is_full_before_it_is_refused(activat
 
 
 @ways
-def test_a_snapshot_whose_name_others_have_taken_is_told_and_the_others_come_back(activated: Machine, way: Way) -> None:
+def test_a_snapshot_whose_name_others_have_taken_is_reported_and_the_others_come_back(
+    activated: Machine, way: Way
+) -> None:
     activated.snapshot("second")
     first, second = (one.device.rpartition("/")[2] for one in activated.records(Snapshot))
     activated.fake.reboot()
@@ -153,7 +155,7 @@ def test_on_a_host_without_pools_nothing_is_done(virgin: Machine) -> None:
     assert virgin.fake.devices() == {}
 
 
-def test_a_pool_in_trouble_is_told_and_the_others_come_back(activated: Machine) -> None:
+def test_a_pool_in_trouble_is_reported_and_the_others_come_back(activated: Machine) -> None:
     activated.pool(name="other")
     activated.fake.set_pool("other", damaged=True)
     activated.fake.reboot()
@@ -175,7 +177,7 @@ def test_an_older_pool_in_trouble_with_something_left_in_it_does_not_keep_the_ot
 
 
 def test_a_pool_that_is_torn_down_meanwhile_is_not_brought_back(pooled: Machine) -> None:
-    def torn_down(host: Host) -> Outcome:
+    def torn_down(host: Run) -> Outcome:
         lock = host.lock
 
         def removed_before_the_lock(name: str) -> contextlib.AbstractContextManager[None]:
@@ -192,7 +194,7 @@ def test_a_pool_that_is_torn_down_meanwhile_is_not_brought_back(pooled: Machine)
 
 
 @pytest.mark.parametrize("label", ["base:told", "unpack:written", "snapshot:mapped"])
-def test_what_was_cut_off_by_the_reboot_is_settled(stages: Stages, label: str) -> None:
+def test_what_was_interrupted_by_the_reboot_is_settled(stages: Stages, label: str) -> None:
     needs_root()
     arrow = "snapshot" if label.startswith("snap") else "unpack"
     machine = stages.at("unpacked" if arrow == "snapshot" else "fetched")

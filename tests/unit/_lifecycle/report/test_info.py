@@ -48,11 +48,11 @@ def test_every_subject_can_be_asked_in_every_state_and_nothing_drifts(stages: St
     assert drift(stages.at(stage)) == []
 
 
-def test_only_what_is_asked_for_is_told(pooled: Machine) -> None:
+def test_only_what_is_asked_for_is_reported(pooled: Machine) -> None:
     assert list(report(pooled, Subject.POOLS)) == ["pools"]
 
 
-def test_an_activated_image_is_told(activated: Machine) -> None:
+def test_an_activated_image_is_reported(activated: Machine) -> None:
     told = report(activated, *Subject)
     [image], [snapshot], [pool] = told["images"], told["snapshots"], told["pools"]
     assert (image["key"], image["state"], image["config"]["Env"]) == (KEY.value, "activated", ["PATH=/bin"])
@@ -62,7 +62,7 @@ def test_an_activated_image_is_told(activated: Machine) -> None:
     assert (told["operations"], told["drift"]) == ([], [])
 
 
-def test_a_pool_that_is_marked_or_nearly_full_is_told(pooled: Machine) -> None:
+def test_a_pool_that_is_marked_or_nearly_full_is_reported(pooled: Machine) -> None:
     pooled.fake.set_pool("pool", needs_check=True, used_data_blocks=POOL_BYTES >> 16)
     [pool] = report(pooled, Subject.POOLS)["pools"]
     assert (pool["needs_check"], pool["is_low"]) == (True, True)
@@ -75,7 +75,7 @@ def test_a_snapshot_of_an_earlier_generation_keeps_its_key(activated: Machine) -
     assert snapshot["key"] == KEY.value
 
 
-def test_an_intent_that_was_cut_off_is_told(fetched: Machine) -> None:
+def test_an_intent_that_was_interrupted_is_reported(fetched: Machine) -> None:
     fetched.killed_at("base:planned", fetched.unpack)
     [intent] = report(fetched, Subject.OPERATIONS)["operations"]
     assert (intent["kind"], intent["subject"], intent["abandoned"]) == ("unpack", KEY.value, True)
@@ -101,7 +101,7 @@ def test_after_a_reboot_pool_and_snapshots_are_missed(activated: Machine) -> Non
     ],
     ids=["ours and unknown", "somebody else's"],
 )
-def test_a_device_with_our_mark_that_nobody_knows_is_told(
+def test_a_device_with_our_mark_that_no_one_knows_is_reported(
     pooled: Machine, make: Callable[[Any], None], told: list[str]
 ) -> None:
     make(pooled.fake)
@@ -117,7 +117,7 @@ def test_a_host_whose_udev_may_read_what_guests_write_is_reported(activated: Mac
     assert found["text"].startswith("the udev rule 10-flyd.rules is missing")
 
 
-def test_a_pool_of_another_time_than_the_store_is_told(pooled: Machine) -> None:
+def test_a_pool_of_another_time_than_the_store_is_reported(pooled: Machine) -> None:
     [pool] = pooled.records(PoolRecord)
     pooled.fake.set_pool("pool", transaction_id=pool.transaction_id + 5)
     [found] = drift(pooled)
@@ -126,13 +126,13 @@ def test_a_pool_of_another_time_than_the_store_is_told(pooled: Machine) -> None:
 
 
 @pytest.mark.parametrize("facts", [{"mode": "Fail"}, {"transaction_id": None}], ids=["failed", "in a step"])
-def test_a_pool_that_tells_no_number_or_is_in_a_step_does_not_drift(pooled: Machine, facts: dict[str, Any]) -> None:
+def test_a_pool_that_reports_no_number_or_is_in_a_step_does_not_drift(pooled: Machine, facts: dict[str, Any]) -> None:
     [pool] = pooled.records(PoolRecord)
     pooled.fake.set_pool("pool", **{name: value or pool.transaction_id + 1 for name, value in facts.items()})
     assert drift(pooled) == []
 
 
-def test_a_pool_that_cannot_be_read_is_told_and_does_not_hide_the_others(activated: Machine) -> None:
+def test_a_pool_that_cannot_be_read_is_reported_and_does_not_hide_the_others(activated: Machine) -> None:
     activated.pool(name="other")
     pools = activated.records(PoolRecord)
     with open(pools[0].metadata, "r+b") as file:
@@ -147,7 +147,7 @@ def test_a_pool_that_cannot_be_read_is_told_and_does_not_hide_the_others(activat
     ]
 
 
-def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled: Machine) -> None:
+def test_a_pool_that_cannot_be_asked_is_reported_and_does_not_hide_the_others(pooled: Machine) -> None:
     pooled.pool(name="other")
     pooled.fake.refuse("dmsetup status --noflush pool", errno.EIO, times=2)
     outcome = pooled.run(lambda host: inform(host, frozenset([Subject.POOLS, Subject.DRIFT])), dry_run=True)
@@ -156,7 +156,7 @@ def test_a_pool_that_cannot_be_asked_is_told_and_does_not_hide_the_others(pooled
 
 
 @pytest.mark.parametrize("kind", ["pool", "base", "snap"])
-def test_a_table_that_is_not_the_stores_is_told(activated: Machine, kind: str) -> None:
+def test_a_table_that_is_not_the_stores_is_reported(activated: Machine, kind: str) -> None:
     [pool] = activated.records(PoolRecord)
     if kind == "pool":
         changed: object = pool._replace(low_water_blocks=pool.low_water_blocks + 1)
@@ -174,7 +174,7 @@ def test_a_table_that_is_not_the_stores_is_told(activated: Machine, kind: str) -
     assert "has the table `0 " in found["text"]
 
 
-def test_leftovers_in_the_state_directory_are_told_unless_an_intent_owns_them(pooled: Machine) -> None:
+def test_leftovers_in_the_state_directory_are_reported_unless_an_intent_owns_them(pooled: Machine) -> None:
     pooled.killed_at("fetch:downloaded", pooled.fetch)
     assert pooled.files_in("spool") != []
     assert drift(pooled) == []

@@ -39,7 +39,7 @@ def content(machine: Machine, name: str = "default") -> dict[str, bytes]:
     return machine.tree_of(volume)
 
 
-def test_a_snapshot_is_mapped_and_told(unpacked: Machine) -> None:
+def test_a_snapshot_is_mapped_and_reported(unpacked: Machine) -> None:
     outcome = unpacked.snapshot()
     made = snapshot(unpacked)
     assert node(unpacked).exists()
@@ -88,7 +88,7 @@ def test_a_second_name_is_a_second_snapshot_and_what_is_written_to_one_is_not_se
     assert activated.left_over() == []
 
 
-def test_the_same_snapshot_is_mapped_again_when_somebody_has_unmapped_it(activated: Machine) -> None:
+def test_the_same_snapshot_is_mapped_again_when_another_program_has_unmapped_it(activated: Machine) -> None:
     before = snapshot(activated)
     activated.fake.dm.remove(node(activated).name)
     outcome = activated.snapshot()
@@ -105,13 +105,13 @@ def test_a_snapshot_whose_node_was_lost_gets_it_back(activated: Machine, monkeyp
     assert node(activated).exists()
 
 
-def test_a_snapshot_before_the_pool_is_back_is_told(activated: Machine) -> None:
+def test_a_snapshot_before_the_pool_is_back_is_reported(activated: Machine) -> None:
     activated.fake.reboot()
     with pytest.raises(OutOfOrder, match="is not active"):
         activated.snapshot()
 
 
-def test_an_origin_that_somebody_has_mapped_is_suspended_and_resumed(unpacked: Machine) -> None:
+def test_an_origin_that_another_program_has_mapped_is_suspended_and_resumed(unpacked: Machine) -> None:
     [base] = unpacked.records(Volume)
     with unpacked.host() as host:
         pool = host.dm.by_name("pool")
@@ -169,7 +169,7 @@ def test_a_snapshot_is_never_looked_for_in_another_pool(activated: Machine) -> N
 
 
 @pytest.mark.parametrize("pool", ["other"])
-def test_a_base_in_another_pool_is_told(unpacked: Machine, pool: str) -> None:
+def test_a_base_in_another_pool_is_reported(unpacked: Machine, pool: str) -> None:
     unpacked.pool(name=pool)
     with pytest.raises(BadInput, match="lies in the pool 'pool', not in 'other'"):
         unpacked.snapshot(pool=pool)

@@ -125,9 +125,7 @@ def test_locks_of_the_dead_go_with_the_next_lock_whatever_its_name(store: Store)
         assert dead_locks(store) == []
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_although_nobody_has_reaped_it(
-    store_path: Path, store: Store
-) -> None:
+def test_the_lock_of_a_killed_process_is_taken_over_before_it_is_reaped(store_path: Path, store: Store) -> None:
     pid = os.fork()
     if pid == 0:
         with held(another(store_path), NAME, timeout_seconds=0):
@@ -140,7 +138,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_although_nobody_has_reaped_i
     os.waitpid(pid, 0)
 
 
-def test_who_waits_too_long_is_told_who_has_it(store_path: Path, store: Store) -> None:
+def test_a_wait_that_times_out_names_the_holder(store_path: Path, store: Store) -> None:
     kept = contextlib.ExitStack()
     with beside(lambda: kept.enter_context(held(another(store_path), NAME, timeout_seconds=0))) as pid:
         before = holders(store)
@@ -207,7 +205,7 @@ def test_a_child_that_leaves_the_block_does_not_give_the_lock_back(store_path: P
     assert holders(store) == []
 
 
-def test_a_lock_that_somebody_else_has_by_now_is_not_given_back(store: Store) -> None:
+def test_a_lock_that_another_program_has_by_now_is_not_given_back(store: Store) -> None:
     other = ME._replace(started=ME.started + 1)
     with held(store, NAME, timeout_seconds=0):
         with store.transaction():

@@ -143,7 +143,7 @@ def test_a_pool_of_the_third_version_has_no_identity_yet(store_path: Path) -> No
     newer.close()
 
 
-def test_an_image_of_the_fourth_version_keeps_its_trust_and_names_nobody(store_path: Path) -> None:
+def test_an_image_of_the_fourth_version_keeps_its_trust_and_names_no_voucher(store_path: Path) -> None:
     row = (
         "INSERT INTO images(id, object_key, sha256, state, trust) VALUES ('1', 'redis.tar', 'ab', 'fetched', 'sidecar')"
     )

@@ -187,7 +187,7 @@ def test_a_second_writer_gets_an_error_that_may_pass(store_path: Path, store: St
     other.close()
 
 
-def test_a_reader_that_holds_up_a_commit_is_told_and_the_store_works_on(store_path: Path, store: Store) -> None:
+def test_a_reader_that_holds_up_a_commit_is_reported_and_the_store_works_on(store_path: Path, store: Store) -> None:
     reader = sqlite3.connect(store_path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM images").fetchall()
@@ -209,7 +209,7 @@ def test_a_full_disk_is_no_space_and_the_store_works_on(store: Store) -> None:
     assert store.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_disk_that_fails_is_not_told_as_damage_and_the_store_works_on(store: Store, store_path: Path) -> None:
+def test_a_disk_that_fails_is_not_reported_as_damage_and_the_store_works_on(store: Store, store_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (store_path.stat().st_size, limits[1]))  # what is written beyond: EFBIG
     try:
@@ -319,7 +319,7 @@ def test_a_file_that_is_no_database_is_refused_and_not_touched(
     assert picture(store_path.parent) == before
 
 
-def test_a_damaged_page_is_told_when_it_is_met(store_path: Path, store: Store) -> None:
+def test_a_damaged_page_is_reported_when_it_is_met(store_path: Path, store: Store) -> None:
     put(store, IMAGE)
     store.close()
     with open(store_path, "r+b") as file:

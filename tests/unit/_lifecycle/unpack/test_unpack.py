@@ -33,7 +33,7 @@ def archive_path(machine: Machine) -> str:
     return str(machine.state / "archives" / image.sha256)
 
 
-def test_the_base_holds_the_merged_tree_and_is_told(fetched: Machine) -> None:
+def test_the_base_holds_the_merged_tree_and_is_reported(fetched: Machine) -> None:
     outcome = fetched.unpack()
     [base] = fetched.records(Volume)
     assert fetched.tree_of(base) == TREE
@@ -181,7 +181,7 @@ def test_a_sound_archive_that_is_refused_for_what_it_holds_is_kept(pooled: Machi
     assert not pooled.fetch().changed
 
 
-def test_a_lost_archive_is_told_with_the_way_to_get_it_back(fetched: Machine) -> None:
+def test_a_lost_archive_is_reported_with_the_way_to_get_it_back(fetched: Machine) -> None:
     os.unlink(archive_path(fetched))
     with pytest.raises(OutOfOrder, match="is gone") as caught:
         fetched.unpack()
@@ -198,7 +198,7 @@ def test_a_link_in_the_place_of_the_archive_is_not_followed(fetched: Machine) ->
         fetched.unpack()
 
 
-def test_a_pool_without_room_is_told_before_a_volume_is_made(fetched: Machine) -> None:
+def test_a_pool_without_room_is_reported_before_a_volume_is_made(fetched: Machine) -> None:
     fetched.fake.set_pool("pool", used_data_blocks=POOL_BYTES >> 16)
     before = fetched.fake.thin_ids("pool")
     with pytest.raises(NoSpace, match="thin pool 'pool' has 0 bytes free"):
@@ -207,7 +207,7 @@ def test_a_pool_without_room_is_told_before_a_volume_is_made(fetched: Machine) -
     assert fetched.left_over() == []
 
 
-def test_a_pool_that_is_not_there_is_told(fetched: Machine) -> None:
+def test_a_pool_that_is_not_there_is_reported(fetched: Machine) -> None:
     fetched.fake.reboot()
     with pytest.raises(OutOfOrder, match="is not active") as caught:
         fetched.unpack()

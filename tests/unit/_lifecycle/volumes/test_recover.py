@@ -16,7 +16,7 @@ from module_utils._errors import CorruptStore, DamagedPool, OutOfOrder
 from module_utils._host.processes.process import own_identity
 from module_utils._lifecycle.findings import Finding, RecoveryKind
 from module_utils._lifecycle.store.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
-from module_utils._lifecycle.volumes.recover import abandoned, settle
+from module_utils._lifecycle.volumes.recover import abandoned, recover
 from module_utils._lifecycle.volumes.volumes import active_pool, create_volume, map_thin, new_volume_ulid
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import needs_root
@@ -53,7 +53,7 @@ def removed(path: str, verb: str = "removed") -> Finding:
 def settled(machine: Machine, *, dry_run: bool = False) -> list[Finding]:
     """What a run reports to have recovered."""
     with machine.host(dry_run=dry_run) as host:
-        settle(host)
+        recover(host)
         return host.settled
 
 
@@ -168,7 +168,7 @@ def test_parts_that_an_intent_owns_stay_even_if_it_is_of_a_dead_run(pooled: Mach
     assert pooled.files_in("spool") == owned != []
 
 
-def test_parts_that_the_disk_does_not_let_go_of_stop_nobody(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_cannot_be_removed_stop_no_run(fetched: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_root()
     put_into_spool(fetched, OWNERLESS)
     unlink = os.unlink
@@ -261,7 +261,7 @@ def sick(fetched: Machine) -> Machine:
     return fetched
 
 
-def test_a_pool_in_trouble_is_told_and_the_others_work(sick: Machine) -> None:
+def test_a_pool_in_trouble_is_reported_and_the_others_work(sick: Machine) -> None:
     needs_root()
     outcome = sick.unpack()
     assert outcome.changed
@@ -321,7 +321,7 @@ def test_in_a_pool_of_another_time_nothing_is_discarded(activated: Machine) -> N
 
 
 @pytest.mark.parametrize("lock", ["", "pool setup pool"])
-def test_a_pool_that_was_left_suspended_is_resumed_unless_somebody_is_at_work_with_it(
+def test_a_pool_that_was_left_suspended_is_resumed_unless_another_program_is_at_work_with_it(
     fetched: Machine, lock: str
 ) -> None:
     needs_root()
@@ -359,7 +359,7 @@ def locked(machine: Machine, name: str) -> None:
         KEPT[-1].__enter__()
 
 
-def test_a_pool_whose_removal_was_cut_off_takes_no_new_volume(fetched: Machine) -> None:
+def test_a_pool_whose_removal_was_interrupted_takes_no_new_volume(fetched: Machine) -> None:
     needs_root()
     fetched.killed_at("teardown:planned", fetched.tear_down)
     with pytest.raises(OutOfOrder, match="was interrupted"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from module_utils._errors import Busy, CorruptStore, NoSpace, OutOfOrder
-from module_utils._lifecycle.run import Host
+from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.store.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
 from module_utils._lifecycle.volumes.room import require_room
 from module_utils._lifecycle.volumes.volumes import (
@@ -33,31 +33,31 @@ SECTORS = 2048
 
 
 @pytest.fixture
-def host(pooled: Machine) -> Iterator[Host]:
+def host(pooled: Machine) -> Iterator[Run]:
     """One run on a host with a pool."""
     with pooled.host() as host:
         yield host
 
 
-def pool_of(host: Host) -> PoolRecord:
+def pool_of(host: Run) -> PoolRecord:
     """The pool as the store has it now."""
     return active_pool(host, "pool")
 
 
-def intent(host: Host) -> Operation:
+def intent(host: Run) -> Operation:
     return host.begin(OperationKind.UNPACK, "images/redis.tar", volume_ulid=new_volume_ulid())
 
 
-def made(host: Host) -> Volume:
+def made(host: Run) -> Volume:
     return create_volume(host, pool_of(host), intent(host), kind="base", sectors=SECTORS)
 
 
-def in_pool(host: Host) -> int:
+def in_pool(host: Run) -> int:
     """The transaction id of the pool's metadata."""
     return status(host.dm, "pool").transaction_id
 
 
-def test_a_volume_is_made_and_both_sides_count_it(pooled: Machine, host: Host) -> None:
+def test_a_volume_is_made_and_both_sides_count_it(pooled: Machine, host: Run) -> None:
     first = pool_of(host).transaction_id
     volume = made(host)
     assert (volume.thin_id, volume.kind, volume.sectors, volume.state) == (1, "base", SECTORS, VolumeState.CREATED)
@@ -66,7 +66,7 @@ def test_a_volume_is_made_and_both_sides_count_it(pooled: Machine, host: Host) -
     assert in_pool(host) == pool_of(host).transaction_id == first + 1
 
 
-def test_the_intent_is_written_down_before_the_pool_hears_of_the_volume(pooled: Machine, host: Host) -> None:
+def test_the_intent_is_committed_before_the_pool_gets_the_volume(pooled: Machine, host: Run) -> None:
     pooled.fake.refuse("dmsetup message pool 0 create_thin", errno.EIO)
     operation = intent(host)
     with pytest.raises(IoctlFailed):
@@ -76,27 +76,27 @@ def test_the_intent_is_written_down_before_the_pool_hears_of_the_volume(pooled: 
     assert host.store.all(Operation) == [operation]
 
 
-def test_a_snapshot_is_a_volume_of_its_own(pooled: Machine, host: Host) -> None:
+def test_a_snapshot_is_a_volume_of_its_own(pooled: Machine, host: Run) -> None:
     base = made(host)
     snapshot = create_volume(host, pool_of(host), intent(host), kind="snap", sectors=SECTORS, origin=base.thin_id)
     assert (snapshot.thin_id, snapshot.device_name) == (2, f"snap-{snapshot.ulid}")
     assert pooled.fake.thin_ids("pool") == {1, 2}
 
 
-def test_an_id_that_is_in_doubt_is_not_used_again(host: Host) -> None:
+def test_an_id_that_is_in_doubt_is_not_used_again(host: Run) -> None:
     with host.store.transaction():
         host.store.put(Volume(new_volume_ulid(), pool_of(host).id, 7, "base", SECTORS, VolumeState.DELETING))
     assert made(host).thin_id == 8
 
 
-def test_above_the_last_id_the_gaps_are_used(host: Host) -> None:
+def test_above_the_last_id_the_gaps_are_used(host: Run) -> None:
     for thin_id in (1, 2, MAX_THIN_ID):
         with host.store.transaction():
             host.store.put(Volume(new_volume_ulid(), pool_of(host).id, thin_id, "base", SECTORS, VolumeState.LIVE))
     assert made(host).thin_id == 3
 
 
-def test_deleting_a_volume_unmaps_it_and_both_sides_count_it(pooled: Machine, host: Host) -> None:
+def test_deleting_a_volume_unmaps_it_and_both_sides_count_it(pooled: Machine, host: Run) -> None:
     volume = made(host)
     map_thin(host, pool_of(host), volume)
     before = pool_of(host).transaction_id
@@ -107,14 +107,14 @@ def test_deleting_a_volume_unmaps_it_and_both_sides_count_it(pooled: Machine, ho
     assert in_pool(host) == pool_of(host).transaction_id == before + 1
 
 
-def test_deleting_what_the_pool_has_forgotten_already_ends_well(host: Host) -> None:
+def test_deleting_what_the_pool_has_forgotten_already_ends_well(host: Run) -> None:
     volume = made(host)
     ThinPool(host.dm, "pool").delete(volume.thin_id)
     destroy_volume(host, pool_of(host), volume)
     assert host.store.all(Volume) == []
 
 
-def test_a_volume_in_use_is_not_deleted_and_its_row_says_what_was_wanted(pooled: Machine, host: Host) -> None:
+def test_a_volume_in_use_is_not_deleted_and_its_row_says_what_was_wanted(pooled: Machine, host: Run) -> None:
     volume = made(host)
     device = map_thin(host, pool_of(host), volume)
     pooled.fake.hold(device.name)
@@ -127,7 +127,7 @@ def test_a_volume_in_use_is_not_deleted_and_its_row_says_what_was_wanted(pooled:
     assert pooled.fake.thin_ids("pool") == set()
 
 
-def test_mapping_finds_what_is_mapped_and_resumes_what_was_left_suspended(host: Host) -> None:
+def test_mapping_finds_what_is_mapped_and_resumes_what_was_left_suspended(host: Run) -> None:
     volume = made(host)
     device = map_thin(host, pool_of(host), volume)
     assert map_thin(host, pool_of(host), volume) == device
@@ -135,7 +135,7 @@ def test_mapping_finds_what_is_mapped_and_resumes_what_was_left_suspended(host: 
     assert not map_thin(host, pool_of(host), volume).suspended
 
 
-def test_unmapping_what_is_not_mapped_says_so(host: Host) -> None:
+def test_unmapping_what_is_not_mapped_says_so(host: Run) -> None:
     volume = made(host)
     assert unmap(host, volume) is False
     map_thin(host, pool_of(host), volume)
@@ -145,7 +145,7 @@ def test_unmapping_what_is_not_mapped_says_so(host: Host) -> None:
 # Pool and store of different times
 
 
-def test_an_id_that_somebody_else_has_made_is_stepped_over_and_never_deleted(pooled: Machine, host: Host) -> None:
+def test_an_id_that_another_program_has_made_is_stepped_over_and_never_deleted(pooled: Machine, host: Run) -> None:
     ThinPool(host.dm, "pool").create_thin(1)
     volume = made(host)
     assert volume.thin_id == 2
@@ -153,8 +153,8 @@ def test_an_id_that_somebody_else_has_made_is_stepped_over_and_never_deleted(poo
     assert pooled.fake.thin_ids("pool") == {1}
 
 
-def test_an_id_that_somebody_else_makes_in_the_same_instant_is_told_and_never_deleted(
-    pooled: Machine, host: Host, monkeypatch: pytest.MonkeyPatch
+def test_an_id_that_another_program_makes_in_the_same_instant_is_reported_and_never_deleted(
+    pooled: Machine, host: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ThinPool(host.dm, "pool").create_thin(1)
     monkeypatch.setattr("module_utils._lifecycle.volumes.volumes.read_thin_ids", lambda _path: frozenset())
@@ -167,7 +167,7 @@ def test_an_id_that_somebody_else_makes_in_the_same_instant_is_told_and_never_de
 
 
 @pytest.mark.parametrize("state", [VolumeState.PLANNED, VolumeState.DELETING])
-def test_a_step_that_was_cut_off_explains_one_transaction(host: Host, state: VolumeState) -> None:
+def test_a_step_that_was_interrupted_explains_one_transaction(host: Run, state: VolumeState) -> None:
     pool = pool_of(host)
     with host.store.transaction():
         host.store.put(Volume(new_volume_ulid(), pool.id, 7, "base", SECTORS, state))
@@ -178,7 +178,7 @@ def test_a_step_that_was_cut_off_explains_one_transaction(host: Host, state: Vol
 
 @pytest.mark.parametrize("ahead", [-1, 2, 1 << 32])
 @pytest.mark.parametrize("state", [VolumeState.PLANNED, VolumeState.DELETING])
-def test_nothing_explains_more_than_one_transaction(host: Host, ahead: int, state: VolumeState) -> None:
+def test_nothing_explains_more_than_one_transaction(host: Run, ahead: int, state: VolumeState) -> None:
     pool = pool_of(host)
     with host.store.transaction():
         host.store.put(Volume(new_volume_ulid(), pool.id, 7, "base", SECTORS, state))
@@ -189,7 +189,7 @@ def test_nothing_explains_more_than_one_transaction(host: Host, ahead: int, stat
 
 
 @pytest.mark.parametrize("state", [VolumeState.CREATED, VolumeState.LIVE])
-def test_a_finished_volume_explains_no_transaction(host: Host, state: VolumeState) -> None:
+def test_a_finished_volume_explains_no_transaction(host: Run, state: VolumeState) -> None:
     pool = pool_of(host)
     with host.store.transaction():
         host.store.put(Volume(new_volume_ulid(), pool.id, 7, "base", SECTORS, state))
@@ -198,7 +198,7 @@ def test_a_finished_volume_explains_no_transaction(host: Host, state: VolumeStat
         check_transaction(host, pool)
 
 
-def test_a_store_from_a_backup_is_told_before_anything_is_made_or_deleted(pooled: Machine) -> None:
+def test_a_store_from_a_backup_is_reported_before_anything_is_made_or_deleted(pooled: Machine) -> None:
     backup = (pooled.state / "flyd.db").read_bytes()
     with pooled.host() as host:
         kept = made(host)
@@ -208,7 +208,7 @@ def test_a_store_from_a_backup_is_told_before_anything_is_made_or_deleted(pooled
     assert pooled.fake.thin_ids("pool") == {kept.thin_id}
 
 
-def test_a_pool_that_is_gone_or_was_never_made_is_told(pooled: Machine) -> None:
+def test_a_pool_that_is_gone_or_was_never_made_is_reported(pooled: Machine) -> None:
     with pooled.host() as host, pytest.raises(OutOfOrder, match="thin pool 'other' does not exist"):
         active_pool(host, "other")
     pooled.fake.reboot()
@@ -219,7 +219,7 @@ def test_a_pool_that_is_gone_or_was_never_made_is_told(pooled: Machine) -> None:
 # Room
 
 
-def test_room_is_what_is_free_beyond_the_reserve(pooled: Machine, host: Host) -> None:
+def test_room_is_what_is_free_beyond_the_reserve(pooled: Machine, host: Run) -> None:
     pool = pool_of(host)._replace(min_free_percent=50)
     require_room(host, pool, POOL_BYTES // 2)
     with pytest.raises(NoSpace, match="beyond its reserve of 50 %") as caught:
@@ -230,7 +230,7 @@ def test_room_is_what_is_free_beyond_the_reserve(pooled: Machine, host: Host) ->
 # Undoing
 
 
-def test_undoing_leaves_no_trace(pooled: Machine, host: Host) -> None:
+def test_undoing_leaves_no_trace(pooled: Machine, host: Run) -> None:
     operation = intent(host)
     volume = create_volume(host, pool_of(host), operation, kind="base", sectors=SECTORS)
     map_thin(host, pool_of(host), volume)
@@ -239,7 +239,7 @@ def test_undoing_leaves_no_trace(pooled: Machine, host: Host) -> None:
 
 
 def test_what_cannot_be_undone_now_is_left_to_the_next_run_and_the_first_error_stays(
-    pooled: Machine, host: Host
+    pooled: Machine, host: Run
 ) -> None:
     operation = intent(host)
     volume = create_volume(host, pool_of(host), operation, kind="base", sectors=SECTORS)
@@ -250,7 +250,7 @@ def test_what_cannot_be_undone_now_is_left_to_the_next_run_and_the_first_error_s
 
 
 def test_a_host_that_refuses_the_clean_up_does_not_hide_the_first_error(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operation = intent(host)
     create_volume(host, pool_of(host), operation, kind="base", sectors=SECTORS)

@@ -32,7 +32,7 @@ def test_an_etag_is_never_a_digest() -> None:
     assert expected() == Expected(None, Trust.FIRST_USE)
 
 
-def test_a_contradiction_is_told_before_the_download() -> None:
+def test_a_contradiction_is_reported_before_the_download() -> None:
     with pytest.raises(Untrusted) as caught:
         expected(f"sha256:{ONE}", own=TWO)
     assert caught.value.details == {"expected": f"sha256:{ONE}", "found": f"sha256:{TWO}"}

@@ -79,7 +79,7 @@ def test_progress_is_recorded_with_the_digest_of_what_was_read(part: PartFile) -
     assert load(part.path, INFO) == Received(len(CONTENT), claim(len(CONTENT)).hashed_sha256, ((0, len(CONTENT)),))
 
 
-def test_progress_is_told_to_who_asked(part: PartFile) -> None:
+def test_progress_is_reported_to_the_caller(part: PartFile) -> None:
     told: list[tuple[int, int]] = []
     ledger = Ledger(len(CONTENT), 100, [(0, 300)])
     Follower(part, ledger, None, OPTIONS, lambda received, total: told.append((received, total))).checkpoint()

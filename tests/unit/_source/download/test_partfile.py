@@ -154,7 +154,7 @@ def test_an_error_that_passes_leaves_no_file_of_which_nothing_was_received(part:
     assert os.listdir(part.parent) == []
 
 
-def test_an_object_that_does_not_fit_is_told_before_anything_is_written(part: Path) -> None:
+def test_an_object_that_does_not_fit_is_reported_before_anything_is_written(part: Path) -> None:
     huge = INFO._replace(size_bytes=1 << 60)
     with pytest.raises(NoSpace) as caught, open_part(str(part), huge, resume=True):
         pass

@@ -10,7 +10,7 @@ import pytest
 
 from module_utils._errors import BadInput, Transient
 from module_utils._host.retry import Retry
-from module_utils._source.download.retry_policy import Pace, Patience, Stopped
+from module_utils._source.download.retry_policy import Patience, StallDetector, Stopped
 
 
 def quick(waits: list[float], **how: Any) -> Retry:
@@ -41,7 +41,7 @@ def test_the_last_attempt_is_not_followed_by_a_wait() -> None:
     assert (waits, caught.value.details["attempts"]) == ([], 3)
 
 
-def test_the_error_that_ends_it_tells_how_long_was_waited() -> None:
+def test_the_error_that_ends_it_reports_how_long_was_waited() -> None:
     waits: list[float] = []
     patience = Patience(quick(waits, attempts=2), 60)
     patience.bear(Transient("busy", hint=""), 1, time.monotonic(), threading.Event())
@@ -78,10 +78,10 @@ def test_time_that_is_up_is_retryable() -> None:
         Patience(Retry(), 0).check(threading.Event())
 
 
-def test_a_trickle_is_told_from_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trickle_is_distinguished_from_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("module_utils._source.download.retry_policy.time.monotonic", lambda: now[0])
-    pace = Pace(least_bytes_per_second=10, window_seconds=5)
+    pace = StallDetector(least_bytes_per_second=10, window_seconds=5)
     for _ in range(20):  # 10 bytes a second are enough, window after window
         now[0] += 1
         pace.came(10)

@@ -87,7 +87,7 @@ def asked(server: Server, **options: Any) -> ObjectInfo | None:
     return light_head(S3Options("bucket", server.url, **{"anonymous": True, **options}), KEY)
 
 
-def test_what_is_announced_is_told(server: Server) -> None:
+def test_what_is_announced_is_reported(server: Server) -> None:
     server.headers.update({"x-amz-version-id": "v1"})
     assert asked(server) == ObjectInfo(KEY.value, 7, '"abc"', "v1")
     assert server.paths == ["/bucket/images/a%20b%2B%C3%BC.tar"]

@@ -61,13 +61,13 @@ def test_a_replaced_object_is_an_error_of_its_own() -> None:
     assert isinstance(from_answer(412, "", "", {}, WHERE), ObjectChanged)
 
 
-def test_the_buckets_region_is_told() -> None:
+def test_the_buckets_region_is_reported() -> None:
     error = from_answer(301, "PermanentRedirect", "", {"x-amz-bucket-region": "eu-west-1"}, WHERE)
     assert error.details["region"] == "eu-west-1"
     assert "the bucket is in eu-west-1" in error.msg
 
 
-def test_the_clocks_difference_is_told() -> None:
+def test_the_clocks_difference_is_reported() -> None:
     headers = {"date": email.utils.formatdate(time.time() - 7200, usegmt=True)}
     error = from_answer(403, "RequestTimeTooSkewed", "", headers, WHERE)
     assert any(f"this host's clock is {seconds} s ahead of the server's" in error.msg for seconds in range(7198, 7203))

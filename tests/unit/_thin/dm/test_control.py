@@ -178,7 +178,7 @@ def test_a_kernel_that_does_not_answer_costs_the_time_limit_and_no_more(tmp_path
     assert caught.value.retryable
 
 
-def test_the_child_holds_nothing_that_somebody_waits_for(tmp_path: Path) -> None:
+def test_the_child_holds_nothing_that_others_wait_for(tmp_path: Path) -> None:
     """Ansible waits for the end of a module's output; a child that hangs in the kernel for hours must not have it open."""
     link = "/proc/self/fd"
     seen = ask(a_runner(tmp_path), WORDS, lambda: " ".join(os.readlink(f"{link}/{fd}") for fd in range(3)))

@@ -76,7 +76,7 @@ def test_a_device_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
         fake_host.dm.find(made.uuid)
 
 
-def test_a_name_that_somebody_else_has_is_refused_and_his_device_stays(fake_host: FakeHost) -> None:
+def test_a_name_of_a_foreign_device_is_refused_and_the_device_stays(fake_host: FakeHost) -> None:
     fake_host.make_foreign("one", "LVM-somebody")
     before = fake_host.devices()
     with pytest.raises(ForeignDevice, match="LVM-somebody is there already") as caught:
@@ -110,7 +110,7 @@ def test_a_device_whose_making_was_cut_short_is_replaced(fake_host: FakeHost) ->
     assert fake_host.dm.create("one", UUID, TABLE).sectors == 2048
 
 
-def test_somebody_elses_half_made_device_stays(fake_host: FakeHost) -> None:
+def test_a_foreign_device_without_a_table_stays(fake_host: FakeHost) -> None:
     fake_host.make_half("one", "LVM-somebody")
     with pytest.raises(IoctlFailed) as caught:
         fake_host.dm.create("one", UUID, TABLE)
@@ -119,7 +119,7 @@ def test_somebody_elses_half_made_device_stays(fake_host: FakeHost) -> None:
     assert fake_host.devices()["one"]["uuid"] == "LVM-somebody"
 
 
-def test_a_half_made_device_of_ours_is_removed(fake_host: FakeHost) -> None:
+def test_an_own_device_without_a_table_is_removed(fake_host: FakeHost) -> None:
     fake_host.make_half("one", UUID)
     assert fake_host.dm.remove("one") is True
     assert fake_host.devices() == {}
@@ -325,7 +325,7 @@ def test_two_runs_make_two_devices_at_once(fake_host: FakeHost) -> None:
     assert not any(stat.S_ISDIR(os.stat(device).st_mode) for device in fake_host.dm.devices())
 
 
-def test_of_other_devices_only_what_tells_them_apart_is_read(
+def test_of_other_devices_only_what_identifies_them_is_read(
     fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host may have hundreds of devices, and each run looks for one of them many times."""

@@ -38,7 +38,7 @@ def test_devices_on_top_are_named_by_their_names(tmp_path: Path) -> None:
     assert who_holds(253, 0, sysfs=str(tmp_path), proc="/nonesuch") == ("device base-x",)
 
 
-def test_nobody_is_nobody(tmp_path: Path) -> None:
+def test_an_empty_owner_is_no_owner(tmp_path: Path) -> None:
     assert who_holds(253, 0, sysfs=str(tmp_path), proc=str(tmp_path)) == ()
 
 

@@ -63,7 +63,7 @@ def test_a_healthy_pool_is_read_in_full() -> None:
         ),
     ],
 )
-def test_every_state_of_a_pool_is_told_apart(
+def test_every_state_of_a_pool_is_distinguished(
     tail: str, mode: PoolMode, root: int | None, check: bool, policy: str, discard: str
 ) -> None:
     status = PoolStatus.parse(POOL + "0 1/2 3/4 " + tail)
@@ -72,7 +72,7 @@ def test_every_state_of_a_pool_is_told_apart(
 
 
 @pytest.mark.parametrize(("word", "mode"), [("Fail", PoolMode.FAIL), ("Error", PoolMode.ERROR)])
-def test_a_pool_that_has_failed_tells_nothing_else(word: str, mode: PoolMode) -> None:
+def test_a_pool_that_has_failed_reports_nothing_else(word: str, mode: PoolMode) -> None:
     status = PoolStatus.parse(POOL + word)
     assert status == PoolStatus(mode)
     assert status.free_data_percent == 0.0

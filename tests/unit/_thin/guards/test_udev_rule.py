@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> Files:
     return made
 
 
-def test_a_device_of_ours_and_a_loop_of_a_pool_are_found_until_udev_has_seen_them_with_the_rule(files: Files) -> None:
+def test_an_own_device_and_a_loop_of_a_pool_are_found_until_udev_has_seen_them_with_the_rule(files: Files) -> None:
     assert not_applied(str(files.root)) == ["dm-0", "loop0"]
     files.put("run/udev/data/b253:0", "E:FLYD_RULES=1\n")
     assert not_applied(str(files.root)) == ["loop0"]

@@ -86,7 +86,7 @@ def test_what_is_there_and_wrong_is_refused_and_stays(directory: Path, what: str
     assert path.lstat() == before
 
 
-def test_a_disk_without_room_is_told_with_numbers(directory: Path) -> None:
+def test_a_disk_without_room_is_reported_with_numbers(directory: Path) -> None:
     with pytest.raises(NoSpace) as caught:
         make_backing_file(Runner(), str(directory / "data"), 1 << 60)
     assert caught.value.details["needed_bytes"] == 1 << 60

@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metadata"
 
 
-def test_the_superblock_tells_the_pools_numbers(path: Path) -> None:
+def test_the_superblock_reports_the_pools_numbers(path: Path) -> None:
     found = read_superblock(write(path, {0: superblock(transaction_id=1 << 60, flags=1)}))
     assert (found.transaction_id, found.needs_check) == (1 << 60, True)
     assert (found.data_blocks, found.metadata_blocks, found.block_sectors) == (1024, 64, 128)
@@ -69,13 +69,13 @@ def test_all_thin_ids_are_found_through_the_nodes(path: Path) -> None:
     ],
     ids=["root behind the end", "no root", "another's number", "no node", "a circle", "too many", "impossible"],
 )
-def test_damage_is_told(path: Path, blocks: dict[int, bytes]) -> None:
+def test_damage_is_reported(path: Path, blocks: dict[int, bytes]) -> None:
     with pytest.raises(DamagedPool, match="is damaged") as caught:
         read_thin_ids(write(path, {**tree(), **blocks}))
     assert "state: repaired" in caught.value.hint
 
 
-def test_what_is_no_metadata_is_told(path: Path) -> None:
+def test_invalid_metadata_is_reported(path: Path) -> None:
     write(path, {})
     assert not has_superblock(str(path))
     with pytest.raises(DamagedPool, match="does not hold the metadata"):

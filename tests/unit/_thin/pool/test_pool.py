@@ -26,10 +26,10 @@ from module_utils._thin.pool.thin_pool import (
     ThinPool,
     activate,
     allocate_files,
-    blaming_pool,
     deactivate,
     has_superblock,
     metadata_is_blank,
+    pool_errors,
     status,
 )
 from tests.unit.fakes.host import FakeHost
@@ -137,7 +137,9 @@ def test_our_pool_under_another_name_is_refused(fake_host: FakeHost, spec: PoolS
         activate(fake_host.dm, fake_host.runner, renamed, may_format=False)
 
 
-def test_a_kernel_without_thin_pool_is_told_before_any_loop_is_attached(fake_host: FakeHost, spec: PoolSpec) -> None:
+def test_a_kernel_without_thin_pool_is_reported_before_any_loop_is_attached(
+    fake_host: FakeHost, spec: PoolSpec
+) -> None:
     allocate_files(fake_host.runner, spec)
     fake_host.without_target()
     with pytest.raises(Unsupported, match="thin-pool"):
@@ -182,7 +184,7 @@ def test_files_of_another_size_are_refused(fake_host: FakeHost, spec: PoolSpec) 
     assert nothing_is_left_over(fake_host)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_made(fake_host: FakeHost) -> None:
+def test_a_disk_without_room_is_reported_before_anything_is_made(fake_host: FakeHost) -> None:
     spec = fake_host.pool_spec(data_bytes=1 << 60)
     with pytest.raises(NoSpace, match="file system has"):
         allocate_files(
@@ -281,12 +283,12 @@ def test_a_read_only_pool_refuses_all_messages(fake_host: FakeHost, pool: ThinPo
         assert "state: repaired" in caught.value.hint
 
 
-def test_an_error_on_a_full_pool_is_told_as_the_pools(fake_host: FakeHost, pool: ThinPool) -> None:
+def test_an_error_on_a_full_pool_is_reported_as_the_pools(fake_host: FakeHost, pool: ThinPool) -> None:
     fake_host.set_pool("pool", mode="out_of_data_space")
     with (
         pytest.raises(NoSpace, match="the pool is out of data space") as caught,
         doing("filling"),
-        blaming_pool(fake_host.dm, "pool"),
+        pool_errors(fake_host.dm, "pool"),
         doing("writing the tree"),
     ):
         raise Unsupported("syncfs: Input/output error", hint="see dmesg")
@@ -295,10 +297,10 @@ def test_an_error_on_a_full_pool_is_told_as_the_pools(fake_host: FakeHost, pool:
 
 
 def test_an_error_on_a_healthy_pool_stays_what_it_is(fake_host: FakeHost, pool: ThinPool) -> None:
-    with pytest.raises(Unsupported, match="Input/output error"), blaming_pool(fake_host.dm, "pool"):
+    with pytest.raises(Unsupported, match="Input/output error"), pool_errors(fake_host.dm, "pool"):
         raise Unsupported("syncfs: Input/output error", hint="see dmesg")
 
 
 def test_an_error_stays_when_the_pool_cannot_be_asked(fake_host: FakeHost) -> None:
-    with pytest.raises(Unsupported, match="first"), blaming_pool(fake_host.dm, "pool"):
+    with pytest.raises(Unsupported, match="first"), pool_errors(fake_host.dm, "pool"):
         raise Unsupported("first", hint="")

@@ -176,7 +176,7 @@ def test_a_package_that_is_missing_is_named(prepared: Place) -> None:
     assert "no wheel of boto3==1.0 for this host" in unchanged_by(prepared, wheels=wheels)
 
 
-def test_a_directory_that_cannot_be_exchanged_is_told(prepared: Place) -> None:
+def test_a_directory_that_cannot_be_exchanged_is_reported(prepared: Place) -> None:
     """A mount point can be renamed by no one; a file in its place stands for it here."""
     (prepared.home / "venv").unlink()
     (prepared.home / "venv").mkdir()

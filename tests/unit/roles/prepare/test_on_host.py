@@ -79,7 +79,7 @@ def test_numbers_that_are_wanted_no_more_are_withdrawn_once(tmp_path: Path) -> N
     assert not target.exists()
 
 
-def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_database_is_reported(tmp_path: Path) -> None:
     program, state_dir = packed(tmp_path / "program.py"), tmp_path / "state"
     state_dir.mkdir(mode=0o700)
     (state_dir / "flyd.db").write_bytes(b"no database" * 1000)

@@ -93,7 +93,7 @@ def test_a_mirror_in_the_environment_overrules_the_host(tmp_path: Path) -> None:
     ]
 
 
-def test_a_host_without_a_debian_mirror_is_told_what_to_set(tmp_path: Path) -> None:
+def test_without_a_debian_mirror_the_error_names_what_to_set(tmp_path: Path) -> None:
     _host(tmp_path, {})
     with pytest.raises(LabError, match="FLYD_LAB_MIRROR"):
         mirror_lines({}, etc=tmp_path)
