@@ -78,7 +78,7 @@ class OutOfOrder(FlydError):
 
 
 class Busy(FlydError):
-    """Somebody else holds what is needed; the message names the holder."""
+    """Another program holds what is needed; the message names the holder."""
 
     kind = ErrorKind.BUSY
     retryable = True

@@ -114,7 +114,7 @@ _AFTER = {
     "remove archive": _LIFE[:1],
     "tear down": _LIFE[1:2],
 }
-# A block of the metadata's own space map: the kernel and thin_check refuse it, thin_repair makes it anew, and no volume is lost.
+# A block of the metadata's own space map: the kernel and thin_check refuse it, thin_repair makes it again, and no volume is lost.
 DOWN = "for device in $(dmsetup ls | awk '/^(snap|base)-/ { print $1 }') pool; do dmsetup remove $device; done; losetup --detach-all"
 DAMAGE = f"""
 {DOWN}

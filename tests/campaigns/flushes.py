@@ -37,7 +37,7 @@ from tests.campaigns.harness.sample_images import KEY
 from tests.campaigns.harness.target import COLLECTION, HOME, STATE_DIR, Shell, Step, Target
 
 _DISK_BYTES = 640 << 20
-# Nothing is written back by the clock: what nobody flushes stays in memory.
+# Nothing is written back by the clock: what no one flushes stays in memory.
 _UP = f"""set -e
 echo 0 > /proc/sys/vm/dirty_writeback_centisecs
 modprobe dm-log-writes

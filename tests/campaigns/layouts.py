@@ -39,7 +39,7 @@ _OUR_POOL = "dmsetup info -c --noheadings -o uuid pool 2>/dev/null | grep -q ^FL
 
 
 class Others:
-    """What somebody else makes on the machine, and the command that tells how it is."""
+    """What another program makes on the machine, and the command that reports how it is."""
 
     def __init__(self, dice: random.Random, recorded: Sequence[str], *, has_pool: bool) -> None:
         self._dice = dice
@@ -79,7 +79,7 @@ class Others:
         return Shell(f"({'; '.join(told)}) 2>&1; true")
 
     def go_away(self) -> Shell:
-        """Take it all away again, by whoever made it."""
+        """Take it all away again, by the one that made it."""
         removed = [f"dmsetup remove --retry -u {uuid}" for uuid in reversed(self._devices.values())]
         deleted = [f"{_OUR_POOL} && dmsetup message pool 0 'delete {number}'" for number in self._thin_ids]
         loops = f"for loop in $(losetup --list --noheadings --output NAME,BACK-FILE | awk '$2 ~ \"^{_HOME}\" {{ print $1 }}'); do losetup --detach $loop; done"

@@ -6,16 +6,16 @@
 
     powercuts.py [--cuts N] [--seed S] [--vm NAME] [--table FILE] [--machines N]
 
-A machine of the lab removes an image with its pool, activates it anew, and activates its next generation; at a random instant its QEMU is
-killed. The machine goes on with the same disk, and what it was doing is run again without any other help: it must succeed, run once more
+A machine of the lab removes an image with its pool, activates it again, and activates its next generation; at a random instant its QEMU is
+killed. The machine resumes the same disk, and what it was doing is run again without any other help: it must succeed, run once more
 without changing anything, and the invariants (tools/invariants.py) must hold. Behind a removal, nothing at all may be left. So it goes
 round and round on one machine, or on several beside each other; only one that failed gets an empty disk, and its own is kept.
 
-Where a removal was cut off, and else by a throw of the dice, what flyd-restore.service does at a start is done first.
+Where a removal was interrupted, and else by a throw of the dice, what flyd-restore.service does at a start is done first.
 
 Prints a line for each cut, and a table at the end: cuts by the step that they hit, how many had something to settle, failures (what was
 run again did not succeed, or changed something the second time), leaks (the invariants found something), and after how many of the cuts
-somebody would have had to help.
+another program would have had to help.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _LEFT = Shell(
     f"ls /dev/mapper 2>/dev/null | grep -v control; losetup --list --noheadings; python3 -c '{_ROWS}'; "
     f"find {STATE_DIR} -type f ! -name flyd.db ! -path '*/log/*'"
 )
-_WITH_REMOVAL = 1.4  # so much longer than two activations is what is cut off, at most, as it begins with a removal
+_WITH_REMOVAL = 1.4  # so much longer than two activations is what is interrupted, at most, as it begins with a removal
 _LATE = 0.9
 _BOOTS = 0.1
 _NEW_DISK = "mkfs.ext4 -q /dev/vdb && "
@@ -80,7 +80,7 @@ class Round:
 
 
 class PowerCuts:
-    """The machine of a campaign, which is cut off again and again.
+    """The machine of a campaign, whose power is cut again and again.
 
     The state directory lies on a disk of its own. What goes on from a cut is that disk and, mostly, the memory of the same machine from
     before it ever saw the disk, with another boot id. One time of ten, by the dice, the machine boots, which takes far longer.
@@ -114,7 +114,7 @@ class PowerCuts:
         Path(lab("saved", self._saved).strip()).unlink()
 
     def phases(self) -> list[str]:
-        """What there is to cut off, in its order."""
+        """What there is to interrupt, in its order."""
         return [phase for phase, _step in self._everything()]
 
     def _everything(self) -> list[tuple[str, Step]]:
@@ -206,7 +206,7 @@ class PowerCuts:
         return finished
 
     def _learn(self, at_seconds: float, took: float | None) -> None:
-        """Keep to the seconds in which there is something to cut off, which are others when the host is busy."""
+        """Keep to the seconds in which there is something to interrupt, which are others when the host is busy."""
         if took is not None:
             self._seconds = (self._seconds + took) / 2
         elif at_seconds > _LATE * self._seconds:

@@ -58,7 +58,7 @@ exec strace -f --seccomp-bpf -y -s 80 -o "|cat >> /root/strace" -e trace={calls_
 
 def test_a_pattern_in_one_snapshot_is_in_no_other(prepared: Machine, activation: Play) -> None:
     def first_bytes(device: str) -> str:
-        # The block group descriptors leave room behind the boot sector: the first 1024 bytes of ext4 are nobody's.
+        # The block group descriptors leave room behind the boot sector: the first 1024 bytes of ext4 are unused.
         return prepared.ssh(f"head -c 1024 {device} | sha256sum")
 
     second = prepared.module("flyd_snapshot", key=REDIS_KEY, name="second")

@@ -11,7 +11,7 @@ from tests.e2e.machine import Machine, Play, lab
 
 pytestmark = pytest.mark.timeout(1800)
 
-# Somebody else's loops, attached before ours come back, take the numbers that ours had.
+# Another program's loops, attached before ours come back, take the numbers that ours had.
 SHUFFLE = """
 for number in 1 2 3; do truncate -s 1M /root/shuffle$number; done
 cat > /etc/systemd/system/shuffle.service <<EOF

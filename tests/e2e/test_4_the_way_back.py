@@ -1,4 +1,4 @@
-"""Removal: nothing of ours is left, nothing of others is touched, and a second removal changes nothing."""
+"""Removal: nothing of the collection is left, nothing of others is touched, and a second removal changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.e2e.machine import Machine, Play
 
 pytestmark = pytest.mark.timeout(1800)
 
-# Somebody else's: devices, loops and files with names like ours, without our UUID. Their thin volume has the thin id of our base.
+# Another program's: devices, loops and files with names like ours, without our UUID. Their thin volume has the thin id of our base.
 LOOK_ALIKES = """set -e
 truncate -s 8M /root/snap-foreign /root/metadata && truncate -s 32M /root/data
 for file in snap-foreign metadata data; do losetup --find --show /root/$file; done > /root/foreign.loops

@@ -27,7 +27,7 @@ MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 TOOL = Path(__file__).parents[1] / "tools" / "unpack.py"
 MAX_PEAK_MIB = 256
 
-# ru_maxrss begins with the size of the process that forked; this one is small, whoever starts it.
+# ru_maxrss begins with the size of the process that forked; this one is small, whatever starts it.
 _LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])

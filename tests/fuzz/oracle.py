@@ -34,7 +34,7 @@ LIMITS = Limits(
     entries=2000, content_bytes=1 << 24, file_bytes=1 << 24, decompressed_bytes=1 << 24, seconds=MAX_SECONDS
 )
 _NO_CONTENT = (b"2", b"3", b"4", b"6")
-# Hard links with content, which POSIX allows; and owners that the reader leaves to whoever applies the layer, where they are refused.
+# Hard links with content, which POSIX allows; and owners that the reader leaves to the one that applies the layer, where they are refused.
 _TAKEN_ALL_THE_SAME = re.compile(r"Skipping to next header|out of [gu]id_t range")
 _PLAIN = re.compile(rb"[\x21-\x7e]+")
 

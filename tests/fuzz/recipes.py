@@ -4,7 +4,7 @@
 """Archives that are mutated from valid ones and stay valid deep inside: checksums, sizes, digests and counts are put right again.
 
 A recipe is any bytes. They are read as choices: how many layers, which members each begins with, what is done to them, how they are
-packed and compressed. So whoever changes a bit of a recipe (a fuzzer, Hypothesis) gets an archive that differs in one choice, and what
+packed and compressed. So the one that changes a bit of a recipe (a fuzzer, Hypothesis) gets an archive that differs in one choice, and what
 stands behind the door (merging, whiteouts, links, writing) is reached instead of the first checksum.
 
 Invariant: the same recipe always gives the same archive.

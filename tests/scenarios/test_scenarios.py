@@ -19,7 +19,7 @@ VENV = Path(sys.executable).parents[1]
 
 
 def run(tool: str, *arguments: str) -> None:
-    """A tool must succeed; what it said is told when it does not."""
+    """A tool must succeed; what it said is reported when it does not."""
     done = subprocess.run(
         [TOOLS / tool, VENV, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -51,7 +51,7 @@ class Beside:
         self._pid = self._started = 0
         if runs:
             commands = json.dumps([[str(self._directory / run.program), run.argv()] for run in runs])
-            # The shell ends, so that it is nobody's child.
+            # The shell ends, so that it has no parent here.
             argv = ["sh", "-c", _STARTER, "sh", sys.executable, __file__, commands]
             self._pid = int(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
             self._started = _started(self._pid)
@@ -73,7 +73,7 @@ class Beside:
                 os.killpg(self._pid, signal.SIGKILL)
             except ProcessLookupError:  # it has only just been started, and has no group of its own yet
                 os.kill(self._pid, signal.SIGKILL)
-        shutil.rmtree(self._directory, ignore_errors=True)  # what was said was told by the tests that asked
+        shutil.rmtree(self._directory, ignore_errors=True)  # the tests that asked have read what was said
         return left
 
     def is_running(self) -> bool:

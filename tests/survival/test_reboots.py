@@ -14,7 +14,7 @@ from tests.campaigns.harness.target import RESTORE, STATE_DIR, Shell, Step, Targ
 pytestmark = pytest.mark.timeout(1800)
 
 STATES = ("nothing", "pool", "fetched", "unpacked", "activated", "two generations and a second name")
-# Somebody else's loops, attached before ours come back, take the numbers that ours had.
+# Another program's loops, attached before ours come back, take the numbers that ours had.
 SHUFFLE = Shell(
     "for number in 1 2 3; do truncate -s 1M /root/shuffle$number && losetup --find /root/shuffle$number || exit 1; done"
 )

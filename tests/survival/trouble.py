@@ -1,4 +1,4 @@
-"""What tests of hosts in trouble begin from, how they see that a step is refused, and a disk that fails where it is told to."""
+"""What tests of hosts in trouble begin from, how they see that a step is refused, and a disk that fails where its table says."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
     drive.py < STEPS        STEPS is a JSON list of {"module": NAME, "options": {…}, "check": false, "crash_at": LABEL, "inject": […]},
                             of {"shell": COMMAND}, and of {"at_once": [STEPS, …]}, lists that run side by side
     drive.py --serve        each line of standard input is an object {"steps": STEPS, "all": false}; an empty object ends its answer
-    drive.py --listen PORT  the same for whoever connects to that port of the loopback, each in a fork, with everything imported once
+    drive.py --listen PORT  the same for the one that connects to that port of the loopback, each in a fork, with everything imported once
 
 Prints a line of JSON for each step: what the module printed, with ``driven`` added: its exit code, or the negative number of the signal
 that ended it, and ``took``, its seconds without the start of Python. The first step that fails is the last one, unless ``--all`` is
@@ -181,7 +181,7 @@ def run_all(steps: list[dict[str, Any]], *, go_on: bool) -> bool:
 
 
 def listen(port: int) -> int:
-    """Serve whoever connects, in forks that have imported everything."""
+    """Serve the one that connects, in forks that have imported everything."""
     _import_all()
     with socket.create_server(("127.0.0.1", port)) as server:
         while True:

@@ -8,7 +8,7 @@
     fetch.py --bucket images --endpoint-url http://127.0.0.1:8333 --anonymous images/redis/ /tmp/redis
 
 prints one JSON object. It exits with 0 when the file is there and is the one asked for, with 1 and the error in the object when not,
-and with 2 when it was called wrongly. A run that was interrupted is gone on with. Credentials come from the environment
+and with 2 when it was called wrongly. A run that was interrupted is resumed. Credentials come from the environment
 (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), a profile or the instance's role, never from the command line, which
 every user of the host can read. The objects of a family (a key that ends in /) become files of the destination, a directory that is
 made when missing, named by their position: 0001, 0002.

@@ -131,7 +131,7 @@ def differing(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
 
 
 def locks(host: Host) -> Iterator[str]:
-    """Whoever holds a lock or an intent is alive; an interrupted download may wait for its next run."""
+    """The one that holds a lock or an intent is alive; an interrupted download may wait for its next run."""
     for table, what in (("_busy", "name"), ("operations", "kind || ' of ' || subject")):
         for row in host.rows(f"SELECT {what} AS what, boot_id, pid, started FROM {table}"):  # noqa: S608 - our own names
             if not is_alive(row["boot_id"], row["pid"], row["started"]) and not row["what"].startswith("fetch of"):

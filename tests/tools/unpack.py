@@ -9,7 +9,7 @@
 ARCHIVE is a file, or a directory whose files are the layers of a family. An image for another platform is taken when it is the only one.
 
 Invariant: exactly one JSON object on standard output, nothing on standard error, whatever happens. Exit 0: the summary, with the
-image's configuration. Exit 1: ``error_kind``, ``msg``, ``hint``, ``member`` (empty when it is about none). An answer that nobody can
+image's configuration. Exit 1: ``error_kind``, ``msg``, ``hint``, ``member`` (empty when it is about none). An answer that no one can
 be given, because standard output is closed or full, is exit 1 too.
 """
 

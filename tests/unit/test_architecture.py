@@ -207,7 +207,7 @@ def source_of(rule: Rule, path: str, text: str) -> Source:
     ],
 )
 def test_a_run_with_nothing_to_do_imports_nothing_of_the_work(looks: str, works: tuple[str, ...]) -> None:
-    """Under Ansible every file that is imported is compiled anew in each run."""
+    """Under Ansible every file that is imported is compiled again in each run."""
     program = f"import sys, module_utils._lifecycle.{looks}; print(*sys.modules, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=rules.PLUGINS, capture_output=True, text=True, check=True

@@ -2,7 +2,7 @@
 
 Invariant: nothing is ever signalled that the lab did not start. A pid is only believed when the
 process has our mark among its arguments, and it is held by a pidfd from before that look until after
-the signal, so that a pid used anew in between cannot be hit (pidfd_open(2), pidfd_send_signal(2)).
+the signal, so that a pid used again in between cannot be hit (pidfd_open(2), pidfd_send_signal(2)).
 """
 
 from __future__ import annotations

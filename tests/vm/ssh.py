@@ -88,9 +88,9 @@ class Endpoint:
                 time.sleep(0.2)
 
     def _is_there(self) -> bool:
-        """Whether an sshd greets whoever connects.
+        """Whether an sshd greets the one that connects.
 
-        QEMU takes a connection before the guest can, and then asks the guest at ever longer intervals: better to ask anew than to wait.
+        QEMU takes a connection before the guest can, and then asks the guest at ever longer intervals: better to ask again than to wait.
         """
         try:
             with socket.create_connection((ADDRESS, self.port), timeout=_GREETING_SECONDS) as connection:

@@ -142,7 +142,7 @@ class Vm:
     def attach(self, *, new: bool = False) -> None:
         """Plug a second disk into the running machine, /dev/vdb there, made when missing or when it is to be ``new``.
 
-        It is no part of the machine's saved states, so that it keeps what is on it when the machine is cut off, reset or booted, and
+        It is no part of the machine's saved states, so that it keeps what is on it when the power is cut, or the machine is reset or booted, and
         has to be plugged in again then.
         """
         with self.cache.lock(f"vm-{self.name}"):

@@ -49,7 +49,7 @@ class Campaign:
         self.session.close()
 
     def boot(self) -> None:
-        """Boot a machine that is off, without systemd: nothing of ours is brought back by that."""
+        """Boot a machine that is off, without systemd: nothing of the collection is brought back by that."""
         lab("boot", self.target.name, "--init", _INIT)
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ class Model:
         return CHANGED
 
     def state(self, key: str) -> str:
-        """As flyd_info tells it."""
+        """As flyd_info reports it."""
         now = self.current.get(key)
         if now is None:
             return "new"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs of modules in a machine, one request after the other, by a program there that has imported everything once.
 
-Invariant: a session that broke off (the machine was cut off or reset, a run hung) is closed, and the next request opens a new one.
+Invariant: a session that broke off (the power was cut, the machine was reset, a run hung) is closed, and the next request opens a new one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Session:
         if self._process is None:
             argv = [*LAB, "ssh", self.target.name, "--", Target.session_command()]
             self._errors = ""
-            # A file: nobody reads it meanwhile, and a full pipe would hold up the machine.
+            # A file: no one reads it meanwhile, and a full pipe would hold up the machine.
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the session
             self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
             for _nothing in self._answer(self._process):

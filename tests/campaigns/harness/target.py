@@ -101,7 +101,7 @@ class Target:
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def serve(self) -> None:
-        """Have tools/drive.py in the machine, with everything imported, answer whoever connects: what sessions find there."""
+        """Have tools/drive.py in the machine, with everything imported, answer the one that connects: what sessions find there."""
         self.ssh(
             f"setsid {self.command()} --listen {_SERVER_PORT} < /dev/null > /root/serve.log 2>&1 & "
             f"for i in $(seq 600); do {_CONNECT} && exit 0; sleep 0.1; done; cat /root/serve.log >&2; exit 1"

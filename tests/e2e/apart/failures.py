@@ -1,4 +1,4 @@
-"""What may fail on a host, as rows of a table: what is wrong, what is run, and what an operator must then be told.
+"""What may fail on a host, as rows of a table: what is wrong, what is run, and what an operator must then read.
 
 Invariant: each row makes one thing wrong and undoes it again, so that the run after it finds the host as it was.
 """
@@ -30,7 +30,7 @@ BAD_KEYS = ("", "images/new\nline.tar", "k" * 2000)
 
 @dataclass(frozen=True)
 class Failure:
-    """One row. ``says`` stands in the message and ``advice`` in the hint; ``wrong`` and ``mend`` are shell commands in the machine.
+    """One row. ``says`` stands in the message and ``advice`` in the hint; ``wrong`` and ``repair`` are shell commands in the machine.
 
     ``right`` are the runs that must succeed afterwards, without ``wrong``. ``by_ansible``: run by Ansible itself, which a user that is
     not root and an interpreter without packages need; the others run on the machine, in a fraction of the time.

@@ -13,7 +13,7 @@ from tests.e2e.test_3_reboot import MOST_EXPOSURE, OUR_DEVICES, exposure
 pytestmark = pytest.mark.timeout(1800)
 
 NUMBERS = "/var/lib/node-exporter"
-# As the machine was prepared: else its environment would be made anew.
+# As the machine was prepared: else its environment would be made again.
 WHEELS: dict[str, Any] = {"prepare_wheels": str(ROOT / "build/wheels")}
 # node-exporter's directory belongs to another user on Debian, who may put anything in the way.
 TRAPS = f"""

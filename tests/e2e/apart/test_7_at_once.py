@@ -87,7 +87,7 @@ def test_five_keys_at_once_with_a_removal_among_them(
     doomed, rounds = KEY, []
     target.drive(activation(KEY))
     for number in range(ROUNDS):
-        first = number % KEYS_A_ROUND  # what one round removes, the next makes anew beside the others
+        first = number % KEYS_A_ROUND  # what one round removes, the next makes again beside the others
         rounds.append(AtOnce((*(activation(key) for key in keys if key != doomed), removal(doomed))))
         doomed = keys[first]
     results = target.drive(rounds, go_on=True)

@@ -54,7 +54,7 @@ def cut(play: subprocess.Popen[str], socket: Path, how: str) -> None:
     """Let the controller's side end."""
     if how == "Ctrl-C":
         os.killpg(play.pid, signal.SIGINT)
-    else:  # whoever uses the connection, and who holds it
+    else:  # who uses the connection, and who holds it
         subprocess.run(["pkill", "-KILL", "--full", f"^ssh.*{socket}"], check=True)
 
 

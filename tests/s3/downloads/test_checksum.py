@@ -1,4 +1,4 @@
-"""On whose word bytes are right: every way to say it, with real objects and checksum files."""
+"""Digest trust levels: every way to say it, with real objects and checksum files."""
 
 from __future__ import annotations
 

@@ -616,7 +616,7 @@ def test_f37_bytes_that_cannot_be_synced_are_not_published(
 
 @pytest.fixture
 def unsigned(host: Host, options: S3Options) -> Iterator[Host]:
-    """Nobody's requests, which a gateway may change: a signature covers the range."""
+    """Requests without a signature, which a gateway may change: a signature covers the range."""
     nobody = replace(options, bucket=PUBLIC_BUCKET, access_key="", secret_key="", anonymous=True)
     with Bucket(nobody) as bucket:
         yield Host(bucket, host.directory)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """flyd_fetch sends a file of the controller to a host that it logs in to without rights, and becomes root there.
 
-As over ssh with sudo: what the connection does, it does as nobody, who can read nothing of the controller's; the module alone is root's, by
+As over ssh with sudo: what the connection does, it does as no one, who can read nothing of the controller's; the module alone is root's, by
 a program that asks for it. Neither sshd nor sudo has to be installed for that.
 """
 
@@ -95,7 +95,7 @@ def _serve(listening: socket.socket) -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that nobody may go through, with the plugins, the helper and what answers it."""
+    """A directory that no one may go through, with the plugins, the helper and what answers it."""
     directory = Path(tempfile.mkdtemp(prefix="flyd-become-"))
     directory.chmod(0o711)
     helper, path = directory / "helper", directory / "socket"

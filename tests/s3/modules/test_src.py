@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An archive from a web server or by a presigned URL: verified, gone on with and told as one from S3, and no word of its secrets."""
+"""An archive from a web server or by a presigned URL: verified, resumed and reported as one from S3, and no word of its secrets."""
 
 from __future__ import annotations
 

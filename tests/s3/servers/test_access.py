@@ -163,7 +163,7 @@ def test_a_server_refuses_a_clock_that_is_wrong_and_the_difference_is_reported(
 
 
 class _TokenService(http.server.BaseHTTPRequestHandler):
-    """As much of STS as assuming a role needs: it gives the keys of the tests to whoever asks for the right role."""
+    """As much of STS as assuming a role needs: it gives the keys of the tests to the one that asks for the right role."""
 
     asked: ClassVar[list[dict[str, list[str]]]] = []
 

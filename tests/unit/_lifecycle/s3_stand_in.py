@@ -30,7 +30,7 @@ _MARKS = (".next", ".forbidden", ".headers")
 
 
 class S3StandIn:
-    """One bucket. ``requests`` tells what was asked since the last ``forget``."""
+    """One bucket. ``requests`` reports what was asked since the last ``forget``."""
 
     def __init__(self, directory: Path) -> None:
         self._objects = directory / "objects"

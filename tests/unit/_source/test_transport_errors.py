@@ -1,4 +1,4 @@
-"""Whatever the libraries below raise becomes one error of ours, with what an operator can do."""
+"""Whatever the libraries below raise becomes one error of the collection, with what an operator can do."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def run(root: str, _: str, arguments: list[str]) -> None:
 
 
 def obey(kernel: Kernel, arguments: list[str]) -> bool:
-    """Do what the arguments say; whether whoever asked is to wait for ever."""
+    """Do what the arguments say; whether the one that asked is to wait for ever."""
     fault = kernel.take_fault("dmsetup", arguments)
     if fault and fault["errno"]:
         raise KernelError(fault["errno"])

@@ -174,7 +174,7 @@ class FakeHost:
     # What happens to the host
 
     def make_foreign(self, name: str, uuid: str = "LVM-somebody", table: str = "0 2048 error") -> None:
-        """A device that somebody else has made."""
+        """A device that another program has made."""
         with Kernel.of(str(self.root)) as kernel:
             kernel.create(name, uuid, table, read_only=False)
 
@@ -210,7 +210,7 @@ class FakeHost:
         self._add_fault({"match": line, "errno": number, "times": times})
 
     def stick(self, line: str) -> None:
-        """dmsetup does what it is told by ``line``, then never ends, as with a udev that does not answer."""
+        """dmsetup does what ``line`` says, then never ends, as with a udev that does not answer."""
         self._add_fault({"match": line, "errno": 0, "times": 1})
 
     def lose_nodes(self) -> None:

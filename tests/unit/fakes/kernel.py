@@ -125,7 +125,7 @@ class Kernel:
             os.unlink(f"{self.root}/dev/mapper/{name}")
 
     def open_count(self, name: str) -> int:
-        """How often it is open: held by somebody, and once by each device whose table names it."""
+        """How often it is open: held by another program, and once by each device whose table names it."""
         number = f"{MAJOR}:{self.device(name)['minor']}"
         tables = [(device["table"] or "").split() for device in self.devices.values()]
         held: list[str] = self.state["held"]

@@ -1,7 +1,7 @@
 """Stand-ins for thin_check and thin_repair over the simulated kernel's metadata.
 
 Damage is the word ``damaged`` in what the simulation keeps: thin_check refuses it; thin_repair keeps all volumes but those in ``lost``,
-and the mark ``needs_check``, as that of thin-provisioning-tools 0.9 does: thin_check clears it when it is told to.
+and the mark ``needs_check``, as that of thin-provisioning-tools 0.9 does: thin_check clears it when asked to.
 """
 
 from __future__ import annotations

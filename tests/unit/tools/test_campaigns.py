@@ -53,7 +53,7 @@ def test_faults_are_spread_over_steps_and_calls_and_the_seed_decides() -> None:
 
 
 class OneAfterTheOther:
-    """A machine that is cut off without effect."""
+    """A machine whose power is cut without effect."""
 
     def __init__(self) -> None:
         self.rounds = 0

@@ -21,7 +21,7 @@ MASKED = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
-    "serial-getty@ttyS0.service",  # the console is a file: nobody can log in there
+    "serial-getty@ttyS0.service",  # the console is a file: no user can log in there
 )
 
 # One connection carries all sessions of ssh and Ansible to a machine: the default of 10 is soon reached.
@@ -42,7 +42,7 @@ _TEXTS = {
     "etc/resolv.conf": "nameserver 10.0.2.3\n",
     "etc/systemd/network/20-lab.network": "[Match]\nName=en* eth*\n[Network]\nDHCP=ipv4\n",
     "etc/ssh/sshd_config.d/lab.conf": _SSHD_CONFIG,
-    # Not executing itself anew for each connection, which takes half a second when emulated.
+    # Not executing itself again for each connection, which takes half a second when emulated.
     "etc/default/ssh": "SSHD_OPTS=-r\n",
 }
 
@@ -71,7 +71,7 @@ def guest_files(public_key: str) -> list[GuestFile]:
 
 
 def write_tar(files: Iterable[GuestFile], tar: Path) -> None:
-    """A tar of these files, all owned by root whoever runs the lab."""
+    """A tar of these files, all owned by root, for any user that runs the lab."""
     with tarfile.open(tar, "w") as archive:
         for file in files:
             data = file.text.encode()

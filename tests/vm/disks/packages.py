@@ -1,7 +1,7 @@
 """Debian packages that the lab needs on this host, and Debian trees built from packages.
 
 Invariant: the host is only changed by apt-get, only when a program is missing, and only by root;
-anybody else is told in one line what to install.
+any other user gets one line with what to install.
 """
 
 from __future__ import annotations

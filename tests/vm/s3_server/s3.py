@@ -1,6 +1,6 @@
 """The S3 server of the lab: SeaweedFS, one process, on the loopback only.
 
-Invariant: nobody gets in without the key that was made for this cache; there is no anonymous identity.
+Invariant: no one gets in without the key that was made for this cache; there is no anonymous identity.
 The data outlives the server, which is found again by its pid and its data directory.
 """
 

@@ -4,7 +4,7 @@
 """The download itself: from what was asked to verified archives under their digests.
 
 Invariant: a file in state_dir/archives bears the name of the SHA-256 that was computed while its bytes arrived; it got that name by
-rename after fsync. Part files belong to an open intent of the same key, which goes on with them; an object key never becomes a file name.
+rename after fsync. Part files belong to an open intent of the same key, which resumes them; an object key never becomes a file name.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def reserved_for(host: Run, key: str) -> int:
 
 
 def forget_parts(host: Run, key: str) -> None:
-    """Drop the intents of downloads of ``key`` that nobody goes on with, and their part files."""
+    """Drop the intents of downloads of ``key`` that no one resumes, and their part files."""
     for operation in host.store.downloads(key):
         _forget(host, operation)
 

@@ -34,7 +34,7 @@ from .vouching import columns_of, strongest
 
 
 class Fetching:
-    """One run's work for one key. What S3 has told is asked for once; ``found`` is what it has told already."""
+    """One run's work for one key. S3 is asked once; ``found`` is what it has answered already."""
 
     def __init__(self, options: FetchOptions, pinned: Digest | None, found: Found | None = None) -> None:
         self._options = options

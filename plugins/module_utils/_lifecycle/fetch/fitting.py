@@ -56,7 +56,7 @@ def _room(host: Run, pool_bytes: int) -> Room | None:
         return None
     try:
         room = data_room(pool, status(host.dm, pool.name))
-    except FlydError:  # a pool that cannot be asked: whoever makes a volume in it is told why
+    except FlydError:  # a pool that cannot be asked: the run that makes a volume in it reports why
         return None
     return room._replace(total_bytes=max(room.total_bytes, pool_bytes))
 

@@ -61,5 +61,5 @@ def is_of(options: FetchOptions, image: Image, found: Found) -> bool:
     """Whether ``image`` was made of this very version of the key's objects."""
     recorded = (image.bucket, image.size_bytes, image.version_id)
     is_same = recorded == (options.source_name, found.size_bytes, found.version_id) and found.has_tag(image.etag)
-    # A list tells no digests, and a family's own is none of an object's.
+    # A list reports no digests, and a family's own is none of an object's.
     return is_same and (found.key.is_family or found.objects[0].sha256 in ("", image.sha256))

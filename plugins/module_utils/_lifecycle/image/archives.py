@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in state_dir/archives, under its SHA-256: who needs it, and what nobody needs any more.
+"""What lies in state_dir/archives, under its SHA-256: who needs it, and what no one needs any more.
 
-Invariant: a file goes in the transaction that has seen that nobody needs it, and a row that names one is committed in the transaction
-that has seen it there: whoever shares a digest is never left with a row that claims too much.
+Invariant: a file goes in the transaction that has seen that no one needs it, and a row that names one is committed in the transaction
+that has seen it there: another key with the digest is never left with a row that claims too much.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def drop_superfluous(host: Run, image: Image) -> list[str]:
 
 
 def sweep(host: Run) -> None:
-    """Remove archives that no generation names: what runs that were cut off have left.
+    """Remove archives that no generation names: what runs that were interrupted have left.
 
     While another process fetches nothing goes: it may have published what it has not recorded yet.
     """

@@ -161,7 +161,7 @@ class RemoveArchive(Arrow):
         return forgotten(), {"removed": devices + self._archives(host), "freed_bytes": None}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
-        """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that nobody knows."""
+        """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that no row names."""
         unpacked, before = self._unpacked(host), used_bytes(host)
         remove_bases(host, unpacked, self._allowed(host, unpacked))
         with host.store.transaction():  # a run for another key commits no row of these between the look and the deed

@@ -66,7 +66,7 @@ def status_of_known(host: Run, pool: PoolRecord) -> PoolStatus:
     before = host.store.pool(pool.name) or pool
     now = status(host.dm, pool.name)
     after = host.store.pool(pool.name) or pool
-    # One that has failed tells no numbers; require_healthy says so.
+    # One that has failed reports no numbers; require_healthy says so.
     if not now.has_failed and not before.transaction_id <= now.transaction_id <= after.transaction_id + 1:
         raise CorruptStore(
             f"the metadata at {after.metadata} is at transaction {now.transaction_id}, the store at {after.transaction_id}: this is not the pool it was",

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A new thin pool: recorded, allocated, formatted, numbered.
 
-Invariant: the pool's row, with its random first transaction id, is committed before its files exist. Whatever a creation that was cut off
-has made by then, the next one goes on with it; metadata that holds a superblock is never written over.
+Invariant: the pool's row, with its random first transaction id, is committed before its files exist. Whatever a creation that was interrupted
+has made by then, the next one resumes it; metadata that holds a superblock is never written over.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FORGET_INTENTS = "DELETE FROM operations WHERE kind=? AND subject=?"
 
 
 def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> PoolRecord:
-    """Record the pool, then make its files and format it; a creation that was cut off (``begun``) is taken up again.
+    """Record the pool, then make its files and format it; a creation that was interrupted (``begun``) is taken up again.
 
     A new one that fails leaves nothing behind, so that it can be asked for again with other options.
     """
@@ -95,7 +95,7 @@ def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
 
 def _give_up(host: Run, pool: PoolRecord, made: list[str]) -> None:
     if pool.metadata not in made and not metadata_is_blank(pool.metadata):
-        return  # formatted by now, and not ours to remove: the next run goes on with it
+        return  # formatted by now, and not ours to remove: the next run resumes it
     deactivate(host.dm, host.runner, spec_of(pool))
     for path in made:
         remove_file(path)
@@ -151,7 +151,7 @@ def new_record(host: Run, options: PoolOptions, pool_id: str) -> PoolRecord:
 
 
 def spec_of(pool: PoolRecord) -> PoolSpec:
-    """The pool as device-mapper is told of it."""
+    """The pool as device-mapper gets it."""
     geometry = Geometry(pool.data_sectors, pool.metadata_bytes, pool.block_sectors, pool.low_water_blocks, ())
     return PoolSpec(
         pool.name, pool.uuid, Backing(pool.data, pool.metadata, pool.is_loop), geometry, pool.error_if_no_space

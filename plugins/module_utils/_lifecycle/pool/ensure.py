@@ -4,7 +4,7 @@
 """The thin pool: made once, tied to the store, active and healthy ever after, and the snapshots in it are there for use.
 
 Invariant: the pool's transaction id begins at a random number that was committed before the pool existed, and store and metadata
-count it up together: a pool that was made anew, exchanged or restored alone is seen. Metadata that holds a superblock is
+count it up together: a pool that was made again, exchanged or restored alone is seen. Metadata that holds a superblock is
 never written over.
 """
 

@@ -4,7 +4,7 @@
 """A pool grows while it is in use: more data, more metadata, never less.
 
 Invariant: the store says the size that the pool's metadata has. An intent is open from before the files grow until the new size is recorded;
-a growth that was cut off is settled by what the metadata says: grown, or not and the files are cut back.
+a growth that was interrupted is settled by what the metadata says: grown, or not and the files are cut back.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def grow(host: Run, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
 
 
 def settle_growth(host: Run, pool: PoolRecord) -> PoolRecord:
-    """Under the lock of the pool's setup: finish or undo a growth that was cut off, as its metadata says; the record as it is then."""
+    """Under the lock of the pool's setup: finish or undo a growth that was interrupted, as its metadata says; the record as it is then."""
     if not growing(host, pool):
         return pool
     if host.dry_run:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool whose metadata the kernel or thin_check refuses is mended; only when it is asked for.
+"""A pool whose metadata the kernel or thin_check refuses is repaired; only when it is asked for.
 
 Invariant: the metadata is copied before anything is written, and what takes its place was checked. Until that has happened a repair that was
-cut off begins again from the copy; from then on it goes on with the check of the bases. Nobody else works with the pool in between.
+interrupted begins again from the copy; from then on it resumes the check of the bases. No other process works with the pool in between.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _sound_or_repaired(host: Run, name: ShortName, metadata_bytes: int) -> Outco
 
 
 def _is_sound(host: Run, name: ShortName) -> bool:
-    """Whether there is nothing to mend; writes nothing."""
+    """Whether there is nothing to repair; writes nothing."""
     pool = host.store.pool(name.value)
     if pool is None or not pool.formatted:
         raise OutOfOrder(f"there is no pool '{name}' to repair", hint="make it with flyd_pool, state: present")
@@ -65,13 +65,13 @@ def _is_sound(host: Run, name: ShortName) -> bool:
 
 
 def _unmapped(host: Run, name: ShortName) -> bool:
-    """Whether the pool is up without all of its snapshots: a repair that was cut off at its very end leaves it so."""
+    """Whether the pool is up without all of its snapshots: a repair that was interrupted at its very end leaves it so."""
     pool = _recorded(host, name)
     return is_active(host, pool) and bool(unmapped_snapshots(host, pool))
 
 
 def _settled(host: Run, name: ShortName, metadata_bytes: int) -> Outcome:
-    """Of a sound pool: what runs that were cut off have left is settled, and its snapshots are back if it is up."""
+    """Of a sound pool: what runs that were interrupted have left is settled, and its snapshots are back if it is up."""
     recover(host)
     restored = map_again(host, _recorded(host, name)) if _unmapped(host, name) else []
     outcome = _outcome_of_sound(host, name, metadata_bytes)
@@ -144,7 +144,7 @@ def _mend(host: Run, pool: PoolRecord, wanted: PoolRecord, begun: Operation | No
     copy, new = _copy_path(host, pool, begun), f"{_copy_path(host, pool, begun)}.new"
     if not os.path.exists(copy):
         copy_metadata(pool.metadata, copy)
-    elif not _trouble(host, pool):  # it is in its place already, or somebody has restored it from a backup since
+    elif not _trouble(host, pool):  # it is in its place already, or another program has restored it from a backup since
         found = pool._replace(metadata_bytes=device_bytes(pool.metadata)) if pool.is_loop else pool
         return _go_on_to_check(host, found, begun)
     crash_point("repair:copied")

@@ -117,7 +117,7 @@ def lost_volumes(host: Run, pool: PoolRecord) -> list[Volume]:
 
 
 def refuse_unfinished(host: Run, pool: PoolRecord) -> None:
-    """Raise ``OutOfOrder`` for a pool whose removal or repair was cut off."""
+    """Raise ``OutOfOrder`` for a pool whose removal or repair was interrupted."""
     if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is not None:
         raise OutOfOrder(
             f"the removal of the pool '{pool.name}' was interrupted",
@@ -131,7 +131,7 @@ def refuse_unfinished(host: Run, pool: PoolRecord) -> None:
 
 
 def growing(host: Run, pool: PoolRecord) -> bool:
-    """Whether a growth of the pool was cut off."""
+    """Whether a growth of the pool was interrupted."""
     return host.store.find(Operation, "kind=? AND subject=?", OperationKind.GROW.value, pool.name) is not None
 
 

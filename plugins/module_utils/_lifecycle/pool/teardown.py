@@ -4,7 +4,7 @@
 """The end of a pool: its device, its loops and its files are gone, and so is its row.
 
 Invariant: only a pool of the store is torn down, and only when nothing lives in it, unless that is asked for; never under a device
-of others. A teardown that was cut off is carried on before anything else is done with a pool of that name. It needs no word of the pool,
+of others. A teardown that was interrupted is carried on before anything else is done with a pool of that name. It needs no word of the pool,
 so one that has failed goes too.
 """
 
@@ -78,7 +78,7 @@ def _nothing(host: Run, name: ShortName) -> Facts:
 
 
 def finish_teardown(host: Run, pool: PoolRecord) -> None:
-    """Carry a teardown through, from wherever an earlier one was cut off. What lives in the pool goes with it, at once.
+    """Carry a teardown through, from wherever an earlier one was interrupted. What lives in the pool goes with it, at once.
 
     From its intent on the pool counts as removed: nothing else is done with it any more.
     """
@@ -146,7 +146,7 @@ def _require_empty(host: Run, pool: PoolRecord, *, force: bool) -> None:
 
 
 def _require_no_others(host: Run, pool: PoolRecord, *, force: bool) -> None:
-    """Somebody else's volumes in the pool stop its end. ``force`` takes those that are not mapped: a store that came from a backup knows fewer."""
+    """Another program's volumes in the pool stop its end. ``force`` takes those that are not mapped: a store that came from a backup knows fewer."""
     device = host.dm.find(pool.uuid)
     ours = {volume.uuid for volume in host.store.all(Volume, "pool_id=?", pool.id)}
     mapped = [] if device is None else [one.name for one in host.dm.on_top_of(device) if one.uuid not in ours]

@@ -4,7 +4,7 @@
 """Where the store and the host contradict each other: pools, thin ids, tables, devices, loops, leftovers in the state directory; and what
 the host lacks to keep it from reading what guests write.
 
-Invariant: only looked at, and without locks, so what a run is at work with right now may be told. A pool that cannot be read is told, and
+Invariant: only looked at, and without locks, so what a run is at work with right now may be reported. A pool that cannot be read is reported, and
 does not hide the others.
 """
 
@@ -72,7 +72,7 @@ def _of_pool(host: Run, pool: PoolRecord, devices: Devices) -> Iterator[Finding]
         yield Finding(DriftKind.POOL_INACTIVE, of_pool(pool.name), f"the pool '{pool.name}' is not active")
         return
     now = status(host.dm, pool.name)
-    # One ahead is a step that is being made or was cut off; a pool that has failed tells no numbers.
+    # One ahead is a step that is being made or was interrupted; a pool that has failed reports no numbers.
     if not now.has_failed and now.transaction_id not in (pool.transaction_id, pool.transaction_id + 1):
         text = f"the pool '{pool.name}' is at transaction {now.transaction_id}, the store at {pool.transaction_id}"
         yield Finding(DriftKind.TRANSACTION_DIFFERS, of_pool(pool.name), text)

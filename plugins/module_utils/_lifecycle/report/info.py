@@ -120,7 +120,7 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
     if active:
         try:
             now = repeated_if_transient(host, lambda: status(host.dm, pool.name), what="status")
-        except FlydError:  # what the others are is asked for too; drift tells it as well
+        except FlydError:  # what the others are is asked for too; drift reports it as well
             return {**facts, "status": UNKNOWN_STATUS}
         facts["data"]["used"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
         facts["metadata"]["used"] = now.used_metadata_blocks * METADATA_BLOCK_BYTES

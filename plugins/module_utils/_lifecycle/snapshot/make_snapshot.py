@@ -85,7 +85,7 @@ def _grown_bytes(pool: PoolRecord, image: Image, base: Volume, sectors: int) -> 
 
 
 def _at_rest(host: Run, base: Volume) -> contextlib.AbstractContextManager[None]:
-    """Suspend a base that somebody has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
+    """Suspend a base that another program has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
     found = host.dm.find(base.uuid)
     return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parts of downloads in state_dir/spool whose intent is gone: no run would go on with them, and none would remove them.
+"""Parts of downloads in state_dir/spool whose intent is gone: no run would resume them, and none would remove them.
 
-Invariant: a part is made after its intent was committed and removed before that is dropped, so one without an intent nobody is at work with.
+Invariant: a part is made after its intent was committed and removed before that is dropped, so one without an intent is in no use.
 It is left where a database was put back that is older than the download.
 """
 
@@ -20,7 +20,7 @@ _OF_AN_INTENT = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\..+")
 
 
 def ownerless_parts(host: Run) -> list[str]:
-    """Their paths. What has another kind of name is somebody else's; a spool that cannot be read has none."""
+    """Their paths. What has another kind of name is another program's; a spool that cannot be read has none."""
     try:
         names = sorted(os.listdir(host.settings.path("spool")))
     except OSError:

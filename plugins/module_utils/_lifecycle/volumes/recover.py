@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Settling: what runs that were cut off left behind is finished or undone before anything else is done.
+"""Settling: what runs that were interrupted left behind is finished or undone before anything else is done.
 
-Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active or is in trouble, which is told;
+Invariant: after it, every open intent belongs to a process that is alive, or to a pool that is not active or is in trouble, which is reported;
 every live volume of the store is in its pool; no base and no pool is suspended but by who is at work with it; each part of a download in
 the spool has its intent. Only what an intent or a row of the store names is touched, and in the spool what bears an intent's name. What
 cannot be settled never stops what was asked for: that meets the same trouble itself, if it needs what is in trouble, and if not, it must
@@ -22,7 +22,7 @@ from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .orphaned_parts import ownerless_parts, remove_ownerless_parts
 
-# Their own modules take these up again: flyd_pool goes on with a pool, flyd_fetch with the bytes that it has.
+# Their own modules take these up again: flyd_pool resumes a pool, flyd_fetch with the bytes that it has.
 _TAKEN_UP_AGAIN = (
     OperationKind.POOL,
     OperationKind.GROW,
@@ -44,7 +44,7 @@ def abandoned(host: Run) -> list[Operation]:
 
 
 def nothing_to_recover(host: Run) -> bool:
-    """Whether no run that was cut off has left an intent, a lock or a part of a download behind."""
+    """Whether no run that was interrupted has left an intent, a lock or a part of a download behind."""
     return not abandoned(host) and not dead_locks(host.store) and not ownerless_parts(host)
 
 

@@ -4,8 +4,8 @@
 """Thin ids: made and deleted so that the pool and the store never disagree for longer than one step.
 
 Invariant: each change of the pool's metadata is one step under the pool's lock: the volume's row says what is about to happen
-(``planned``, ``deleting``), the pool is told, its transaction id goes up by one, and row and id are committed together. A run that
-was cut off inside a step leaves the pool at most one transaction ahead, and a row that says why.
+(``planned``, ``deleting``), the pool gets the message, its transaction id goes up by one, and row and id are committed together. A run that
+was interrupted inside a step leaves the pool at most one transaction ahead, and a row that says why.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def create_volume(
     """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
 
     Raises ``NoSpace`` when the pool has less data or metadata free than must stay free, or 2^24 ids are taken; ``CorruptStore`` when
-    the pool holds an id that the store does not know: that one is somebody else's, so its row goes at once, lest undoing the intent
+    the pool holds an id that the store does not know: that one is another program's, so its row goes at once, lest undoing the intent
     delete it.
     """
     with host.lock(pool_lock(pool.name)):
@@ -131,7 +131,7 @@ def new_volume_ulid() -> str:
 
 
 def check_transaction(host: Run, pool: PoolRecord) -> PoolRecord:
-    """Under the pool's lock: the pool and the store must be of one time; a step that was cut off is acknowledged.
+    """Under the pool's lock: the pool and the store must be of one time; a step that was interrupted is acknowledged.
 
     Raises ``CorruptStore`` when the transaction ids differ by more than one unfinished step explains.
     """

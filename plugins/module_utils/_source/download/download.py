@@ -69,7 +69,7 @@ def download(
 
     What an earlier run received of the same object is used; ``patience`` may be shared with other downloads. Raises ``Untrusted`` (wrong
     digest twice, or more bytes than announced), ``ObjectChanged`` (begin again with a new HEAD), ``NoSpace`` and ``Transient``.
-    The part file is left behind only after a ``retryable`` error or a kill, for the next run to go on with.
+    The part file is left behind only after a ``retryable`` error or a kill, for the next run to resume.
     """
     begun, repeated, waited_seconds = time.monotonic(), patience.repeated, patience.waited_seconds
     job = _Job(bucket, info, part_path, expected, options, on_progress)

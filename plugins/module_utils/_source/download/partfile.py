@@ -97,7 +97,7 @@ class PartFile:
 def open_part(path: str, info: ObjectInfo, *, resume: bool) -> Iterator[PartFile]:
     """Open or make the part file (0600) and reserve its space; what an earlier run left of the same object is kept when ``resume``.
 
-    An error on the way removes it, unless a later run can go on with it. Raises ``NoSpace`` before anything is downloaded, and
+    An error on the way removes it, unless a later run can resume it. Raises ``NoSpace`` before anything is downloaded, and
     ``Busy`` when another process has it open for writing: then it is that one's, and stays.
     """
     with file_errors(f"opening {printable(path)}"):
@@ -122,7 +122,7 @@ def reserve(path: str, info: ObjectInfo) -> None:
 
 
 def forget_unless_resumable(path: str, info: ObjectInfo, error: BaseException) -> None:
-    """After ``error``: remove what a later run could not go on with."""
+    """After ``error``: remove what a later run could not resume."""
     may_pass = not isinstance(error, FlydError) or (error.retryable and not isinstance(error, ObjectChanged))
     if not may_pass or load(path, info) == Received():
         discard(path)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts on which others have devices, loops, files and volumes that look like ours: nothing of theirs ever changes.
 
-Invariant: each layout is told by its seed alone; FLYD_LAYOUTS says how many there are.
+Invariant: each layout follows from its seed alone; FLYD_LAYOUTS says how many there are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LIFE = (
 
 
 class Others:
-    """What somebody else has on the machine, and how it is now."""
+    """What another program has on the machine, and how it is now."""
 
     def __init__(self, machine: Machine, dice: random.Random) -> None:
         self.machine = machine

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random histories on the simulated host, beside a model of what must come of them; FLYD_HISTORIES says how many.
 
-Invariant: a history is told by its seed alone, and so is what the model says of it.
+Invariant: a history follows from its seed alone, and so is what the model says of it.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_on_a_read_only_disk_what_is_done_is_still_done(activated: Machine) -> N
     assert in_read_only_state(activated, look) == 0
 
 
-# A database that somebody holds
+# A database that another program holds
 
 
 @contextlib.contextmanager

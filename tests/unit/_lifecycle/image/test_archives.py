@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in state_dir/archives: it goes when nobody needs it, and not before."""
+"""What lies in state_dir/archives: it goes when no one needs it, and not before."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_killed_before_the_archive_goes_is_made_good(fetched: Mach
     assert (fetched.files_in("archives"), fetched.left_over()) == ([], [])
 
 
-# What runs that were cut off have left
+# What runs that were interrupted have left
 
 
 def test_an_archive_that_was_published_and_never_recorded_goes_with_the_next_download(pooled: Machine) -> None:

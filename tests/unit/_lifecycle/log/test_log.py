@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The log is one JSON object a line, whoever writes, and never stands in the way of the work."""
+"""The log is one JSON object a line, from any process, and never stands in the way of the work."""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ def test_metadata_of_another_pool_is_never_taken_for_a_new_one(pooled: Machine) 
     assert pooled.records(PoolRecord) == [pool]
 
 
-# A creation that was cut off
+# A creation that was interrupted
 
 
 def test_another_module_does_not_take_a_half_made_pool_for_a_pool(virgin: Machine) -> None:

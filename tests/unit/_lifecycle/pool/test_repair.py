@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A damaged pool is mended when that is asked for, from a copy, and what could not be saved is told."""
+"""A damaged pool is repaired when that is asked for, from a copy, and what could not be saved is reported."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_the_copies_go_with_the_pool(damaged: Machine) -> None:
 
 
 def forget_in_pool(machine: Machine, kind: str) -> Volume:
-    """Somebody deletes a thin id by hand, so that only the store has it."""
+    """Another program deletes a thin id by hand, so that only the store has it."""
     volume = next(one for one in machine.records(Volume) if one.kind == kind)
     assert isinstance(volume, Volume)
     machine.fake.dm.remove(volume.device_name)

@@ -119,7 +119,7 @@ def test_a_snapshot_whose_name_others_have_taken_is_reported_and_the_others_come
 
 
 def test_a_snapshot_that_is_being_removed_is_not_mapped_again(activated: Machine) -> None:
-    """Its removal has unmapped it and not yet written down that it goes: whoever brings back waits for the removal's end."""
+    """Its removal has unmapped it and not yet written down that it goes: the one that brings back waits for the removal's end."""
     [snapshot] = activated.records(Snapshot)
     with activated.host() as remover, remover.lock(f"image {KEY}"):
         activated.fake.dm.remove(snapshot.device.rpartition("/")[2])

@@ -162,7 +162,7 @@ def test_a_snapshot_is_never_looked_for_in_another_pool(activated: Machine) -> N
     activated.fake.dm.remove(node(activated).name)
     activated.pool(name="other")
     with activated.host(pool="other") as host:
-        host.dm.message("other", "create_thin 2")  # somebody else's volume, of the same number
+        host.dm.message("other", "create_thin 2")  # another program's volume, of the same number
     with pytest.raises(BadInput, match="lies in the pool 'pool', not in 'other'"):
         activated.snapshot(pool="other")
     assert not node(activated).exists()

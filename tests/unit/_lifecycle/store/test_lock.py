@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lock belongs to a process that is alive, or to nobody."""
+"""A lock belongs to a process that is alive, or is free."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The store: all or nothing, on disk, ours alone, and never made anew in silence."""
+"""The store: all or nothing, on disk, ours alone, and never made again in silence."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_looking_works_after_a_writer_was_killed_in_the_middle_of_a_commit(store
     assert picture(store_path.parent) == before
 
 
-# What is not made anew
+# What is not made again
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run that was cut off left behind is settled; what belongs to a living one, or is finished, is let alone."""
+"""What a run that was interrupted left behind is settled; what belongs to a living one, or is finished, is let alone."""
 
 from __future__ import annotations
 

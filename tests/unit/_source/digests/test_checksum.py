@@ -1,4 +1,4 @@
-"""On whose word bytes are right: the part that asks nobody."""
+"""Digest trust levels: the part that sends no request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a client: what is missing is told, and nothing shows a secret."""
+"""Making a client: what is missing is reported, and nothing shows a secret."""
 
 from __future__ import annotations
 

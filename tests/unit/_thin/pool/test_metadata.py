@@ -1,4 +1,4 @@
-"""Metadata is read as the kernel commits it; damage and haste are told apart."""
+"""Metadata is read as the kernel commits it; damage and haste are reported apart."""
 
 from __future__ import annotations
 
