@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.harness import disks, table
 from bench.harness.inputs import ROOT
-from bench.harness.measuring import MIB, Argv, BenchError, Cost, descendants, environment, measure, peak_bytes
+from bench.harness.measuring import MIB, Argv, BenchError, Cost, environment, measure, peak_bytes
 from tests.faults import kinds
 from tests.faults.proxy import FaultProxy
 from tests.s3.server import ACCESS_KEY, BUCKET, SECRET_KEY, admin_client, running_server, weed_program
@@ -120,9 +120,9 @@ def variables(source: Source, work: Path) -> Mapping[str, str]:
 
 def race(title: str, runners: Sequence[Contender], source: Source, work: Path, rounds: int) -> str:
     """Warm up and look at memory and digest, then measure ``rounds`` times; the table."""
-    env, path, server = variables(source, work), work / "fetched", descendants(os.getpid())
+    env, path = variables(source, work), work / "fetched"
     for one in runners:
-        one.peak_bytes = peak_bytes(one.commands(source, path), env, but=server)
+        one.peak_bytes = peak_bytes(one.commands(source, path), env)
         _require_digest(path, source, one.name)
         path.unlink()
     for _round in range(rounds):

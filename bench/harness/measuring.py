@@ -66,13 +66,13 @@ def run(argv: Argv, env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str], *, but: Collection[int] = ()) -> int:
-    """The most memory that all processes of ``commands`` together held at one time; ``but`` are those that are others' (a server's).
+def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str]) -> int:
+    """The most memory that all processes of ``commands`` together held at one time.
 
     Shared pages count once (PSS), so processes that were forked from one another are not counted double. Looked at every 10 ms,
     which slows what is looked at: never measure time with it.
     """
-    watch = _Watch(but)
+    watch = _Watch()
     watch.start()
     try:
         for argv in commands:
@@ -86,9 +86,10 @@ def peak_bytes(commands: Sequence[Argv], env: Mapping[str, str], *, but: Collect
 class _Watch(threading.Thread):
     """Adds up the memory of all descendants of this process, again and again."""
 
-    def __init__(self, but: Collection[int]) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._but = but
+        # What runs beside from before is not measured, nor what it starts meanwhile.
+        self._but = descendants(os.getpid())
         self._command_line = _command_line(os.getpid())
         self.ended = threading.Event()
         self.peak_bytes = 0
@@ -99,19 +100,19 @@ class _Watch(threading.Thread):
 
     def _own(self) -> list[int]:
         # Between vfork and exec a child has this process's memory, and its command line.
-        found = (pid for pid in descendants(os.getpid()) if pid not in self._but)
+        found = descendants(os.getpid(), self._but)
         return [pid for pid in found if _command_line(pid) != self._command_line]
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that ``pid`` has started, and theirs."""
+def descendants(pid: int, but: Collection[int] = ()) -> list[int]:
+    """The processes that ``pid`` has started, and theirs; without those of ``but`` and theirs."""
     found, waiting = [], [pid]
     while waiting:
         parent = waiting.pop()
         try:
             for thread in os.listdir(f"/proc/{parent}/task"):
                 with open(f"/proc/{parent}/task/{thread}/children", encoding="ascii") as file:
-                    waiting += [int(child) for child in file.read().split()]
+                    waiting += [int(child) for child in file.read().split() if int(child) not in but]
         except OSError:  # it has just ended
             pass
         found.append(parent)
