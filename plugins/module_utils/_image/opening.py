@@ -7,25 +7,28 @@
         ... make a volume for image.plan ...
         summary = image.write_into(root_fd)            # writes, and waits for the digests of the rest
 
-Invariant: this process parses no byte of an archive. The child that does has limits of the kernel on its memory and its CPU time which
-follow from ``limits``, and is killed, with all that it has started, when ``seconds`` are over, wherever it is.
+Invariant: this process parses no byte of an archive. The child that does sees nothing of the host (``pipeline.sandbox``), has limits of the
+kernel on its memory and its CPU time which follow from ``limits``, and is killed, with all that it has started, when ``seconds`` are over,
+wherever it is. Until it has a plan it is given what it asks for, if a reader may need that (``pipeline.broker``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from .._errors import BadInput, CommandFailed, doing
+from .._errors import BadInput, CommandFailed, FlydError, doing, error_to_json
 from .._host.processes.answer import Json
-from .._host.processes.conversation import Conversation, Late, Line
+from .._host.processes.conversation import Ask, Conversation, Late, Line
 from .formats.config import ImageConfig
 from .limits import Limits
 from .merge.plan import DeviceNodes
 from .options import Options, Summary
 from .phases import Phases
+from .pipeline.broker import Broker, NotAsked
 from .pipeline.reader import read_and_write
 from .pipeline.unpacking import Unpacking
 from .pipeline.unpacking import open_family as read_family
@@ -78,6 +81,7 @@ class OpenImage(NamedTuple):
         """
         begun = time.monotonic()
         try:
+            _check_is_empty(root_fd)
             self.child.give(root_fd)
             with doing("writing the tree"):
                 is_written = _heard(self.child, self.limits, begun) is not None
@@ -99,7 +103,7 @@ def open_image(archive_fd: int, options: Options) -> contextlib.AbstractContextM
     longer than it may, ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a
     full spool.
     """
-    return _opened(lambda: read_image(archive_fd, options), options, [archive_fd])
+    return _opened(lambda ask: read_image(archive_fd, options, ask), options, [archive_fd])
 
 
 def open_family(
@@ -111,22 +115,23 @@ def open_family(
     """
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
-    return _opened(lambda: read_family(layer_fds, options, expected_sha256), options, layer_fds)
+    return _opened(lambda ask: read_family(layer_fds, options, expected_sha256, ask), options, layer_fds)
 
 
 @contextlib.contextmanager
 def _opened(
-    read: Callable[[], contextlib.AbstractContextManager[Unpacking]], options: Options, fds: Sequence[int]
+    read: Callable[[Ask], contextlib.AbstractContextManager[Unpacking]], options: Options, fds: Sequence[int]
 ) -> Iterator[OpenImage]:
     begun = time.monotonic()
 
     def work(line: Line) -> Json:
         return read_and_write(read, options, line)
 
-    child = Conversation(work, what="reading the image", kept_fds=fds)
+    child = Conversation(work, what="reading the image", kept_fds=fds, apart=True)
     try:
-        with doing("reading the image"):
-            report = _heard(child, options.limits, begun)
+        with doing("reading the image"), contextlib.closing(Broker(options, fds)) as broker:
+            while (report := _heard(child, options.limits, begun)) is not None and "ask" in report:
+                _serve(broker, child, report["ask"])
         if report is None:
             _result(child, options.limits, begun)
             raise CommandFailed(
@@ -136,6 +141,29 @@ def _opened(
     finally:
         child.stop()
         child.close()
+
+
+def _check_is_empty(root_fd: int) -> None:
+    if os.listdir(root_fd):
+        raise BadInput(
+            "the directory to unpack into is not empty",
+            hint="remove the volume and run flyd_unpack again, or give `unpack.py` an empty directory",
+        )
+
+
+def _serve(broker: Broker, child: Conversation, question: Json) -> None:
+    """Answer what the child asks for; raises ``CommandFailed`` for what it should not ask for."""
+    fds: list[int] = []
+    try:
+        result, fds = broker.answer(question)
+        child.reply({"result": result}, fds)
+    except NotAsked:
+        raise
+    except FlydError as error:
+        child.reply({"error": error_to_json(error)})
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _heard(child: Conversation, limits: Limits, begun: float) -> dict[str, Json] | None:

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _CLONE_NEWNS, _CLONE_NEWPID = 0x00020000, 0x20000000
 # Those that are given to a process once it runs; linux/sched.h.
@@ -23,7 +23,17 @@ _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _CLEAR_ALL = 38, 24, 47
 _CAPABILITY_VERSION_3 = 0x20080522
 _DETACH = 2
 NOBODY = 65534
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 1024, 0x4000, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    1024,
+    0x4000,
+    1 << 18,
+)
+INERT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 def _libc() -> ctypes.CDLL:
@@ -45,6 +55,11 @@ def _unshare(flags: int) -> bool:
             return False
         raise
     return True
+
+
+def enter_mount_namespace(fd: int) -> None:
+    """Enter the mount namespace that ``fd`` names; its root is then that of this process, which has one thread (setns(2))."""
+    _check(_libc().setns(fd, _CLONE_NEWNS), "setns")
 
 
 def own_mount_namespace() -> None:
@@ -91,12 +106,17 @@ def empty_root() -> bool:
         return False
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     # Any directory will do: it is hidden from this process alone, and only until its root has changed.
-    mount("none", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=0555")
-    os.chdir("/proc")
+    mount("none", "/proc", "tmpfs", MS_RDONLY | INERT, "size=4k,nr_inodes=2,mode=0555")
+    change_root("/proc")
+    return True
+
+
+def change_root(mount_point: str) -> None:
+    """Make what is mounted on ``mount_point`` the root of this mount namespace, and all else gone from it (pivot_root(2))."""
+    os.chdir(mount_point)
     _check(_libc().pivot_root(b".", b"."), "pivot_root")
     _check(_libc().umount2(b".", _DETACH), "umount2")
     os.chdir("/")
-    return True
 
 
 def become_nobody() -> bool:
@@ -121,11 +141,14 @@ def no_new_privileges() -> None:
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
-def keep_capabilities(*kept: int) -> None:
-    """Give up all capabilities but those of the numbers ``kept``, and the chance to get any (capabilities(7), capset(2))."""
+def keep_capabilities(*kept: int, once: Collection[int] = ()) -> None:
+    """Give up all capabilities but those of the numbers ``kept``, and the chance to get any (capabilities(7), capset(2)).
+
+    Those of ``once`` are kept too, until this is called without them.
+    """
     libc = _libc()
     _drop_bounding_set(*kept)
-    mask = sum(1 << number for number in kept)
+    mask = sum(1 << number for number in {*kept, *once})
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     current = (ctypes.c_uint32 * 6)()
     _check(libc.capget(header, current), "capget")

@@ -24,6 +24,7 @@ from ..confinement.isolation import NAMESPACES, no_new_privileges, own_namespace
 from ..files.durable import from_os_error
 from .answer import Json, added, understood
 from .death_signal import die_with_parent, die_with_reader
+from .without_files import close_all_but, has_left_files
 
 _REAP_SECONDS, _REAP_POLL_SECONDS = 5.0, 0.001
 _LOOKS = 8  # at a child's progress, while it may make none
@@ -90,6 +91,12 @@ class Helper:
             while part := pipe.read(_PIPE_BYTES):
                 said = added(said, part)
         return understood(said, f"the child for {self._what} ended without an answer")
+
+    def stop(self) -> None:
+        """Kill the child, and with it all that it has started; the maker reaps it with ``close``."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the child, if it still runs, and reap it, if it ends at all: what hangs in the kernel is left to itself."""
@@ -190,7 +197,12 @@ def _set_apart(work: Callable[[], Json], *, is_first: bool) -> Callable[[], Json
 
 def _killed(pid: int) -> str:
     """What became of a child that is killed; its end is waited for no longer than makes sense: what hangs in the kernel does not die."""
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (
+        PermissionError
+    ):  # a list of system calls without kill, where no pid namespace could be had: it dies with this process
+        return "and ends with the process that wanted it"
     until = time.monotonic() + _REAP_SECONDS
     while time.monotonic() < until:
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
@@ -207,11 +219,12 @@ def _leave_to_the_parent(write_end: int) -> None:
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
+    if not has_left_files():  # else the parent has left them to its own parent
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 0)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
     os.dup2(write_end, 2)
-    os.close(nowhere)
     sys.stderr = sys.__stderr__
 
 
@@ -232,12 +245,3 @@ def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
         sys.__excepthook__(*sys.exc_info())  # written in C: nothing can be imported from in here
     finally:
         os._exit(70)
-
-
-def close_all_but(kept: Collection[int]) -> None:
-    """Close every descriptor above 2 that is not in ``kept``."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd not in kept:
-            with contextlib.suppress(OSError):  # the one that listed the directory
-                os.close(fd)

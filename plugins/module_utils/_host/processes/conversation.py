@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A child that says more than one thing, and is given an open file on the way.
+"""A child that says more than one thing, asks for what it cannot do itself, and is given open files on the way.
 
 Invariant: what it says is JSON, and read as ``answer`` reads it; it dies with this process, and when it is stopped. A descriptor crosses by
 SCM_RIGHTS (unix(7)), so the child needs to see neither the file nor the mount that it lies in.
@@ -16,18 +16,29 @@ import contextlib
 import json
 import os
 import select
-import signal
+import threading
 import time
-from collections.abc import Collection
-from typing import Callable
+from collections.abc import Collection, Sequence
+from typing import Callable, NamedTuple
 
 from ..._errors import CommandFailed
-from .answer import Json
+from .answer import Json, result_of
 from .child import Helper
 
 _PART_BYTES = 1 << 16
 _MAX_BYTES = 64 << 20  # of one message: a configuration is in it
-_FD = array.array("i", [0])
+_FD_BYTES = array.array("i").itemsize
+_MOST_FDS = 253  # that one message carries: SCM_MAX_FD of the kernel
+
+
+class Reply(NamedTuple):
+    """The answer to a question, and the descriptors that come with it, which are the receiver's."""
+
+    result: Json
+    fds: list[int]
+
+
+Ask = Callable[[Json], Reply]
 
 
 class Late(Exception):
@@ -39,6 +50,7 @@ class Line:
 
     def __init__(self, end: _socket.socket) -> None:
         self._end = end
+        self._is_asking = threading.Lock()
 
     def say(self, message: Json) -> None:
         """Send ``message``; it has no newline in it, as JSON has none."""
@@ -48,13 +60,39 @@ class Line:
 
     def take_fd(self) -> int:
         """The descriptor that the parent gives, waited for; ends this process when the parent gives none."""
-        _data, ancillary, _flags, _address = self._end.recvmsg(
-            1, _socket.CMSG_SPACE(_FD.itemsize), _socket.MSG_CMSG_CLOEXEC
+        _data, fds = self._received(1)
+        if not fds:
+            os._exit(0)
+        return fds[0]
+
+    def ask(self, question: Json) -> Reply:
+        """The parent's answer to ``question``, waited for; raises its error. Several threads may ask."""
+        with self._is_asking:
+            self.say({"ask": question})
+            said = b""
+            fds: list[int] = []
+            while not said.endswith(b"\n"):
+                part, more = self._received(_PART_BYTES)
+                said, fds = said + part, fds + more
+        try:
+            return Reply(result_of(said.strip(), "the parent answers what cannot be understood"), fds)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def _received(self, count: int) -> tuple[bytes, list[int]]:
+        """At most ``count`` bytes, and the descriptors that come with them; ends this process when the parent has hung up."""
+        data, ancillary, _flags, _address = self._end.recvmsg(
+            count, _socket.CMSG_SPACE(_MOST_FDS * _FD_BYTES), _socket.MSG_CMSG_CLOEXEC
         )
-        for level, kind, data in ancillary:
+        fds = array.array("i")
+        for level, kind, sent in ancillary:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                return array.array("i", data)[0]
-        os._exit(0)
+                fds.frombytes(sent[: len(sent) - len(sent) % _FD_BYTES])
+        if not data:
+            os._exit(0)
+        return data, list(fds)
 
 
 class Conversation:
@@ -63,23 +101,26 @@ class Conversation:
     What ``child.Helper`` says of the work, its result, its errors and its descriptors holds here too.
     """
 
-    def __init__(self, work: Callable[[Line], Json], *, what: str, kept_fds: Collection[int]) -> None:
+    def __init__(
+        self, work: Callable[[Line], Json], *, what: str, kept_fds: Collection[int], apart: bool = False
+    ) -> None:
         self._what = what
         self._said = b""
         self._end, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         line = Line(theirs)
-        self._helper = Helper(lambda: work(line), what=what, kept_fds={*kept_fds, theirs.fileno()})
-        self._pid = self._helper.pid
+        self._helper = Helper(lambda: work(line), what=what, kept_fds={*kept_fds, theirs.fileno()}, apart=apart)
         theirs.close()
 
     def hear(self, timeout_seconds: float) -> dict[str, Json] | None:
-        """The next message, an object, or ``None`` when there will be none: then ``result`` says why.
+        """The next message, an object, or ``None`` when there will be none: then ``result`` says why. A question is ``{"ask": …}``.
 
         Raises ``Late`` after ``timeout_seconds``. The child does not hang up before it has given its result, so it is killed when it does.
         """
         until = time.monotonic() + timeout_seconds
         readable = select.poll()
         readable.register(self._end, select.POLLIN)
+        if timeout_seconds <= 0:  # one that asks without end is late, too
+            raise Late
         while b"\n" not in self._said:
             if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
                 raise Late
@@ -102,9 +143,25 @@ class Conversation:
 
     def give(self, fd: int) -> None:
         """Send the descriptor ``fd``; what is wrong with the child then comes out of ``result``."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))
-            self._end.sendmsg([b"."], [rights], _socket.MSG_NOSIGNAL)
+        self._send(b".", [fd])
+
+    def reply(self, answer: dict[str, Json], fds: Sequence[int] = ()) -> None:
+        """Answer the question that was heard last: ``{"result": …}`` with the descriptors ``fds``, or ``{"error": …}`` (``answer``)."""
+        for at in range(0, len(fds), _MOST_FDS):
+            self._send(b" ", fds[at : at + _MOST_FDS])
+        self._send(json.dumps(answer).encode() + b"\n", ())
+
+    def _send(self, data: bytes, fds: Sequence[int]) -> None:
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            # One that asks and does not listen must not keep this process waiting.
+            sent = self._end.sendmsg([data], rights, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            raise CommandFailed(f"the child for {self._what} does not listen to what it asked for", hint="run again")
 
     def result(self) -> Json:
         """The result of the work, waited for as long as it takes; raises its error."""
@@ -112,8 +169,7 @@ class Conversation:
 
     def stop(self) -> None:
         """Kill the child, and with it all that it has started; the maker reaps it with ``close``."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self._helper.stop()
 
     def close(self) -> None:
         """Stop the child, if it still runs, and reap it; for the maker."""

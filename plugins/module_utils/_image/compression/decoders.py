@@ -9,7 +9,6 @@ says of the descriptor that it reads through, and one that says nothing for too 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from collections.abc import Sequence
@@ -17,56 +16,40 @@ from typing import Callable, NamedTuple
 
 from ..._errors import CommandFailed
 from ..._host.processes.answer import Json, result_of
-from ..._host.processes.child import Helper
-from ..._host.processes.pipes import wide_pipe
+from ..._host.processes.conversation import Ask
 from ..extent import Extent
-from ..limits import Deadline, Limits
-from .decoder_process import ANSWER, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, ORDER_BYTES, Stream, decode
-from .streams import Open
+from ..limits import Deadline
+from .decoder_process import ANSWER, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, ORDER_BYTES
+from .sniffing import Compression
 
 _LOOK_SECONDS = 0.5  # at the deadline, while nothing comes
 
 
 class Packed(NamedTuple):
-    """A compressed stream, and what opens it for decompression."""
+    """A compressed stream; ``source_number`` is that under which the broker knows the file that it lies in."""
 
     source: Extent
+    source_number: int
     what: str
-    opened: Open
+    compression: Compression
 
 
 class Decoder:
-    """A process for ``streams``, each of which may be asked for once; with ``memory_bytes`` for a stream at a time."""
+    """A process for ``streams``, each of which may be asked for once; with ``memory_bytes`` for a stream at a time.
 
-    def __init__(self, streams: Sequence[Packed], limits: Limits, deadline: Deadline, memory_bytes: int) -> None:
+    It is got from the broker behind ``ask``, which ends it, too.
+    """
+
+    def __init__(self, streams: Sequence[Packed], ask: Ask, deadline: Deadline, memory_bytes: int) -> None:
         self._streams = streams
+        self._ask = ask
         self._deadline = deadline
         self._buffer = memoryview(bytearray(MAX_FRAME_BYTES))
-        self._sources: dict[int, int] = {}
         self._missing_isolation: list[str] | None = None
-        with contextlib.ExitStack() as stack:
-            self._out, target = wide_pipe()
-            stack.callback(os.close, self._out)
-            os.set_blocking(self._out, False)
-            orders, self._orders = os.pipe()
-            stack.callback(os.close, self._orders)
-            try:
-                for fd in {one.source.fd for one in streams}:
-                    # A description of its own: its position tells how far the decoder has read.
-                    self._sources[fd] = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-                    stack.callback(os.close, self._sources[fd])
-                works = [Stream(one.opened, self._sources[one.source.fd], one.source.size) for one in streams]
-                self._helper = Helper(
-                    lambda: decode(works, orders, target, limits, memory_bytes),
-                    what="decompressing",
-                    kept_fds={orders, target, *self._sources.values()},
-                    apart=True,
-                )
-            finally:
-                os.close(orders)
-                os.close(target)
-            stack.callback(self._helper.close)
-            self._opened = stack.pop_all()
+        rows = [[one.compression.value, one.what, one.source_number, one.source.size] for one in streams]
+        self.number, fds = ask({"decoder": {"memory_bytes": memory_bytes, "streams": rows}})
+        self._out, self._orders, *files = self._fds = fds
+        self._sources = dict(zip(sorted({one.source_number for one in streams}), files))
 
     def run(self, at: int, take: Callable[[memoryview, int], object]) -> dict[str, Json]:
         """Decompress stream ``at``; returns the decoder's answer, and raises what it found.
@@ -74,13 +57,14 @@ class Decoder:
         ``take`` is given each piece that comes out, which is good until it returns, and how much of the stream has been read by then.
         """
         source = self._streams[at].source
+        position = self._sources[self._streams[at].source_number]
         if self._missing_isolation is None:
             self._missing_isolation = [str(name) for name in self._answer(self._head())]
-        os.lseek(self._sources[source.fd], source.offset, os.SEEK_SET)
+        os.lseek(position, source.offset, os.SEEK_SET)
         os.write(self._orders, at.to_bytes(ORDER_BYTES, "little"))
         while not (head := self._head()) & ANSWER:
             data = self._filled(head, MAX_FRAME_BYTES)
-            take(data, os.lseek(self._sources[source.fd], 0, os.SEEK_CUR) - source.offset)
+            take(data, os.lseek(position, 0, os.SEEK_CUR) - source.offset)
         return dict(self._answer(head))
 
     @property
@@ -89,8 +73,9 @@ class Decoder:
         return self._missing_isolation or []
 
     def close(self) -> None:
-        """End the process."""
-        self._opened.close()
+        """Let go of the process, which then ends if it can."""
+        while self._fds:
+            os.close(self._fds.pop())
 
     def _head(self) -> int:
         return int.from_bytes(self._filled(4, 4), "little")
@@ -115,7 +100,7 @@ class Decoder:
                 self._deadline.check()
                 continue
             if part == 0:
-                self._helper.result()  # raises: it should not have ended
+                self._ask({"why": self.number})  # raises: it should not have ended
                 raise CommandFailed("a process that decompresses has ended too early", hint="run again", retryable=True)
             got += part
         return self._buffer[:count]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Callable, NamedTuple
 
 from ..._errors import Untrusted
-from ..._host.files.durable import file_errors
+from ..._host.processes.conversation import Ask
 from ..._names import Digest
 from ..extent import Extent
 from ..limits import Deadline, Limits
@@ -49,30 +48,31 @@ class Compressed(NamedTuple):
 class Spool:
     """The nameless files of one unpacking; close it and they are gone.
 
+    ``ask`` reaches the broker, which makes files and decoders and knows the files ``source_fds``, by their positions.
     ``missing_isolation`` names what this host could not put around the decoders.
     """
 
-    def __init__(self, directory: str, limits: Limits, deadline: Deadline) -> None:
-        self.directory = directory
+    def __init__(self, ask: Ask, source_fds: Sequence[int], limits: Limits, deadline: Deadline) -> None:
         self.limits = limits
         self.missing_isolation: set[str] = set()
+        self._ask = ask
+        self._numbers = {fd: number for number, fd in enumerate(source_fds)}
+        self._is_archive = False
         self._deadline = deadline
         self.account = Account(limits, deadline)
         self._fds: list[int] = []
 
-    def decompress(self, streams: Sequence[Compressed], census: Census) -> list[Extent]:
+    def decompress(self, streams: Sequence[Compressed], census: Census, *, is_archive: bool = False) -> list[Extent]:
         """``streams`` decompressed, side by side; ``Untrusted`` when one is damaged, too large, or has another digest than it must.
 
-        ``census`` counts members while they come out.
+        ``census`` counts members while they come out. With ``is_archive``, what comes out may be given to this again.
         """
-        # Loaded by need: most layers are plain, and the libraries behind it take a fifth of our start.
-        from .choice import decoder
-
+        self._is_archive = is_archive
         packed, needs = [], []
         for at, one in enumerate(streams):
             compression = sniff(one.source.read(0, BLOCK))
             wanted = memory_bytes(compression, one.source.read(0, HEAD_BYTES))
-            packed.append(Packed(one.source, one.what, decoder(compression, one.what)))
+            packed.append(Packed(one.source, self._numbers[one.source.fd], one.what, compression))
             needs.append(Need(at, one.what, wanted, one.source.size, is_checked=one.content is not None))
         batch = _Batch(self, streams, packed, census)
         while needs:
@@ -81,12 +81,13 @@ class Spool:
 
     @contextlib.contextmanager
     def decoders(self, streams: Sequence[Packed], count: int, memory_bytes: int) -> Iterator[list[Decoder]]:
-        """``count`` processes, each of which can decompress all of ``streams``; forked while this process has no other thread."""
+        """``count`` processes, each of which can decompress all of ``streams``."""
         self.account.side_by_side = count
         with contextlib.ExitStack() as stack:
+            stack.callback(self._ask, {"end": None})
             made = []
             for _number in range(count):
-                made.append(Decoder(streams, self.limits, self._deadline, memory_bytes))
+                made.append(Decoder(streams, self._ask, self._deadline, memory_bytes))
                 stack.callback(made[-1].close)
             yield made
             for one in made:
@@ -94,18 +95,10 @@ class Spool:
 
     def new_file(self) -> int:
         """A file that has no name."""
-        with file_errors("making a file in the spool"):
-            try:
-                fd = os.open(self.directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
-                    raise
-                # A file system or a kernel without O_TMPFILE (open(2), "BUGS"): take a name, and give it up at once.
-                import tempfile  # it takes longer to load than all else here, and is hardly ever needed
-
-                fd, path = tempfile.mkstemp(prefix=".spool-", dir=self.directory)
-                os.unlink(path)
+        number, (fd,) = self._ask({"file": {"again": self._is_archive}})
         self._fds.append(fd)
+        if number is not None:
+            self._numbers[fd] = number
         return fd
 
     def close(self) -> None:

@@ -95,7 +95,7 @@ class Preparation:
         census = Census(limits, self.deadline)
         compression = sniff(stored.read(0, BLOCK))
         if compression is not Compression.NONE:
-            stored = self.spool.decompress([Compressed(stored, "the archive")], census)[0]
+            stored = self.spool.decompress([Compressed(stored, "the archive")], census, is_archive=True)[0]
         else:
             check_is_tar(stored, "the archive")
             census.next_tar()

@@ -4,7 +4,7 @@
 """The child that reads an image, says what it needs, and writes it when it is given a directory.
 
 Invariant: before the first byte of the archive is parsed, the kernel limits this process: memory to what an image within ``limits`` takes,
-CPU time to ``seconds`` on each processor, and open files.
+CPU time to ``seconds`` on each processor, and open files; and what it can reach and do at all (``sandbox``).
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 
 from ..._errors import Unsupported
 from ..._host.processes.answer import Json
-from ..._host.processes.conversation import Line
+from ..._host.processes.conversation import Ask, Line
+from ..._host.processes.without_files import own_pages
 from ..._names import size_text
 from ..limits import Limits
 from ..options import Options
 from ..refusal import refused
 from ..writing.sandbox import limit_resources
+from .sandbox import confine
 from .unpacking import Unpacking
 
 _BASE_BYTES = 192 << 20  # buffers of decompressors, threads, windows
@@ -45,16 +47,18 @@ def cpu_seconds(limits: Limits) -> int:
 
 
 def read_and_write(
-    read: Callable[[], contextlib.AbstractContextManager[Unpacking]], options: Options, line: Line
+    read: Callable[[Ask], contextlib.AbstractContextManager[Unpacking]], options: Options, line: Line
 ) -> Json:
     """Read, say what was read on ``line``, wait for a directory there, write into it; returns the summary."""
     gc.freeze()  # what was there before is shared with the parent until it is touched
+    missing = confine()  # which loads what a low limit would not let be loaded
     allowed_bytes = _limit(options.limits)
-    with _memory_named(allowed_bytes), read() as unpacking:
+    with _memory_named(allowed_bytes), read(line.ask) as unpacking:
         line.say(_report(unpacking))
         root_fd = line.take_fd()
+        walled = unpacking._replace(missing_isolation=unpacking.missing_isolation.union(missing))
         try:
-            return unpacking.write_into(root_fd, lambda: _said(line)).to_json()
+            return walled.write_into(root_fd, lambda: _said(line)).to_json()
         finally:
             os.close(
                 root_fd
@@ -65,8 +69,7 @@ def _limit(limits: Limits) -> int:
     """Set the limits of the kernel; returns how many bytes of data are allowed, 0 when the host allowed less before."""
     growth_bytes = memory_bytes(limits)
     given = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    with open("/proc/self/statm", encoding="ascii") as file:
-        allowed_bytes = int(file.read().split()[5]) * resource.getpagesize() + growth_bytes
+    allowed_bytes = own_pages()[5] * resource.getpagesize() + growth_bytes
     # Address space is what threads and libraries reserve, twice of which hardly any is used.
     limit_resources(
         limits,

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..._errors import BadInput, Unsupported, Untrusted, doing
 from ..._host.processes.child import in_child
+from ..._host.processes.conversation import Ask
+from ..._host.processes.without_files import has_left_files
 from ..compression.spool import Spool
 from ..extent import Extent
 from ..formats.config import ImageConfig
@@ -32,6 +33,7 @@ from ..options import Options, Summary
 from ..phases import Phases
 from ..platforms import PlatformPolicy
 from ..writing.tree_writer import write_tree
+from .broker import Broker
 from .preparing import Preparation, Prepared, check_of_archive, family, whole_file
 from .verify import Check, Verification
 
@@ -74,20 +76,15 @@ class Unpacking(NamedTuple):
 
         The writing is done by a child whose root is that directory. May be called in a fork of the process that opened the image.
         ``meanwhile`` is entered when all is written and left when the digests are known.
-        Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full, ``BadInput`` when the directory is not
-        empty. Whatever is in it after an error is to be thrown away.
+        Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full. Whatever is in it after an error is to be
+        thrown away.
         """
-        if os.listdir(root_fd):
-            raise BadInput(
-                "the directory to unpack into is not empty",
-                hint="remove the volume and run flyd_unpack again, or give `unpack.py` an empty directory",
-            )
         with self.phases.phase("write"):
             seconds, missing = in_child(
                 lambda: write_tree(self.plan, root_fd, self.options),
                 what="writing the tree",
                 kept_fds=self.source_fds | {root_fd},
-                apart=True,
+                apart=not has_left_files(),  # else this process is apart, and behind its walls no further one can be
             )
         with self.phases.phase("wait_for_digests"), meanwhile():
             for verification in self.verifications:
@@ -119,13 +116,14 @@ class Unpacking(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_image(archive_fd: int, options: Options) -> Iterator[Unpacking]:
+def open_image(archive_fd: int, options: Options, ask: Ask | None = None) -> Iterator[Unpacking]:
     """Read and merge the image in the regular file ``archive_fd``; nothing is written but decompressed layers, to the spool.
 
     The descriptor must stay open until the context ends. Raises ``Untrusted`` for what is malformed, hostile or has a wrong digest,
     ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a full spool.
+    ``ask`` reaches the broker that knows the archive alone; without, this process is its own.
     """
-    with _reader(options) as reader:
+    with _reader(options, [archive_fd], ask) as reader:
         stored = whole_file(archive_fd)
         reader.verify(check_of_archive(stored, options.expected_sha256))
         with reader.phases.phase("index"), doing("reading the archive"):
@@ -134,14 +132,16 @@ def open_image(archive_fd: int, options: Options) -> Iterator[Unpacking]:
 
 
 @contextlib.contextmanager
-def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = ()) -> Iterator[Unpacking]:
+def open_family(
+    layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = (), ask: Ask | None = None
+) -> Iterator[Unpacking]:
     """Like ``open_image`` for layers that are files of their own, lowest first; ``expected_sha256`` are their digests as stored.
 
     A family has no configuration. ``options.expected_sha256`` is not looked at.
     """
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
-    with _reader(options) as reader:
+    with _reader(options, layer_fds, ask) as reader:
         stored = [whole_file(fd) for fd in layer_fds]
         for extent, expected in zip(stored, expected_sha256):
             reader.verify(check_of_archive(extent, expected))
@@ -149,10 +149,14 @@ def open_family(layer_fds: Sequence[int], options: Options, expected_sha256: Seq
 
 
 @contextlib.contextmanager
-def _reader(options: Options) -> Iterator[_Reader]:
+def _reader(options: Options, source_fds: Sequence[int], ask: Ask | None) -> Iterator[_Reader]:
     with contextlib.ExitStack() as stack:
+        if ask is None:
+            broker = Broker(options, source_fds)
+            stack.callback(broker.close)
+            ask = broker.answer
         try:
-            yield _Reader(options, stack)
+            yield _Reader(options, source_fds, ask, stack)
         except MemoryError:
             raise Unsupported(
                 "the host has not enough memory to merge this image's layers in",
@@ -163,12 +167,12 @@ def _reader(options: Options) -> Iterator[_Reader]:
 class _Reader:
     """What reading an image takes; what it opens is closed with ``stack``."""
 
-    def __init__(self, options: Options, stack: contextlib.ExitStack) -> None:
+    def __init__(self, options: Options, source_fds: Sequence[int], ask: Ask, stack: contextlib.ExitStack) -> None:
         self.phases = Phases()
         self._options = options
         self._stack = stack
         self._deadline = Deadline(options.limits)
-        spool = Spool(options.spool_directory, options.limits, self._deadline)
+        spool = Spool(ask, source_fds, options.limits, self._deadline)
         stack.callback(spool.close)
         self.preparation = Preparation(options, spool, self._deadline)
         self._verifications: list[Verification] = []

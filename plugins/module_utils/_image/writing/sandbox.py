@@ -20,14 +20,16 @@ from typing import Callable
 from ..._host.confinement.isolation import keep_capabilities
 from ..._host.confinement.seccomp import COMPUTING, Argument, Call, allow_only, calls
 from ..._host.processes.child import is_in_own_pid_namespace, missing_namespaces
+from ..._host.processes.without_files import forget_size, own_pages
 from ..limits import Limits
 
 # capabilities(7); linux/capability.h
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 3, 4, 27, 31
+CAPABILITIES = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITING = (
+WRITING = (
     # A new file or a directory: a device node of the image is never opened, wherever the tree lies.
     Call("openat", (Argument(2, (NEW_FILE, DIRECTORY)),)),
     *calls(
@@ -37,7 +39,7 @@ _WRITING = (
     Call("fcntl", (Argument(1, (1, 2, 3)),)),  # F_GETFD, F_SETFD, F_GETFL
     *COMPUTING,
 )
-_SIGNALLING = (Call("kill", (Argument(1, (signal.SIGKILL,)),)),)  # where all it can name are its own workers
+SIGNALLING = (Call("kill", (Argument(1, (signal.SIGKILL,)),)),)  # where all that it can name works on the same image
 
 _MAX_OPEN_FILES = 256  # directories kept open, a file, pipes of workers, and what the caller held
 _CPU_GRACE_SECONDS = 10  # the deadline on the clock comes first, and has words
@@ -53,14 +55,13 @@ def contain(root_fd: int, limits: Limits, start: Callable[[], object] = lambda: 
     load_what_is_loaded_late()
     os.umask(0)
     limit_resources(limits, growth_bytes=_MAX_GROWTH_BYTES, file_bytes=limits.file_bytes)
+    forget_size()
     os.fchdir(root_fd)
     missing = missing_namespaces()
     if os.geteuid() == 0:
         os.chroot(".")
-        sys.meta_path.clear()
-        sys.path.clear()
-        sys.path_hooks.clear()
-        keep_capabilities(_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
+        load_no_more()
+        keep_capabilities(*CAPABILITIES)
     else:
         missing.append("root")
     start()
@@ -69,7 +70,7 @@ def contain(root_fd: int, limits: Limits, start: Callable[[], object] = lambda: 
 
 def lock_calls() -> bool:
     """Allow this process the calls that writing takes, and no others; says whether the kernel and the processor could."""
-    return allow_only((*_WRITING, *_SIGNALLING) if is_in_own_pid_namespace() else _WRITING)
+    return allow_only((*WRITING, *SIGNALLING) if is_in_own_pid_namespace() else WRITING)
 
 
 def limit_resources(
@@ -79,8 +80,7 @@ def limit_resources(
 
     ``cpu_seconds`` of 0 are those of ``limits`` and some more.
     """
-    with open("/proc/self/statm", encoding="ascii") as file:
-        size_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    size_bytes = own_pages()[0] * resource.getpagesize()
     for kind, wanted in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
@@ -99,3 +99,10 @@ def load_what_is_loaded_late() -> None:
     # Messages escape what is not printable, and codecs are loaded when they are first asked for.
     for name in ("ascii", "latin-1", "utf-8", "unicode_escape", "idna"):
         codecs.lookup(name)
+
+
+def load_no_more() -> None:
+    """Have Python look for modules nowhere: what is imported from now on would come from the image."""
+    sys.meta_path.clear()
+    sys.path.clear()
+    sys.path_hooks.clear()

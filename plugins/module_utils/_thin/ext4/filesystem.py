@@ -15,16 +15,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ..._errors import CommandFailed
-from ..._host.confinement.isolation import (
-    MS_NOATIME,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    mount,
-    own_mount_namespace,
-    sync_filesystem,
-    unmount,
-)
+from ..._host.confinement.isolation import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, sync_filesystem
+from ..._host.confinement.private_mount import PrivateMount
 from ..._host.processes.answer import Json
 from ..._host.processes.child import in_child
 from ..._host.processes.command import Program, Runner
@@ -112,21 +104,20 @@ def populate(
 
 
 def _populate(device: str, mount_point: str, work: Callable[[int], Json]) -> Json:
-    own_mount_namespace()
-    mount(device, mount_point, "ext4", MS_NODEV | MS_NOSUID | MS_NOEXEC | MS_NOATIME, "errors=remount-ro")
+    flags = MS_NODEV | MS_NOSUID | MS_NOEXEC | MS_NOATIME
+    place = PrivateMount(device, mount_point, "ext4", flags, "errors=remount-ro")
     try:
-        result = _work_and_sync(mount_point, work)
+        result = _work_and_sync(place.open(), work)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to tell; the namespace takes the mount with it
-            unmount(mount_point)
+            place.unmount()
         raise
-    unmount(mount_point)
+    place.unmount()
     flush(device)
     return result
 
 
-def _work_and_sync(mount_point: str, work: Callable[[int], Json]) -> Json:
-    root_fd = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _work_and_sync(root_fd: int, work: Callable[[int], Json]) -> Json:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.rmdir("lost+found", dir_fd=root_fd)

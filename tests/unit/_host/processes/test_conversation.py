@@ -75,6 +75,13 @@ def test_a_child_that_says_nothing_in_time_is_late() -> None:
         child.hear(0.05)
 
 
+def test_when_its_time_is_up_a_child_is_late_whatever_it_has_said() -> None:
+    with talking(lambda line: line._end.sendall(b'{"at": 1}\n' * 2)) as child:
+        assert child.hear(30) == {"at": 1}
+        with pytest.raises(Late):
+            child.hear(0)
+
+
 def test_a_child_that_never_ends_its_message_is_late() -> None:
     def work(line: Line) -> None:
         while True:

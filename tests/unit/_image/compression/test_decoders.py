@@ -19,9 +19,11 @@ from module_utils._image.compression import choice as compression
 from module_utils._image.compression import decoder_process as decoding
 from module_utils._image.compression import streams
 from module_utils._image.compression.decoders import Decoder, Packed
+from module_utils._image.compression.sniffing import Compression
 from module_utils._image.compression.streams import Input, Open, Stream
 from module_utils._image.extent import Extent
 from module_utils._image.limits import Deadline, Limits
+from module_utils._image.pipeline.broker import Broker
 from module_utils._image.pipeline.unpacking import open_image
 from tests.unit._image.unpacked import needs_root, options, plan_of
 from tests.unit.builders import images, tar
@@ -58,20 +60,27 @@ def inside(tmp_path: Path, look: Callable[[Input], Any]) -> Any:
         nonlocal said
         said += data
 
-    with_decoder(tmp_path, lambda source, _memory: Said(look, source), lambda decoder: decoder.run(0, take))
+    with_decoder(tmp_path, lambda source, _memory: Said(look, source), lambda decoder, _pid: decoder.run(0, take))
     return json.loads(said)
 
 
-def with_decoder(tmp_path: Path, opened: Open, use: Callable[[Decoder], object], limits: Limits | None = None) -> None:
-    """A decoder for a file of ten bytes."""
+def with_decoder(
+    tmp_path: Path, opened: Open, use: Callable[[Decoder, int], object], limits: Limits | None = None
+) -> None:
+    """A decoder for a file of ten bytes, and its pid."""
     chosen = limits or Limits()
     (tmp_path / "packed").write_bytes(b"0123456789")
     fd = os.open(tmp_path / "packed", os.O_RDONLY)
-    decoder = Decoder([Packed(Extent(fd, 0, 10), "it", opened)], chosen, Deadline(chosen), 8 * MIB)
+    broker = Broker(options(tmp_path, limits=chosen), [fd])
     try:
-        use(decoder)
-    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compression, "decoder", lambda _kind, _what: opened)
+            packed = Packed(Extent(fd, 0, 10), 0, "it", Compression.GZIP)
+            decoder = Decoder([packed], broker.answer, Deadline(chosen), 8 * MIB)
+        use(decoder, broker._helpers[decoder.number].pid)
         decoder.close()
+    finally:
+        broker.close()
         os.close(fd)
 
 
@@ -114,8 +123,8 @@ def test_a_decoder_seen_from_outside(tmp_path: Path) -> None:
 
     seen: dict[str, Any] = {}
 
-    def watch(decoder: Decoder) -> None:
-        pid, until = decoder._helper.pid, time.monotonic() + 20
+    def watch(_decoder: Decoder, pid: int) -> None:
+        until = time.monotonic() + 20
         while "Seccomp:\t2" not in Path(f"/proc/{pid}/status").read_text():
             assert time.monotonic() < until
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -206,7 +215,7 @@ class Turned:
     ],
 )
 def test_one_that_does_not_keep_to_the_protocol_is_given_up(tmp_path: Path, data: bytes) -> None:
-    def use(decoder: Decoder) -> None:
+    def use(decoder: Decoder, _pid: int) -> None:
         with pytest.raises(CommandFailed):
             decoder.run(0, lambda _data, _read: None)
 
@@ -219,8 +228,8 @@ def test_one_that_says_nothing_is_given_up_at_the_deadline_and_none_is_left(tmp_
 
     pids: list[int] = []
 
-    def use(decoder: Decoder) -> None:
-        pids.append(decoder._helper.pid)
+    def use(decoder: Decoder, pid: int) -> None:
+        pids.append(pid)
         with pytest.raises(Untrusted, match="limit seconds"):
             decoder.run(0, lambda _data, _read: None)
 
@@ -232,8 +241,8 @@ def test_a_decoder_dies_with_the_process_that_wanted_it(tmp_path: Path) -> None:
     def sleep(_source: Input) -> None:
         time.sleep(600)
 
-    def wait(decoder: Decoder) -> None:
-        (tmp_path / "pid").write_text(str(decoder._helper.pid))
+    def wait(decoder: Decoder, pid: int) -> None:
+        (tmp_path / "pid").write_text(str(pid))
         decoder.run(0, lambda _data, _read: None)
 
     child = os.fork()
@@ -257,7 +266,7 @@ def test_a_text_that_a_turned_decoder_sends_is_shown_without_control_characters(
         (decoding.ANSWER + len(part)).to_bytes(4, "little") + part for part in (b'{"result": []}', message)
     )
 
-    def use(decoder: Decoder) -> None:
+    def use(decoder: Decoder, _pid: int) -> None:
         decoder._missing_isolation = None
         with pytest.raises((Untrusted, CommandFailed)) as caught:
             decoder.run(0, lambda _data, _read: None)

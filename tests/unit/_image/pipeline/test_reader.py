@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
-import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from module_utils._errors import BadInput, CommandFailed, FlydError, Unsupported, Untrusted
+from module_utils._host.processes.conversation import Conversation
 from module_utils._image import opening
 from module_utils._image.limits import Limits
 from module_utils._image.opening import open_family
@@ -145,7 +147,11 @@ def test_as_many_layers_as_are_allowed_are_decompressed(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_killed_is_no_fault_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "make_plan", lambda *_given: os.kill(os.getpid(), signal.SIGKILL))
+    def kill_the_reader(_conversation: Conversation, _timeout_seconds: float) -> None:
+        _conversation.stop()
+
+    monkeypatch.setattr(unpacking, "make_plan", lambda *_given: time.sleep(3600))
+    monkeypatch.setattr(Conversation, "hear", kill_the_reader)
     assert isinstance(error(tmp_path, LAYER, limits=SMALL), CommandFailed)
 
 
@@ -166,11 +172,18 @@ def test_a_report_that_is_none_is_no_plan(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_reader_holds_no_descriptor_but_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told(*_given: object) -> NoReturn:
-        raise BadInput("", hint="", held=" ".join(str(path.resolve()) for path in Path("/proc/self/fd").iterdir()))
+        held = []
+        for fd in range(3, 256):
+            with contextlib.suppress(OSError):
+                held.append(f"{stat.S_IFMT(os.fstat(fd).st_mode):o}-{os.fstat(fd).st_ino}")
+        raise BadInput("", hint="", held=" ".join(held))
 
     monkeypatch.setattr(unpacking, "make_plan", told)
-    with open(tmp_path / "secret", "wb"):
-        assert "secret" not in str(error(tmp_path, LAYER, limits=SMALL).details["held"])
+    with open(tmp_path / "secret", "wb") as secret:
+        held = str(error(tmp_path, LAYER, limits=SMALL).details["held"]).split()
+        assert f"100000-{os.fstat(secret.fileno()).st_ino}" not in held
+    # The layer and the reader's own size in /proc; the socket to the module; the pipe of the answer. No directory.
+    assert sorted(name.partition("-")[0] for name in held) == ["10000", "100000", "100000", "140000"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import BadInput, CommandFailed, NoSpace, Unsupported, Untrusted
+from module_utils._errors import BadInput, CommandFailed, FlydError, NoSpace, Unsupported, Untrusted
 from module_utils._host.processes.child import in_child
 from module_utils._host.processes.command import Runner
 from module_utils._thin.dm.device import requests_done
@@ -20,7 +21,7 @@ from module_utils._thin.ext4 import filesystem
 from module_utils._thin.ext4.filesystem import check, grow, make_ext4, populate, syncing
 from module_utils._thin.ext4.sizing import MIB, inodes_with_room, volume_bytes_for, written_bytes_for
 from tests.unit.fakes.host import FakeHost
-from tests.unit.support.processes import runs
+from tests.unit.support.processes import assert_ends, runs
 from tests.unit.support.real import needs_loops
 
 pytestmark = pytest.mark.slow
@@ -134,14 +135,64 @@ def test_real_the_mount_is_hardened_and_seen_by_nobody_else(disk: Disk) -> None:
     make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
     outside = os.getpid()
 
-    def work(root_fd: int) -> list[str]:
-        mine = [line for line in Path("/proc/self/mounts").read_text().splitlines() if line.startswith(disk.path)]
-        others = Path(f"/proc/{outside}/mounts").read_text()
-        return [*mine, "seen" if disk.path in others else "unseen"]
+    def work(root_fd: int) -> list[int | str]:
+        seen = [pid for pid in (outside, os.getpid()) if disk.path in Path(f"/proc/{pid}/mounts").read_text()]
+        return [os.fstatvfs(root_fd).f_flag, *seen]
 
-    mount, seen = populate(disk.path, disk.mount_point, work)
-    assert {"nosuid", "nodev", "noexec", "noatime"} <= set(mount.split()[3].split(","))
-    assert seen == "unseen"
+    flags, *seen = populate(disk.path, disk.mount_point, work)
+    wanted = os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME
+    assert flags & wanted == wanted
+    assert seen == []
+
+
+@needs_loops
+def test_real_nothing_is_above_the_root_of_the_volume_but_an_empty_place(disk: Disk) -> None:
+    make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
+
+    def work(root_fd: int) -> list[object]:
+        above = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root_fd)
+        higher = os.open("../../../..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root_fd)
+        found: list[object] = [os.listdir(above), os.path.samestat(os.fstat(above), os.fstat(higher))]
+        for attempt in (
+            lambda: os.mkdir("new", dir_fd=above),
+            lambda: os.open("new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=above),
+            lambda: os.open("../../../../etc", os.O_RDONLY, dir_fd=root_fd),
+        ):
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - which one is asked below
+                attempt()
+            found.append(errno.errorcode[caught.value.errno or 0])
+        return found
+
+    found = populate(disk.path, disk.mount_point, work)
+    assert found == [["volume"], True, "EROFS", "EROFS", "ENOENT"]
+
+
+@needs_loops
+def test_real_the_volume_is_not_unmounted_while_a_process_holds_it(disk: Disk) -> None:
+    make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
+    holders: list[int] = []
+
+    def hold(root_fd: int) -> int:
+        holder = os.fork()
+        if holder == 0:
+            try:
+                os.fchdir(root_fd)
+                os.setsid()
+                os.closerange(0, 256)
+                time.sleep(600)
+            finally:
+                os._exit(0)
+        (Path(disk.mount_point).parent / "holder").write_text(str(holder))
+        return holder
+
+    try:
+        with pytest.raises(FlydError, match="busy"):
+            populate(disk.path, disk.mount_point, hold)
+    finally:
+        holders.append(int((Path(disk.mount_point).parent / "holder").read_text()))
+        os.kill(holders[0], signal.SIGKILL)
+        assert_ends(str(holders[0]))
+    assert populate(disk.path, disk.mount_point, lambda _fd: "mounted again") == "mounted again"
 
 
 @needs_loops
