@@ -12,13 +12,13 @@ import hashlib
 
 from .._errors import BadInput
 from .._names import Digest
-from .refusal import Name, refused
+from .refusal import Name, malformed
 
 
 def check_digest(expected: Digest, found_hex: str, what: str) -> None:
     """Raise ``Untrusted`` unless ``found_hex`` is ``expected``."""
     if found_hex != expected.hex:
-        raise refused(f"{what} has the digest {expected.algorithm}:{found_hex} and not {expected}, as it must")
+        raise malformed(f"{what} has the digest {expected.algorithm}:{found_hex} and not {expected}, as it must")
 
 
 def sha256_of(data: bytes) -> Digest:
@@ -38,8 +38,8 @@ def check_bytes(expected: Digest | None, data: bytes, what: str) -> None:
 
 
 def parse_digest(text: str, member: Name) -> Digest:
-    """A digest that an archive states; raises ``Untrusted``, since nobody but the archive's maker wrote it."""
+    """A digest that an archive states; raises ``Untrusted``, since no one but the archive's maker wrote it."""
     try:
         return Digest.parse(text, what="the digest")
     except BadInput as error:
-        raise refused(error.msg, member) from None
+        raise malformed(error.msg, member) from None

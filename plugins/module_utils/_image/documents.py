@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from .._names import printable
 from .extent import Extent
 from .limits import Limits
-from .refusal import refused
+from .refusal import malformed
 
 _MAX_WHOLE_DIGITS = 20  # more than 64 bits; a longer one would cost time without end (CVE-2020-10735)
 _MAX_NUMBER_BYTES = 64  # a double takes 25 at most when it is written out in full
@@ -38,7 +38,7 @@ def read_document(extent: Extent, what: str, limits: Limits) -> bytes:
 def parse(data: bytes, what: str) -> Any:
     """The value that ``data`` holds; raises ``Untrusted`` that names ``what``."""
     if sum(map(data.count, _BEFORE_VALUES)) > _MAX_VALUES:
-        raise refused(f"it holds more than {_MAX_VALUES} values", what)
+        raise malformed(f"it holds more than {_MAX_VALUES} values", what)
     try:
         text = data.decode("utf-8")
         value = json.loads(
@@ -52,33 +52,33 @@ def parse(data: bytes, what: str) -> Any:
             _check_is_unicode(value, what)
         return value
     except (ValueError, RecursionError) as error:
-        raise refused(f"{what} is no JSON that can be read: {printable(str(error))}", what) from None
+        raise malformed(f"{what} is no JSON that can be read: {printable(str(error))}", what) from None
 
 
 def _unique(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise refused("it names a key twice", what)
+        raise malformed("it names a key twice", what)
     return found
 
 
 def _not_a_number(text: str, what: str) -> NoReturn:
-    raise refused(f"it holds {text}, which is no number of JSON", what)
+    raise malformed(f"it holds {text}, which is no number of JSON", what)
 
 
 def _whole_number(text: str, what: str) -> int:
     if len(text) > _MAX_WHOLE_DIGITS:
-        raise refused("it holds a number that is too long", what)
+        raise malformed("it holds a number that is too long", what)
     return int(text)
 
 
 def _finite_number(text: str, what: str) -> float:
     """A double; refused when none comes near to what is written: 1e400 would become infinity, 1e-400 zero."""
     if len(text) > _MAX_NUMBER_BYTES:
-        raise refused("it holds a number that is too long", what)
+        raise malformed("it holds a number that is too long", what)
     value = float(text)
     if not math.isfinite(value) or (value == 0 and not _ZERO.fullmatch(text)):
-        raise refused(f"it holds the number {text}, which is out of range", what)
+        raise malformed(f"it holds the number {text}, which is out of range", what)
     return value
 
 
@@ -87,7 +87,7 @@ def _check_is_unicode(value: Any, what: str) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise refused("it holds half of a surrogate pair, which is no character", what) from None
+        raise malformed("it holds half of a surrogate pair, which is no character", what) from None
 
 
 class Fields:
@@ -95,7 +95,7 @@ class Fields:
 
     def __init__(self, value: Any, what: str) -> None:
         if not isinstance(value, dict):
-            raise refused(f"{what} is no JSON object", what)
+            raise malformed(f"{what} is no JSON object", what)
         self._values: dict[str, Any] = value
         self._what = what
         self._is_map = False
@@ -118,7 +118,7 @@ class Fields:
     def _value(self, key: str) -> Any:
         """The field's value, or None; refused where readers that ignore case would see another one."""
         if not self._is_map and self._variants(key) not in ([], [key]):
-            raise refused(f"its field {key} is written in another case, which readers take differently", self._what)
+            raise malformed(f"its field {key} is written in another case, which readers take differently", self._what)
         return self._values.get(key)
 
     def _variants(self, key: str) -> list[str]:
@@ -130,7 +130,7 @@ class Fields:
     def _typed(self, key: str, kind: type) -> Any:
         value = self._value(key)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise refused(f"its field {key} is a {type(value).__name__} and not a {kind.__name__}", self._what)
+            raise malformed(f"its field {key} is a {type(value).__name__} and not a {kind.__name__}", self._what)
         return value
 
     def text(self, key: str) -> str:
@@ -141,7 +141,7 @@ class Fields:
         """A string that must be there."""
         found = self.text(key)
         if not found:
-            raise refused(f"its field {key} is missing or empty", self._what)
+            raise malformed(f"its field {key} is missing or empty", self._what)
         return found
 
     def number(self, key: str) -> int | None:
@@ -153,7 +153,7 @@ class Fields:
         """A list of strings, empty when absent."""
         items = self.items(key)
         if not all(isinstance(item, str) for item in items):
-            raise refused(f"its field {key} is no list of strings", self._what)
+            raise malformed(f"its field {key} is no list of strings", self._what)
         return tuple(items)
 
     def items(self, key: str) -> list[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from .refusal import refused
+from .refusal import malformed
 
 
 class Extent(NamedTuple):
@@ -40,6 +40,6 @@ class Extent(NamedTuple):
         while len(data) < wanted:
             more = os.pread(self.fd, wanted - len(data), self.offset + at + len(data))
             if not more:
-                raise refused(f"the file ends at byte {self.offset + at + len(data)}: it was cut while it was read")
+                raise malformed(f"the file ends at byte {self.offset + at + len(data)}: it was cut while it was read")
             data += more
         return data

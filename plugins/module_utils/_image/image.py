@@ -17,7 +17,7 @@ from .._names import Digest, printable
 from .extent import Extent
 from .formats.config import ImageConfig, ParsedConfig
 from .platforms import Platform, PlatformPolicy
-from .refusal import refused
+from .refusal import malformed
 
 _SELECT = "set image_name to one of these names, or to a position in the archive's list, counted from 0"
 
@@ -61,7 +61,7 @@ class Image(NamedTuple):
 def count_layers(parsed: ParsedConfig, layers: Sequence[object], what: str) -> None:
     """Raise ``Untrusted`` unless there are as many layers as diff_ids."""
     if len(layers) != len(parsed.diff_ids):
-        raise refused(
+        raise malformed(
             f"the image has {len(layers)} layers, and its configuration speaks of {len(parsed.diff_ids)}", what
         )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from .._errors import BadInput
 from .._names import parse_bytes, printable
-from .refusal import Name, refused
+from .refusal import Name, malformed
 
 GIB = 1 << 30
 
@@ -68,7 +68,7 @@ class Limits(NamedTuple):
         allowed = getattr(self, name)
         problem = f"the limit {name} is {allowed}, and the archive needs {met} or more"
         hint = f"no honest image should; if this one does, set the limit {name} above {met - 1} at least: counting ended there"
-        error = refused(problem, member, hint=hint)
+        error = malformed(problem, member, hint=hint)
         error.details.update(limit=name, allowed=allowed, met=met)
         raise error
 

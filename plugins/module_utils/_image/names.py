@@ -10,7 +10,7 @@ a slash; the root is the empty tuple. Names are bytes: no encoding is assumed.
 from __future__ import annotations
 
 from .limits import Limits
-from .refusal import refused
+from .refusal import malformed
 
 Path = tuple[bytes, ...]
 
@@ -25,18 +25,18 @@ def components(raw: bytes, limits: Limits) -> Path:
     Leading slashes and ``./`` are dropped: a name is relative to the image's root whatever it looks like.
     """
     if not raw:
-        raise refused("a member without a name")
+        raise malformed("a member without a name")
     if len(raw) > limits.path_bytes:
         limits.exceeded("path_bytes", len(raw), raw)
     if b"\0" in raw:
-        raise refused("its name holds a NUL byte", raw)
+        raise malformed("its name holds a NUL byte", raw)
     parts = raw.split(b"/")
     if b"" in parts or b"." in parts:
         parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
-        raise refused("its name has a `..` component", raw)
+        raise malformed("its name has a `..` component", raw)
     if len(raw) > MAX_COMPONENT_BYTES and max(map(len, parts), default=0) > MAX_COMPONENT_BYTES:
-        raise refused(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
+        raise malformed(f"a component of its name is longer than {MAX_COMPONENT_BYTES} bytes", raw)
     return tuple(parts)
 
 
@@ -60,8 +60,8 @@ def sibling(raw: bytes, parent: bytes, limits: Limits) -> bytes | None:
 def check_link_target(target: bytes, member: bytes) -> None:
     """Refuse a symbolic link's target that symlink(2) could not store as it is."""
     if not target:
-        raise refused("a symbolic link without a target", member)
+        raise malformed("a symbolic link without a target", member)
     if b"\0" in target:
-        raise refused("its target holds a NUL byte", member)
+        raise malformed("its target holds a NUL byte", member)
     if len(target) > MAX_LINK_BYTES:
-        raise refused(f"its target is {len(target)} bytes long; Linux allows {MAX_LINK_BYTES}", member)
+        raise malformed(f"its target is {len(target)} bytes long; Linux allows {MAX_LINK_BYTES}", member)

@@ -39,7 +39,7 @@ class _Place(NamedTuple):
 
 
 def least_layers_bytes(read: Read, size_bytes: int) -> int | None:
-    """The stored bytes of all layers of the smallest image in an archive of ``size_bytes``; None when that cannot be told.
+    """The stored bytes of all layers of the smallest image in an archive of ``size_bytes``; None when that cannot be reported.
 
     Of an archive that is compressed as a whole it is the archive's own size: no layer is smaller than what it was compressed to.
     """

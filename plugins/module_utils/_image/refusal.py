@@ -20,7 +20,7 @@ _DAMAGED = (
 )
 
 
-def refused(problem: str, member: Name = "", *, hint: str = _DAMAGED) -> Untrusted:
+def malformed(problem: str, member: Name = "", *, hint: str = _DAMAGED) -> Untrusted:
     """The error for an archive that is malformed or hostile; ``member`` is the raw name of what it was found at."""
     shown = printable(member)
     if not shown:

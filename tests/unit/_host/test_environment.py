@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environment of the modules, as files: what is wrong with it is told, with its path, and nothing of it is run."""
+"""The environment of the modules, as files: what is wrong with it is reported, with its path, and nothing of it is run."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def newer_python(home: Path) -> None:
         (lambda home: shutil.rmtree(home / "venv-0123.abc/bin"), "no interpreter"),
     ],
 )
-def test_what_does_not_import_is_told(home: Path, wrong: Callable[[Path], None], says: str) -> None:
+def test_what_does_not_import_is_reported(home: Path, wrong: Callable[[Path], None], says: str) -> None:
     wrong(home)
     assert says in complaint(str(home), NO_UNIT)
 
 
-def test_a_missing_environment_is_told_where_a_boot_needs_it(tmp_path: Path) -> None:
+def test_a_missing_environment_is_reported_where_a_boot_needs_it(tmp_path: Path) -> None:
     unit = tmp_path / "flyd-restore.service"
     unit.touch()
     assert "is missing" in complaint(str(tmp_path), str(unit))

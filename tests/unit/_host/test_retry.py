@@ -38,7 +38,7 @@ def retry_that_sleeps(into: list[float], **options: Any) -> Retry:
     return Retry(sleep=into.append, **options)
 
 
-def test_what_passes_by_itself_is_tried_again() -> None:
+def test_transient_errors_are_retried() -> None:
     slept: list[float] = []
     retry = retry_that_sleeps(slept)
     assert retry.call(Flaky(2, transient())) == "done"

@@ -289,7 +289,7 @@ TELLING_APART = {
         "test_compressed_layers_and_archives_are_read",
         "test_several_members_are_one_stream",
         "test_zeros_behind_gzip_are_padding",
-        "test_compression_is_told_by_magic_and_not_mistaken_for_a_tars_first_name",
+        "test_compression_is_found_by_magic_and_not_mistaken_for_a_tars_first_name",
     ),
     1: row(
         "OCI, with manifest.json beside it or not",

@@ -188,7 +188,7 @@ def _loop(disk: Path, size_bytes: int) -> Iterator[str]:
 
 
 def _write_tables(device_path: str) -> None:
-    """Where the device cannot be told to read as zero, as a thin volume cannot, mke2fs writes the inode tables."""
+    """Where the device does not read as zero, as a thin volume cannot, mke2fs writes the inode tables."""
     groups = subprocess.run(["dumpe2fs", device_path], capture_output=True, text=True, check=True).stdout
     fd = os.open(device_path, os.O_RDWR)
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-# AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (linux/audit.h): by them a filter tells which table a number is of.
+# AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (linux/audit.h): by them a filter reports which table a number is of.
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _NUMBERS: dict[str, tuple[Optional[int], Optional[int]]] = {  # noqa: UP045 - computed, on Python 3.9 too

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Work in a child that answers in JSON, and is dead when its parent is.
 
-Invariant: a child that hangs keeps nobody waiting longer than it may: not its parent, nor whoever reads its parent's output.
+Invariant: a child that hangs delays neither its parent nor the reader of its parent's output longer than it may.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Patience:
         return min(left, self.seconds / _LOOKS) if self._progress else left
 
     def is_over(self) -> bool:
-        """Whether the time is up; what was seen of the child's progress begins it anew."""
+        """Whether the time is up; what was seen of the child's progress begins it again."""
         now = self._progress() if self._progress else None
         if now != self._seen:
             self._seen, self._until = now, time.monotonic() + self.seconds

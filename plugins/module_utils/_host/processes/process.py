@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who a process is, for as long as the machine runs, and after.
 
-Invariant: an ``Identity`` never names two processes: the boot id tells the boots apart, the start time tells apart processes that
+Invariant: an ``Identity`` never names two processes: the boot id reports the boots apart, the start time tells apart processes that
 were given the same pid. No clock is asked.
 """
 
@@ -54,7 +54,7 @@ def _stat(pid: int) -> list[bytes]:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return []  # of any other error nobody may conclude that it is gone: what it holds would be taken from it
+        return []  # of any other error no one may conclude that it is gone: what it holds would be taken from it
     # The command's name stands in parentheses and may hold anything, parentheses too: count from the last one.
     return stat[stat.rindex(b")") + 2 :].split()
 
@@ -77,7 +77,7 @@ def _io(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/io", "rb") as file:
             return sum(int(line.split()[1]) for line in file)
-    except OSError:  # gone, or of somebody whom we may not look at
+    except OSError:  # gone, or of another program whom we may not look at
         return 0
 
 

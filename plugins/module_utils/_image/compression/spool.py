@@ -23,7 +23,7 @@ from ..._host.processes.conversation import Ask
 from ..._names import Digest
 from ..extent import Extent
 from ..limits import Deadline, Limits
-from ..merge.entry_counter import Census
+from ..merge.entry_counter import EntryCounter
 from ..tar.header import BLOCK
 from .decoders import Decoder, Packed
 from .sharing import Need, rounds
@@ -62,7 +62,9 @@ class Spool:
         self.account = Account(limits, deadline)
         self._fds: list[int] = []
 
-    def decompress(self, streams: Sequence[Compressed], census: Census, *, is_archive: bool = False) -> list[Extent]:
+    def decompress(
+        self, streams: Sequence[Compressed], census: EntryCounter, *, is_archive: bool = False
+    ) -> list[Extent]:
         """``streams`` decompressed, side by side; ``Untrusted`` when one is damaged, too large, or has another digest than it must.
 
         ``census`` counts members while they come out. With ``is_archive``, what comes out may be given to this again.
@@ -110,7 +112,9 @@ class Spool:
 class _Batch:
     """Streams on their way through decoders; ``done`` is what came out, by number."""
 
-    def __init__(self, spool: Spool, streams: Sequence[Compressed], packed: Sequence[Packed], census: Census) -> None:
+    def __init__(
+        self, spool: Spool, streams: Sequence[Compressed], packed: Sequence[Packed], census: EntryCounter
+    ) -> None:
         self.done: dict[int, Extent] = {}
         self._spool = spool
         self._streams = streams

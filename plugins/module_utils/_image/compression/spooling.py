@@ -20,7 +20,7 @@ from ..._names import Digest, printable, size_text
 from ..digests import check_digest
 from ..extent import Extent
 from ..limits import Deadline, Limits
-from ..refusal import refused
+from ..refusal import malformed
 from .decoder_process import MAX_FRAME_BYTES
 
 _PART_BYTES = 1 << 18
@@ -48,7 +48,7 @@ class Account:
         """Count ``count`` bytes that are about to be written for the stream ``what``, and what was read for them."""
         self._deadline.check()
         if self._is_stopped:
-            raise refused("it was not read to its end, because another layer was refused", what)
+            raise malformed("it was not read to its end, because another layer was refused", what)
         with self._lock:
             self._written_bytes += count
             self._read_bytes += newly_read

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Callable, Protocol
 
-from ..refusal import refused
+from ..refusal import malformed
 
 _CHUNK_BYTES = 1 << 18
 
@@ -124,7 +124,7 @@ class Members:
             if self._member.hungry and not self._pending:
                 self._pending = self._source.read(_CHUNK_BYTES)
                 if not self._pending:
-                    raise refused(f"{self._what} ends in the middle of its compressed data")
+                    raise malformed(f"{self._what} ends in the middle of its compressed data")
             out = self._output(self._member, count)
             if self._member.rest is not None:
                 self._member = self._following(self._member.rest)
@@ -140,7 +140,7 @@ class Members:
         try:
             return member.output(data, count)
         except self._errors as error:
-            raise refused(f"the compressed data of {self._what} is damaged: {error}") from None
+            raise malformed(f"the compressed data of {self._what} is damaged: {error}") from None
 
     def _following(self, rest: bytes) -> Member | None:
         """The member behind the one that has just ended, or None at the end of the input."""
@@ -150,6 +150,6 @@ class Members:
             return self._make()
         while rest:
             if rest.strip(b"\0"):
-                raise refused(f"something stands behind the compressed data of {self._what}")
+                raise malformed(f"something stands behind the compressed data of {self._what}")
             rest = self._source.read(_CHUNK_BYTES)
         return None

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ..._errors import Unsupported
-from ..refusal import refused
+from ..refusal import malformed
 from . import libzstd
 from .streams import BufferedMember, Input, Members, MoreMemory, Open, Stream, optional
 
@@ -81,9 +81,9 @@ class _Zstd:
         try:
             data = bytes(self._reader.read(count))
         except self._error as error:
-            raise refused(f"the compressed data of {self._what} is damaged: {error}") from None
+            raise malformed(f"the compressed data of {self._what} is damaged: {error}") from None
         if not data and not self._frames.is_between:  # the package takes a frame without its end for a whole one
-            raise refused(f"{self._what} ends in the middle of its compressed data")
+            raise malformed(f"{self._what} ends in the middle of its compressed data")
         return data
 
     def close(self) -> None:
@@ -154,11 +154,11 @@ def _check_dictionary(number: bytes, what: str) -> None:
 
 
 def window_bytes(header: bytes, is_single: bool, dictionary_bytes: int, what: str) -> int:
-    """The memory that a frame's window takes, whose header goes on with ``header`` (window, dictionary, content size)."""
+    """The memory that a frame's window takes, whose header resumes ``header`` (window, dictionary, content size)."""
     if is_single:
         content_bytes = int.from_bytes(header[dictionary_bytes:], "little")
         return content_bytes + 256 * (len(header) - dictionary_bytes == 2)
     window = (8 + (header[0] & 7)) << (7 + (header[0] >> 3))
     if window > 1 << _MAX_MADE_WINDOW_LOG:
-        raise refused(f"the compressed data of {what} is damaged: it asks for a window of {window >> 20} MiB")
+        raise malformed(f"the compressed data of {what} is damaged: it asks for a window of {window >> 20} MiB")
     return window

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..extent import Extent
 from ..limits import Deadline, Limits
 from ..names import components, member_name
-from ..refusal import refused
+from ..refusal import malformed
 from ..tar.member import Kind, Member
 from ..tar.members import TarReader
 
@@ -50,19 +50,19 @@ class Archive:
         path = self._path(name)
         for _hop in range(_MAX_HOPS + 1):
             if path in self.contradictory or not self._is_one(path):
-                raise refused("the archive has two different members of this name", name)
+                raise malformed("the archive has two different members of this name", name)
             if path in self.broken_links:
-                raise refused("it is a link to something outside of the archive", name)
+                raise malformed("it is a link to something outside of the archive", name)
             if path in self.files:
                 return self.files[path]
             if path not in self.links:
-                raise refused(
+                raise malformed(
                     "the archive lacks this member",
                     name,
                     hint="the archive is incomplete: save it again (`skopeo copy --all`), with all platforms' layers",
                 )
             path = self.links[path]
-        raise refused(f"it is a chain of more than {_MAX_HOPS} links", name)
+        raise malformed(f"it is a chain of more than {_MAX_HOPS} links", name)
 
     def _is_one(self, path: bytes) -> bool:
         """Whether all files of this name hold the same bytes; they are read once."""
@@ -76,7 +76,7 @@ class Archive:
         try:
             return b"/".join(components(name.encode("utf-8"), self.limits))
         except UnicodeEncodeError:
-            raise refused("it is no name that a member could have", name) from None
+            raise malformed("it is no name that a member could have", name) from None
 
 
 def index(extent: Extent, limits: Limits, deadline: Deadline) -> Archive:

@@ -20,7 +20,7 @@ from ..platforms import Platform, PlatformPolicy, listed
 class Candidate(NamedTuple):
     """An image that may be meant.
 
-    ``key`` tells it from others; ``platform`` is None where the archive does not say; ``name`` is what image_name selects it by;
+    ``key`` reports it from others; ``platform`` is None where the archive does not say; ``name`` is what image_name selects it by;
     ``is_saved`` says whether the archive holds more of it than its entry in a list.
     """
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The image's configuration: what to run in the tree, and which layers it is made of.
 
-Invariant: a configuration that was parsed has strings where strings belong; it is told to the operator and to the guest, and never run here.
+Invariant: a configuration that was parsed has strings where strings belong; it is shown to the operator and to the guest, and never run here.
 Source: OCI image-spec, "OCI Image Configuration", and Docker Image Specification v1.2.
 """
 

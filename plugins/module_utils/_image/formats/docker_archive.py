@@ -21,7 +21,7 @@ from ..digests import check_bytes
 from ..documents import Fields
 from ..image import Image, Selector, StoredLayer, count_layers, no_such_image
 from ..platforms import Platform
-from ..refusal import refused
+from ..refusal import malformed
 from .archive import Archive
 from .choosing import Candidate, NoneSuits, choose_for_platform
 from .config import ParsedConfig, configured_platform, parse_config
@@ -92,7 +92,7 @@ def _entries(archive: Archive) -> list[Fields]:
             hint="convert it with `skopeo copy dir:DIRECTORY docker-archive:FILE`",
         )
     if not isinstance(value, list) or not value:
-        raise refused("it is no list of images", MANIFEST)
+        raise malformed("it is no list of images", MANIFEST)
     return [Fields.any_case(item, f"{MANIFEST}[{at}]") for at, item in enumerate(value)]
 
 
@@ -105,7 +105,7 @@ def _choose(archive: Archive, wanted: Selector) -> Fields:
         config_name = entry.needed_text("config")
         if config_name not in platforms:
             if len(platforms) >= _MAX_CANDIDATES:
-                raise refused(f"it lists more than {_MAX_CANDIDATES} images", MANIFEST)
+                raise malformed(f"it lists more than {_MAX_CANDIDATES} images", MANIFEST)
             platforms[config_name] = _platform(archive, config_name)
         key = "\0".join((config_name, *entry.texts("layers")))
         candidates.setdefault(key, (Candidate(key, platforms[config_name], name), entry))

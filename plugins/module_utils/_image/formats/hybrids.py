@@ -18,7 +18,7 @@ from ..digests import has_digest, sha256_of
 from ..extent import Extent
 from ..image import Image, Selector, StoredLayer
 from ..platforms import Platform
-from ..refusal import refused
+from ..refusal import malformed
 from . import docker_archive, legacy_archive, oci_archive
 from .archive import Archive
 from .config import ImageConfig, parse_config
@@ -100,8 +100,8 @@ def _listed_whole(archive: Archive) -> list[_Listed]:
 
 def _disagrees(chain: legacy_archive.Chain, what: str, image: Image) -> NoReturn:
     lists = INDEX if image.layout == "oci" else docker_archive.MANIFEST
-    raise refused(f"{chain.tag} {what} of the image in {lists}", legacy_archive.REPOSITORIES, hint=_HINT)
+    raise malformed(f"{chain.tag} {what} of the image in {lists}", legacy_archive.REPOSITORIES, hint=_HINT)
 
 
 def _differ(ours: str, other: str, document: bytes, more: str = "") -> NoReturn:
-    raise refused(f"{ours}, and {other} names {sha256_of(document)}{more}", other, hint=_HINT)
+    raise malformed(f"{ours}, and {other} names {sha256_of(document)}{more}", other, hint=_HINT)

@@ -13,7 +13,7 @@ from ..._errors import FlydError
 from ..._names import printable
 from ..extent import Extent
 from ..image import Image, Selector, StoredLayer
-from ..refusal import refused
+from ..refusal import malformed
 from . import docker_archive, hybrids, legacy_archive, oci_archive
 from .archive import ROOT_DIRECTORIES, Archive
 from .config import ImageConfig
@@ -58,12 +58,12 @@ def _no_image(archive: Archive) -> FlydError:
     if len(below | roots) == 1:
         name = printable((below | roots).pop())
         hint = f"pack what is in that directory: `tar -C {name} -cf image.tar .`"
-        return refused(f"this is no image, but its directory {name} holds what looks like one", hint=hint)
+        return malformed(f"this is no image, but its directory {name} holds what looks like one", hint=hint)
     inner = [path for path in archive.files if path.endswith((b".tar", b".tar.gz", b".tgz", b".tar.zst", b".tar.xz"))]
     if len(archive.files) == len(inner) == 1:
         hint = f"store the file {printable(inner[0])} itself"
-        return refused(f"this is no image, but a tar of one file, {printable(inner[0])}", hint=hint)
-    return refused(
+        return malformed(f"this is no image, but a tar of one file, {printable(inner[0])}", hint=hint)
+    return malformed(
         "this is no image: the archive has neither index.json with oci-layout, nor manifest.json, nor repositories, nor a root file system",
         hint="store what `docker save`, `skopeo copy` or `docker export` wrote",
     )
@@ -83,6 +83,6 @@ def _check_case(archive: Archive) -> None:
     for name in sorted(archive.case_variants):
         exact = name.decode("ascii", "replace").lower()
         if archive.has(exact):
-            raise refused(
+            raise malformed(
                 f"the archive has a member {exact} too: programs that ignore case would read the other one", name
             )

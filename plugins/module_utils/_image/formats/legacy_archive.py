@@ -15,7 +15,7 @@ from .. import documents
 from ..documents import Fields
 from ..extent import Extent
 from ..image import Image, Selector, StoredLayer, no_such_image
-from ..refusal import refused
+from ..refusal import malformed
 from .archive import Archive
 from .choosing import Candidate, NoneSuits, choose_for_platform
 from .config import ImageConfig, configured_platform, parse_config
@@ -32,7 +32,7 @@ def find_image(archive: Archive, wanted: Selector) -> Image:
     current = top
     while current:
         if current in chain or len(chain) >= archive.limits.layers:
-            raise refused("its parents never end", f"{current}/json")
+            raise malformed("its parents never end", f"{current}/json")
         chain.append(current)
         current = _json(archive, current).text("parent")
     config = _config(archive, top)
@@ -76,7 +76,7 @@ def _chain(archive: Archive, top: str) -> list[str]:
     current = top
     while current:
         if current in chain or len(chain) >= archive.limits.layers:
-            raise refused("its parents never end", f"{current}/json")
+            raise malformed("its parents never end", f"{current}/json")
         if not (archive.has(f"{current}/json") and archive.has(f"{current}/layer.tar")):
             return []
         chain.append(current)
@@ -119,7 +119,7 @@ def _choose(archive: Archive, named: dict[str, str], wanted: Selector) -> str:
 def _named(tags: dict[str, str], image_name: str) -> dict[str, str]:
     """The tags that ``image_name`` may select, and their layers."""
     if not tags:
-        raise refused("it lists no image", REPOSITORIES)
+        raise malformed("it lists no image", REPOSITORIES)
     if not image_name:
         return tags
     if image_name.isdecimal() and int(image_name) < len(tags):

@@ -19,7 +19,7 @@ from .. import documents
 from ..digests import check_bytes, parse_digest
 from ..documents import Fields
 from ..extent import Extent
-from ..refusal import refused
+from ..refusal import malformed
 from .archive import Archive
 
 
@@ -51,7 +51,7 @@ class Descriptor(NamedTuple):
         """The descriptor in ``fields``, part of the document ``what``; raises ``Untrusted``."""
         size = fields.number("size")
         if size is None or size < 0:
-            raise refused("a descriptor has no size, or a negative one", what)
+            raise malformed("a descriptor has no size, or a negative one", what)
         return cls(parse_digest(fields.needed_text("digest"), what), size)
 
     @property
@@ -64,7 +64,7 @@ def stored_blob(archive: Archive, descriptor: Descriptor, what: str) -> Extent:
     """Where the blob is; raises ``NotWhole`` when the archive lacks it, ``Untrusted`` when it has another size."""
     if not archive.has(descriptor.path):
         raise NotWhole(
-            refused(
+            malformed(
                 f"{what} is not in the archive",
                 descriptor.path,
                 hint="save the image again with all of its layers (`skopeo copy`); nothing is ever fetched from a registry",
@@ -72,7 +72,7 @@ def stored_blob(archive: Archive, descriptor: Descriptor, what: str) -> Extent:
         )
     extent = archive.file(descriptor.path)
     if extent.size != descriptor.size_bytes:
-        raise refused(
+        raise malformed(
             f"{what} is {extent.size} bytes long and not {descriptor.size_bytes} bytes, as it must be", descriptor.path
         )
     return extent

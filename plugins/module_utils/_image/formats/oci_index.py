@@ -14,7 +14,7 @@ from .. import documents
 from ..documents import Fields
 from ..image import Selector, no_such_image
 from ..platforms import Platform
-from ..refusal import refused
+from ..refusal import malformed
 from .archive import Archive
 from .choosing import Candidate, NoneSuits, choose_for_platform
 from .config import configured_platform, stated_platform
@@ -41,7 +41,7 @@ def choose(archive: Archive, wanted: Selector) -> tuple[Descriptor, Platform | N
         others = [fields.text("artifactType") or _ATTESTATION_TYPE for fields in whole.inner_items("manifests")]
         raise NotWhole(not_an_image("what the index lists", others))
     if not top:
-        raise NotWhole(refused("it lists no image", INDEX))
+        raise NotWhole(malformed("it lists no image", INDEX))
     search = _Search(archive)
     for at, fields in _named(top, wanted.name):
         search.follow(fields, next(iter(_names(fields)), str(at)))
@@ -137,7 +137,7 @@ class _Search:
         descriptor = Descriptor.parse(fields, INDEX)
         digest, platform = str(descriptor.digest), _platform(fields)
         if digest in above or len(above) > _MAX_DEPTH or len(self._seen) > _MAX_CANDIDATES:
-            raise refused("indexes lead to indexes without end", f"the manifest {digest}")
+            raise malformed("indexes lead to indexes without end", f"the manifest {digest}")
         if (digest, platform) in self._seen:
             return
         self._seen.add((digest, platform))

@@ -30,7 +30,7 @@ class Walk:
         self.ended = False
 
 
-class Census:
+class EntryCounter:
     """Counts the members of tars, those of one image together."""
 
     def __init__(self, limits: Limits, deadline: Deadline | None = None) -> None:

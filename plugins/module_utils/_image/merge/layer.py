@@ -17,7 +17,7 @@ from typing import NamedTuple, Union
 from ..extent import Extent
 from ..limits import Deadline, Limits
 from ..names import check_link_target, components, member_name, sibling
-from ..refusal import refused
+from ..refusal import malformed
 from ..tar import xattrs
 from ..tar.access import Access
 from ..tar.member import Kind, Member
@@ -139,7 +139,7 @@ class Layers:
 
     def _put_root(self, inode: Inode | HardLink, name: bytes) -> None:
         if not isinstance(inode, Directory):
-            raise refused("the image's root as something else than a directory", name)
+            raise malformed("the image's root as something else than a directory", name)
         self.tree.put_root(inode)
 
     def _link_waiting(self, waiting: dict[bytes, bytes]) -> None:
@@ -148,11 +148,11 @@ class Layers:
             made = [path for path, target in waiting.items() if self._link(path, target)]
             if waiting and not made:
                 path, target = next(iter(waiting.items()))
-                raise refused(f"a hard link to {target!r}, which is not there", path)
+                raise malformed(f"a hard link to {target!r}, which is not there", path)
             for path in made:
                 del waiting[path]
         if waiting:
-            raise refused("a hard link that waits for too many others", next(iter(waiting)))
+            raise malformed("a hard link that waits for too many others", next(iter(waiting)))
 
     def _link(self, path: bytes, target: bytes) -> bool:
         self.deadline.spend(1 + (len(path) + len(target) >> 4))
@@ -195,7 +195,7 @@ class Layers:
     def _new_access(self, member: Member) -> Access:
         access = member.access
         if not (0 <= access.uid <= MAX_ID and 0 <= access.gid <= MAX_ID):
-            raise refused(f"it belongs to {access.uid}:{access.gid}, which Linux cannot store", member.name)
+            raise malformed(f"it belongs to {access.uid}:{access.gid}, which Linux cannot store", member.name)
         if len(self._accesses) >= _MAX_SHARED:
             self._accesses.clear()
         self._accesses[access] = access
@@ -205,5 +205,5 @@ class Layers:
 def _device(member: Member) -> int:
     major, minor = member.device
     if not (0 <= major <= MAX_MAJOR and 0 <= minor <= MAX_MINOR):
-        raise refused(f"a device with the numbers {major}:{minor}, which Linux cannot have", member.name)
+        raise malformed(f"a device with the numbers {major}:{minor}, which Linux cannot have", member.name)
     return os.makedev(major, minor)

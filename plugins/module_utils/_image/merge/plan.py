@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What will be written: the merged tree, laid out for the writer and for whoever sizes the volume.
+"""What will be written: the merged tree, laid out for the writer and for the computation of the volume's size.
 
 Invariant: every path is in the plan once; a directory stands before what is below it; a name is only ever used together with
 the number of the directory it is in, so the writer has nothing to resolve.
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..limits import Deadline
-from ..refusal import refused
+from ..refusal import malformed
 from .footprint import Footprint
 from .inodes import Directory, File, Inode, Special, Symlink
 from .tree import Tree
@@ -124,7 +124,7 @@ def _is_wanted(plan: Plan, name: bytes, inode: Inode, device_nodes: DeviceNodes)
     if not isinstance(inode, Special) or not inode.is_device:
         return True
     if device_nodes is DeviceNodes.REFUSE:
-        raise refused(
+        raise malformed(
             "a device, and device_nodes is refuse",
             name,
             hint="set device_nodes to skip or create if the image is meant to have devices",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..limits import Deadline, Limits
 from ..names import Path
-from ..refusal import refused
+from ..refusal import malformed
 from .inodes import Directory, Inode, Symlink
 
 _STEPS_BETWEEN_CHECKS = 4096  # of a fraction of a microsecond each
@@ -74,9 +74,9 @@ class Tree:
         if place is None or inode is None:
             return False
         if isinstance(inode, Directory):
-            raise refused("a hard link to a directory", b"/".join(path))
+            raise malformed("a hard link to a directory", b"/".join(path))
         if place == (self._directory(path[:-1], path), path[-1]):
-            raise refused("a hard link to itself", b"/".join(path))
+            raise malformed("a hard link to itself", b"/".join(path))
         count = self.names_of.get(inode, 1) + 1
         if count > self._limits.hard_links:
             self._limits.exceeded("hard_links", count, b"/".join(path))
@@ -135,7 +135,9 @@ class Tree:
             if isinstance(child, Symlink):
                 hops += 1
                 if hops > MAX_HOPS or self._steps > last_step:
-                    raise refused("too many symbolic links on its way, or they go round in a circle", b"/".join(whole))
+                    raise malformed(
+                        "too many symbolic links on its way, or they go round in a circle", b"/".join(whole)
+                    )
                 way = way[:1] if child.target.startswith(b"/") else way
                 todo += reversed(child.target.split(b"/"))
                 continue
@@ -152,7 +154,7 @@ class Tree:
         self._next_check = min(self._steps + _STEPS_BETWEEN_CHECKS, MAX_ALL_STEPS)
         self._deadline.check()
         if self._steps >= MAX_ALL_STEPS:
-            raise refused("its links take too many steps to follow", b"/".join(whole))
+            raise malformed("its links take too many steps to follow", b"/".join(whole))
 
     def _make_directory(self, parent: Directory, name: bytes, whole: Path) -> Directory:
         self._implied += 1

@@ -12,7 +12,7 @@ import enum
 from typing import NamedTuple
 
 from ..names import Path
-from ..refusal import refused
+from ..refusal import malformed
 from ..tar.member import Kind, Member
 
 MARKER = b".wh."
@@ -48,10 +48,10 @@ def read(path: Path, member: Member) -> Reading:
         if name.startswith(_AUFS):  # what aufs keeps for itself: .wh..wh.plnk, .wh..wh.aufs
             return Reading(Verdict.LEFT_OUT, path)
         if not is_last:
-            raise refused("a member below a whiteout", member.name)
+            raise malformed("a member below a whiteout", member.name)
         removed = name[len(MARKER) :]
         if removed in (b"", b".", b".."):
-            raise refused("a whiteout of nothing, of its own directory or of the one above", member.name)
+            raise malformed("a whiteout of nothing, of its own directory or of the one above", member.name)
         _check_is_empty(member)
         return Reading(Verdict.WHITEOUT, path[:-1] + (removed,))
     return Reading(Verdict.ORDINARY, path)
@@ -60,4 +60,4 @@ def read(path: Path, member: Member) -> Reading:
 def _check_is_empty(member: Member) -> None:
     # aufs made all of its whiteouts links to one file, so a hard link may be one too.
     if member.kind not in (Kind.FILE, Kind.HARD_LINK) or member.size:
-        raise refused("a whiteout that is no empty file", member.name)
+        raise malformed("a whiteout that is no empty file", member.name)

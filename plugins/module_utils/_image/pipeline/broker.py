@@ -111,7 +111,7 @@ class Broker:
         with contextlib.ExitStack() as stack:
             files = {}
             for number in sorted({one.source for one in streams}):
-                # A description of its own: its position tells how far the decoder has read.
+                # A description of its own: its position reports how far the decoder has read.
                 files[number] = _open(f"/proc/self/fd/{self._sources[number]}", stack)
             out, target = wide_pipe()
             orders, order_end = os.pipe()

@@ -22,7 +22,7 @@ from ..formats import archive, layouts
 from ..formats.config import ImageConfig
 from ..image import Image, Selector, StoredLayer
 from ..limits import Deadline
-from ..merge.entry_counter import Census
+from ..merge.entry_counter import EntryCounter
 from ..options import Options
 from ..platforms import Platform
 from ..tar.header import BLOCK
@@ -83,7 +83,7 @@ class Preparation:
         self.options = options
         self.spool = spool
         self.deadline = deadline
-        self._census = Census(options.limits, deadline)
+        self._census = EntryCounter(options.limits, deadline)
         self._checks: list[Check] = []
         self._done: dict[tuple[Extent, str], Extent] = {}
 
@@ -92,7 +92,7 @@ class Preparation:
         platform = Platform.parse(self.options.platform) if self.options.platform else None
         # The members of the outer archive are not the image's: a low limit on those does not mean these.
         limits = self.options.limits._replace(entries=max(self.options.limits.entries, archive.MAX_MEMBERS))
-        census = Census(limits, self.deadline)
+        census = EntryCounter(limits, self.deadline)
         compression = sniff(stored.read(0, BLOCK))
         if compression is not Compression.NONE:
             stored = self.spool.decompress([Compressed(stored, "the archive")], census, is_archive=True)[0]

@@ -22,7 +22,7 @@ from ..._host.processes.without_files import own_pages
 from ..._names import size_text
 from ..limits import Limits
 from ..options import Options
-from ..refusal import refused
+from ..refusal import malformed
 from ..writing.sandbox import limit_resources
 from .sandbox import confine
 from .unpacking import Unpacking
@@ -91,7 +91,7 @@ def _memory_named(allowed_bytes: int) -> Iterator[None]:
     except Unsupported as error:
         if not allowed_bytes or not isinstance(error.__context__, MemoryError):
             raise
-        limit = refused(
+        limit = malformed(
             f"reading it takes more than {size_text(allowed_bytes)} of memory, which is what its limits allow",
             hint="no honest image should; if this one is, raise the limits entries and metadata_bytes",
         )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..._errors import FlydError, Unsupported
 from ..compression.sniffing import Compression, sniff
 from ..extent import Extent
-from ..refusal import refused
+from ..refusal import malformed
 from ..tar.header import BLOCK, parse_header
 
 _HEAD_BYTES = 66_000  # btrfs keeps its magic at 64 KiB
@@ -139,4 +139,4 @@ def check_is_tar(tar: Extent, what: str, *, is_unpacked: bool = False) -> None:
 
 def _error(what: str, found: Found) -> FlydError:
     problem = f"{what} is {found.what}, and no tar of an image"
-    return Unsupported(problem, hint=found.hint) if found.is_unread_form else refused(problem, hint=found.hint)
+    return Unsupported(problem, hint=found.hint) if found.is_unread_form else malformed(problem, hint=found.hint)

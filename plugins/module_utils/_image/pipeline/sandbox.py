@@ -30,7 +30,7 @@ _READING = (
     *calls(
         "readv preadv preadv2 writev poll ppoll select pselect6 pipe2 sendto recvmsg fstatfs sched_getaffinity uname"
     ),
-    # Threads, and children: whoever hashes, and the writer, which takes more of this away from itself.
+    # Threads, and children: the hasher and the writer, which takes more of this away from itself.
     Call("clone", (Argument(0, (0,), _CLONE_REFUSED),)),
     *calls("fork set_robust_list rseq setsid close_range"),
     Call("dup2", (Argument(1, (2,)),)),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Digests of what is written straight from the archive, computed beside the writing.
 
-Invariant: whoever asks for the verdict gets it from a process that read every byte of every range; no answer is an error. The helper
+Invariant: the caller gets the verdict from a process that read every byte of every range; no answer is an error. The helper
 has no threads to fork with, and keeps no descriptor but those that it reads from.
 """
 
@@ -19,7 +19,7 @@ from ..._host.processes.child import Helper
 from ..._names import Digest
 from ..digests import check_digest
 from ..extent import Extent
-from ..refusal import refused
+from ..refusal import malformed
 
 _CHUNK_BYTES = 1 << 18  # stays in a CPU's own cache between being read and being hashed
 _WORTH_A_PROCESS_BYTES = 1 << 20  # hashed in the time that a fork takes
@@ -84,7 +84,7 @@ def _check(check: Check) -> None:
     while at < end:
         count = os.preadv(check.extent.fd, [buffer[: min(_CHUNK_BYTES, end - at)]], at)
         if count == 0:
-            raise refused(f"{check.what} ends at byte {at}: the file was cut while it was read")
+            raise malformed(f"{check.what} ends at byte {at}: the file was cut while it was read")
         hasher.update(buffer[:count])
         at += count
     check_digest(check.expected, hasher.hexdigest(), check.what)

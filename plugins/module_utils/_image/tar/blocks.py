@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..extent import Extent
 from ..limits import Deadline
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 from .header import BLOCK, ZERO_BLOCK, padded, parse_header
 
 _WINDOW_BYTES = 32768
@@ -51,14 +51,14 @@ class Blocks:
         """The block at byte ``at`` in the middle of ``member``, which must be there."""
         block = self.at(at)
         if len(block) < BLOCK:
-            raise refused("the archive ends in the middle of it", member)
+            raise malformed("the archive ends in the middle of it", member)
         return block
 
     def behind(self, at: int, size: int, member: Name) -> int:
         """Where the block behind ``size`` bytes of data and their padding begins; they must all be there."""
         end = at + padded(size)
         if end > self.extent.size:
-            raise refused(f"the archive ends {end - self.extent.size} bytes before it does", member)
+            raise malformed(f"the archive ends {end - self.extent.size} bytes before it does", member)
         return end
 
     def check_end(self, at: int, *, terminated: bool, is_covered: bool) -> bool:
@@ -72,16 +72,16 @@ class Blocks:
         if at == size and (not terminated or size == 0):
             return False
         if at == size:
-            raise refused("the archive ends without its two zero blocks: it was cut")
+            raise malformed("the archive ends without its two zero blocks: it was cut")
         if self.at(at) != ZERO_BLOCK:
-            raise refused(f"the archive ends in the middle of a block, after {size} bytes")
+            raise malformed(f"the archive ends in the middle of a block, after {size} bytes")
         if is_covered and at + BLOCK == size:
             return False
         if self.at(at + BLOCK) != ZERO_BLOCK:
-            raise refused(f"a lone zero block at byte {at}: the archive was cut or tampered with")
+            raise malformed(f"a lone zero block at byte {at}: the archive was cut or tampered with")
         behind = self.first_non_zero(at + 2 * BLOCK)
         if behind < size and not is_covered:
-            raise refused(f"something stands behind the end of the archive, at byte {behind}")
+            raise malformed(f"something stands behind the end of the archive, at byte {behind}")
         # Builders that append the index of eStargz to a finished tar leave it behind the end.
         return behind < size and self.first_non_zero(self._behind_index(behind & -BLOCK)) < size
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..limits import Limits
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 from . import pax
 
 LOCAL_PAX = (b"x", b"X")  # X is what Solaris wrote
@@ -68,16 +68,16 @@ class Extensions:
             return
         kind = b"x" if typeflag in LOCAL_PAX else typeflag
         if kind in self._found:
-            raise refused(f"two headers of type {kind.decode()} for one member", member)
+            raise malformed(f"two headers of type {kind.decode()} for one member", member)
         self._found[kind] = data
 
     def _add_globals(self, records: pax.Records, member: Name) -> None:
         # Only what decides about members is kept: git writes a comment into every archive, and a hostile one much more.
         for key, value in records:
             if key.startswith(b"GNU.sparse."):
-                raise refused("a sparse map in a global header", member)
+                raise malformed("a sparse map in a global header", member)
             if key in _FIELDS and self._globals.setdefault(key, value) != value:
-                raise refused(f"two global headers of different opinion about {key.decode()}", member)
+                raise malformed(f"two global headers of different opinion about {key.decode()}", member)
 
     def take(self, member: Name) -> Overrides:
         """What the headers collected so far say about the next member; they are done with then."""

@@ -14,7 +14,7 @@ import struct
 from typing import NamedTuple
 from zlib import adler32
 
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
@@ -108,11 +108,11 @@ def number(field: bytes, what: str, member: Name) -> int:
     """The value of a numeric field: octal digits, or base 256 when its first byte is 0x80, or 0xff for a negative number (GNU tar)."""
     if field[0] & 0x80:
         if field[0] not in (0x80, 0xFF):
-            raise refused(f"the {what} in its header is {field!r}, which is no number", member)
+            raise malformed(f"the {what} in its header is {field!r}, which is no number", member)
         return int.from_bytes(field[1:], "big") - (field[0] == 0xFF) * (1 << 8 * (len(field) - 1))
     value = _octal(field)
     if value is None:
-        raise refused(f"the {what} in its header is {field!r}, which is no number", member)
+        raise malformed(f"the {what} in its header is {field!r}, which is no number", member)
     return value
 
 

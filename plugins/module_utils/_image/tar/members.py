@@ -15,7 +15,7 @@ from typing import Optional
 
 from ..extent import Extent
 from ..limits import Deadline, Limits
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 from . import sparse
 from .access import Access
 from .blocks import Blocks
@@ -87,7 +87,7 @@ class TarReader:
                 break
             header = parse_header(block)
             if header is None:
-                raise refused(f"the header at byte {self._at} has a wrong checksum", block[:100].partition(b"\0")[0])
+                raise malformed(f"the header at byte {self._at} has a wrong checksum", block[:100].partition(b"\0")[0])
             self._at += BLOCK
             if header.typeflag in TYPES:
                 self._extend(header)
@@ -97,7 +97,7 @@ class TarReader:
             else:
                 yield self._member(header, block)
         if self._extensions.waiting:
-            raise refused("the archive ends behind an extension header, without the member it is for")
+            raise malformed("the archive ends behind an extension header, without the member it is for")
         self.has_tail = self._blocks.check_end(self._at, terminated=self._terminated, is_covered=self._is_covered)
 
     def _extend(self, header: Header) -> None:
@@ -114,13 +114,13 @@ class TarReader:
     def _check_ends(self, at: int, name: Name) -> None:
         # GNU tar reads a long name up to the first NUL, be it in the padding: with other bytes there, two readers see two names.
         if self._blocks.extent.read(at, self._at - at)[:1].strip(b"\0"):
-            raise refused("a long name that goes on behind its end", name)
+            raise malformed("a long name that goes on behind its end", name)
 
     def _member(self, header: Header, block: bytes) -> Member:
         over = self._extensions.take(header.name)
         name = header.full_name if over.name is None else over.name
         if not name and over.name is not None:  # Go's programs take the header's own name then, GNU tar takes none
-            raise refused("a name that its extension header makes empty", header.full_name)
+            raise malformed("a name that its extension header makes empty", header.full_name)
         name, kind, size, data, stored, ranges = self._content(header, block, over, name)
         device = _NO_DEVICE
         if kind in _DEVICES:
@@ -150,14 +150,14 @@ class TarReader:
     def _size(self, header: Header, member: Name) -> int:
         size = number(header.size, "size", member)
         if size < 0:
-            raise refused(f"its size is negative ({size} bytes)", member)
+            raise malformed(f"its size is negative ({size} bytes)", member)
         return size
 
     def _content(self, header: Header, block: bytes, over: Overrides, name: bytes) -> _Content:
         """What the member is and where its data is; afterwards the next header is at hand."""
         kind = _KINDS.get(header.typeflag)
         if kind is None:
-            raise refused(f"a member of the unknown type {header.typeflag!r}", name)
+            raise malformed(f"a member of the unknown type {header.typeflag!r}", name)
         size = self._size(header, name) if over.size is None else over.size
         if kind is _FILE:
             if over.records or header.typeflag == _OLD_SPARSE:
@@ -169,10 +169,10 @@ class TarReader:
                 return name, kind, size, data, size, None
             kind = _DIRECTORY  # v7 had no type for directories
             if size and header.typeflag != b"\0":  # a file for Go's programs
-                raise refused("a directory with content", name)
+                raise malformed("a directory with content", name)
         else:
             if sparse.is_described(over.records):
-                raise refused(f"a sparse map for a {kind.value}", name)
+                raise malformed(f"a sparse map for a {kind.value}", name)
             if size:
                 self._skip_unwanted(header.typeflag, size, name, is_pax=over.size is not None)
         return name, kind, 0, 0, 0, None
@@ -189,10 +189,12 @@ class TarReader:
             if (is_pax and typeflag != b"5") or (
                 block == ZERO_BLOCK and self._blocks.first_non_zero(begin) < self._blocks.extent.size
             ):
-                raise refused(f"a {_KINDS[typeflag].value} with a size of {size} bytes, and no content behind it", name)
+                raise malformed(
+                    f"a {_KINDS[typeflag].value} with a size of {size} bytes, and no content behind it", name
+                )
             return
         if typeflag != b"1":
-            raise refused(f"a {_KINDS[typeflag].value} with {size} bytes of content", name)
+            raise malformed(f"a {_KINDS[typeflag].value} with {size} bytes of content", name)
         self._at = self._blocks.behind(begin, size, name)
         self._check_is_content(begin, size, name)
 
@@ -202,7 +204,7 @@ class TarReader:
             self._deadline.spend(8)  # a block costs some microseconds
             block = self._blocks.at(at)
             if block == ZERO_BLOCK or parse_header(block):
-                raise refused(f"a hard link with {size} bytes of content that hide a member", name)
+                raise malformed(f"a hard link with {size} bytes of content that hide a member", name)
 
     def _sparse(
         self, header: Header, block: bytes, over: Overrides, size: int, name: bytes
@@ -210,14 +212,14 @@ class TarReader:
         begin = self._at
         if header.typeflag == _OLD_SPARSE:
             if sparse.is_described(over.records):
-                raise refused("two sparse maps for one file", name)
+                raise malformed("two sparse maps for one file", name)
             found = sparse.old_gnu(block, lambda at: self._blocks.whole(begin + at, name), self._limits, name)
             self._at += found.map_bytes
             return found._replace(map_bytes=0)
 
         def read_map(at: int) -> bytes:
             if at >= size:
-                raise refused("its sparse map does not end within it", name)
+                raise malformed("its sparse map does not end within it", name)
             return self._blocks.whole(begin + at, name)
 
         return sparse.from_pax(over.records, read_map, self._limits, name)
@@ -225,7 +227,7 @@ class TarReader:
     def _sparse_content(self, found: sparse.SparseFile, size: int, name: bytes) -> _Content:
         name = found.name or name
         if name.endswith(b"/"):
-            raise refused("a sparse map for a directory", name)
+            raise malformed("a sparse map for a directory", name)
         stored = size - found.map_bytes
         ranges = sparse.check_ranges(found, stored, name)
         data, self._at = self._at + found.map_bytes, self._blocks.behind(self._at, size, name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 
 Records = list[tuple[bytes, bytes]]
 
@@ -27,11 +27,11 @@ def parse_records(data: bytes, member: Name) -> Records:
     while at < len(data):
         match = _LENGTH.match(data, at)
         if not match:
-            raise refused(f"a PAX record begins with {data[at : at + 12]!r}, not with its length", member)
+            raise malformed(f"a PAX record begins with {data[at : at + 12]!r}, not with its length", member)
         end = at + int(match[1])
         key, equals, value = data[match.end() : end - 1].partition(b"=")
         if data[end - 1 : end] != b"\n" or not equals or not key or b"\0" in key:
-            raise refused(f"the PAX record {data[at : at + 40]!r} is malformed", member)
+            raise malformed(f"the PAX record {data[at : at + 40]!r} is malformed", member)
         records.append((key, value))
         at = end
     return records
@@ -40,7 +40,7 @@ def parse_records(data: bytes, member: Name) -> Records:
 def whole_number(value: bytes, what: str, member: Name) -> int:
     """A decimal number that is not negative, below 10^19."""
     if not _WHOLE.fullmatch(value):
-        raise refused(f"the PAX {what} is {value[:40]!r}, which is no number", member)
+        raise malformed(f"the PAX {what} is {value[:40]!r}, which is no number", member)
     return int(value)
 
 
@@ -48,7 +48,7 @@ def nanoseconds(value: bytes, member: Name) -> int:
     """A time in nanoseconds since the epoch; finer fractions are rounded down, as GNU tar does."""
     match = _SECONDS.fullmatch(value)
     if not match:
-        raise refused(f"the PAX time is {value[:40]!r}, which is no time", member)
+        raise malformed(f"the PAX time is {value[:40]!r}, which is no time", member)
     sign, seconds, fraction = match[1], match[2], match[3] or b""
     whole = int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
     if not sign:

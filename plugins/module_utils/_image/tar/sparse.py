@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from ..limits import Limits
-from ..refusal import Name, refused
+from ..refusal import Name, malformed
 from .header import BLOCK, number, padded
 from .pax import Records, whole_number
 
@@ -71,14 +71,14 @@ def from_pax(records: Records, read_block: ReadBlock, limits: Limits, member: Na
     found = {key[len(_KEY) :]: value for key, value in records if key.startswith(_KEY)}
     if b"major" in found or b"minor" in found:
         if (found.get(b"major"), found.get(b"minor")) != (b"1", b"0"):
-            raise refused("its sparse format is unknown", member)
+            raise malformed("its sparse format is unknown", member)
         return _pax_1_0(found, read_block, limits, member)
     flat = found[b"map"].split(b",") if b"map" in found else _pairs_0_0(records, member)
     numbers = [whole_number(value, "sparse map", member) for value in flat if value or len(flat) > 1]
     # GNU tar takes no map without its length, and another meaning of the size then.
     blocks = whole_number(found.get(b"numblocks", b""), "sparse block count", member)
     if blocks * 2 != len(numbers):
-        raise refused("its sparse map has another length than it says", member)
+        raise malformed("its sparse map has another length than it says", member)
     size = whole_number(found.get(b"size", b""), "sparse size", member)
     return SparseFile(size, _pairs(numbers, member), 0, found.get(b"name", b""))
 
@@ -88,7 +88,7 @@ def _pairs_0_0(records: Records, member: Name) -> list[bytes]:
     for key, value in records:
         if key in (_KEY + b"offset", _KEY + b"numbytes"):
             if (key == _KEY + b"numbytes") != bool(len(flat) % 2):
-                raise refused("the offsets and lengths of its sparse map do not alternate", member)
+                raise malformed("the offsets and lengths of its sparse map do not alternate", member)
             flat.append(value)
     return flat
 
@@ -109,14 +109,14 @@ def _pax_1_0(found: dict[bytes, bytes], read_block: ReadBlock, limits: Limits, m
     numbers = [whole_number(line, "sparse map", member) for line in lines[1:wanted]]
     used = sum(len(line) + 1 for line in lines[:wanted])
     if text[used:].strip(b"\0"):
-        raise refused("something stands behind its sparse map", member)
+        raise malformed("something stands behind its sparse map", member)
     size = whole_number(found.get(b"realsize", b""), "sparse size", member)
     return SparseFile(size, _pairs(numbers, member), padded(used), found.get(b"name", b""))
 
 
 def _pairs(numbers: list[int], member: Name) -> Ranges:
     if len(numbers) % 2:
-        raise refused("its sparse map ends in the middle of a range", member)
+        raise malformed("its sparse map ends in the middle of a range", member)
     return tuple(zip(numbers[::2], numbers[1::2]))
 
 
@@ -125,11 +125,11 @@ def check_ranges(sparse: SparseFile, stored_bytes: int, member: Name) -> Ranges:
     end = 0
     for offset, length in sparse.ranges:
         if offset < end or length < 0:
-            raise refused("the ranges of its sparse map overlap or are out of order", member)
+            raise malformed("the ranges of its sparse map overlap or are out of order", member)
         end = offset + length
     if end > sparse.size:
-        raise refused(f"its sparse map reaches to byte {end}, and the file is {sparse.size} bytes long", member)
+        raise malformed(f"its sparse map reaches to byte {end}, and the file is {sparse.size} bytes long", member)
     total = sum(length for _offset, length in sparse.ranges)
     if total != stored_bytes:
-        raise refused(f"its sparse map covers {total} bytes, and the archive holds {stored_bytes} bytes", member)
+        raise malformed(f"its sparse map covers {total} bytes, and the archive holds {stored_bytes} bytes", member)
     return tuple([pair for pair in sparse.ranges if pair[1]])

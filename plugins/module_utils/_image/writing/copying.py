@@ -14,7 +14,7 @@ import os
 from typing import Callable
 
 from ..extent import Extent
-from ..refusal import refused
+from ..refusal import malformed
 
 _NOT_HERE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _BUFFER_BYTES = 1 << 20
@@ -55,6 +55,6 @@ class Copier:
             if copied == 0:
                 # Some file systems answer copy_file_range with 0 instead of an error.
                 if len(self._steps) == 1:
-                    raise refused(f"the file ends at byte {begin}: it was cut while it was read")
+                    raise malformed(f"the file ends at byte {begin}: it was cut while it was read")
                 self._steps.pop()
             begin += copied

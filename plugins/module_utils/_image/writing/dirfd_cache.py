@@ -17,7 +17,7 @@ from .sandbox import DIRECTORY
 _MAX_OPEN = 32
 
 
-class Handles:
+class DirfdCache:
     """Descriptors of ``directories`` below ``root_fd``, which stays its owner's."""
 
     def __init__(self, root_fd: int, directories: Places) -> None:

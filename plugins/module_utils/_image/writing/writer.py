@@ -20,9 +20,9 @@ from ..._names import printable
 from ..limits import Deadline, Limits
 from ..merge.inodes import File, Inode, Special, Symlink
 from ..merge.plan import Places, Plan
-from ..refusal import refused
+from ..refusal import malformed
 from .copying import Copier
-from .dirfd_cache import Handles
+from .dirfd_cache import DirfdCache
 from .sandbox import NEW_FILE
 
 _SETID = 0o6000
@@ -37,9 +37,9 @@ class Writer:
     def __init__(self, plan: Plan, root_fd: int, limits: Limits) -> None:
         self._deadline = Deadline(limits)
         self._plan = plan
-        self._handles = Handles(root_fd, plan.directories)
+        self._handles = DirfdCache(root_fd, plan.directories)
         self._copier = Copier()
-        self._firsts = Handles(root_fd, plan.directories)
+        self._firsts = DirfdCache(root_fd, plan.directories)
         self._makes_root_owned = os.geteuid() == 0 and os.getegid() == 0
 
     def make_directories(self) -> None:
@@ -148,7 +148,7 @@ class Writer:
         """What ``error`` means, with the path at which it happened."""
         path = self._path(places, row)
         if error.errno in _IMAGES_FAULT:
-            return refused(f"the file system does not take it: {error.strerror}", path)
+            return malformed(f"the file system does not take it: {error.strerror}", path)
         return from_os_error(OSError(error.errno, error.strerror), f"writing {printable(path)}")
 
     def _path(self, places: Places, row: int) -> bytes:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ext4 on a volume: made, filled in a mount that nobody else sees, and checked.
+"""ext4 on a volume: made, filled in a mount that no other process sees, and checked.
 
 Invariant: when ``populate`` returns, the file system is unmounted and on disk; when it raises, its mount is gone too, and the
 volume is worth nothing.
@@ -98,7 +98,7 @@ def populate(
         lambda: _populate(device, mount_point, work),
         what="filling the volume",
         timeout_seconds=stalled_seconds,
-        # Whoever verifies digests is a child of this process too, and may be the last to end.
+        # The process that verifies digests is a child of this process too, and may be the last to end.
         progress=lambda: (descendants_activity(os.getpid()), requests_done(device)),
     )
 

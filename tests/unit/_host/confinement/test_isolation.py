@@ -23,7 +23,7 @@ def test_privileges_are_given_up_for_good() -> None:
 
 
 @needs_loops
-def test_real_a_mount_of_the_child_is_seen_by_nobody_else(tmp_path: Path) -> None:
+def test_real_a_mount_of_the_child_is_seen_by_no_other_process(tmp_path: Path) -> None:
     def work() -> bool:
         own_mount_namespace()
         mount("tmpfs", str(tmp_path), "tmpfs", MS_NODEV)

@@ -116,12 +116,12 @@ def test_an_os_error_says_what_to_do(number: int, kind: type[FlydError], said: s
         (None, "writing the tree: no "),
     ],
 )
-def test_a_name_is_told_as_it_is_whatever_its_type(name: object, told: str) -> None:
+def test_a_name_is_reported_as_it_is_whatever_its_type(name: object, told: str) -> None:
     error = from_os_error(OSError(errno.ENOSPC, "No space left on device", name), "writing the tree")
     assert error.msg.startswith(told), error.msg
 
 
-def test_errors_of_ours_pass_unchanged() -> None:
+def test_own_errors_pass_unchanged() -> None:
     with pytest.raises(BadInput, match="ours"), file_errors("writing"):
         raise BadInput("ours", hint="")
 

@@ -28,7 +28,7 @@ def test_what_the_child_changes_stays_with_it() -> None:
     assert seen == []
 
 
-def test_an_error_of_ours_is_raised_here_with_all_it_knows() -> None:
+def test_an_own_error_is_raised_here_with_all_it_knows() -> None:
     def work() -> None:
         raise BadInput("bad", hint="mend it", member="etc/passwd")
 
@@ -37,7 +37,7 @@ def test_an_error_of_ours_is_raised_here_with_all_it_knows() -> None:
     assert (caught.value.hint, caught.value.details) == ("mend it", {"member": "etc/passwd"})
 
 
-def test_an_os_error_becomes_one_of_ours() -> None:
+def test_an_os_error_becomes_a_flyd_error() -> None:
     def work() -> None:
         raise OSError(28, "No space left on device")
 
@@ -153,7 +153,7 @@ def test_a_child_keeps_no_output_of_its_parent_open_and_no_signal_of_its_group_e
     assert errors.startswith("pipe:")
 
 
-def test_what_a_child_says_is_told_and_is_no_part_of_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_child_is_reported_and_is_no_part_of_its_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert in_child(lambda: os.write(2, b"{a warning\n") and "x" * 200_000, what="warning") == "x" * 200_000
     assert capfd.readouterr().err == "{a warning\n"
 

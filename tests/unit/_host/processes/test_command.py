@@ -74,7 +74,7 @@ def test_a_program_leads_a_session_of_its_own_in_the_root_directory(tmp_path: Pa
     assert directory == "/"
 
 
-def test_no_descriptor_of_ours_is_inherited(tmp_path: Path) -> None:
+def test_no_own_descriptor_is_inherited(tmp_path: Path) -> None:
     with open(tmp_path / "secret", "w") as secret:
         os.set_inheritable(secret.fileno(), True)
         said = runner_of(tmp_path, "ls -l /proc/$$/fd").run(Program.BLKID).stdout

@@ -92,7 +92,7 @@ def test_a_child_that_never_ends_its_message_is_late() -> None:
         child.hear(0.2)
 
 
-def test_a_child_that_hangs_up_and_goes_on_is_ended() -> None:
+def test_a_child_that_hangs_up_and_continues_is_ended() -> None:
     def work(line: Line) -> None:
         line._end.close()
         time.sleep(3600)

@@ -21,7 +21,7 @@ from module_utils._image.compression import spooling
 from module_utils._image.extent import Extent
 from module_utils._image.limits import Limits
 from module_utils._image.merge import tree
-from module_utils._image.merge.entry_counter import Census
+from module_utils._image.merge.entry_counter import EntryCounter
 from tests.unit._image.unpacked import Playground, needs_root, plan_of
 from tests.unit.builders import images, tar
 
@@ -218,7 +218,7 @@ def test_too_many_empty_members_are_refused_by_counting(tmp_path: Path) -> None:
     with open(tmp_path / "bomb", "rb") as file:
         tar_extent = Extent.whole(file.fileno())
         for allowed in (1000, 999):
-            census = Census(Limits(entries=allowed))
+            census = EntryCounter(Limits(entries=allowed))
             census.next_tar()
             if allowed == 1000:
                 census.look(tar_extent)
@@ -229,7 +229,7 @@ def test_too_many_empty_members_are_refused_by_counting(tmp_path: Path) -> None:
 
 def test_several_tars_are_counted_together_as_they_grow(tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(tar.tar(tar.file(b"etc/x") * 1000))
-    census = Census(Limits(entries=1499))
+    census = EntryCounter(Limits(entries=1499))
     with open(tmp_path / "bomb", "rb") as file:
         for _ in range(2):
             census.next_tar()

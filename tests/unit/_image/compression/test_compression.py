@@ -237,7 +237,7 @@ def descriptors_and_children() -> tuple[list[str], str]:
     return os.listdir("/proc/self/fd"), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
-def test_compression_is_told_by_magic_and_not_mistaken_for_a_tars_first_name() -> None:
+def test_compression_is_found_by_magic_and_not_mistaken_for_a_tars_first_name() -> None:
     assert sniff(tar.file(b"BZhello")) is Compression.NONE
     assert sniff(b"BZh9") is Compression.BZIP2
     assert sniff(b"") is Compression.NONE

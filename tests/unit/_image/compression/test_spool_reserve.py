@@ -1,4 +1,4 @@
-"""The spool leaves a reserve on the file system that it shares with the database, whatever an archive wants, and whoever else writes."""
+"""The spool leaves a reserve on the file system that it shares with the database, whatever an archive wants and whatever else is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whiteouts: what they take away, what they must not, and those that nobody honest writes."""
+"""Whiteouts: what they take away, what they must not, and those that no one honest writes."""
 
 from __future__ import annotations
 

@@ -214,9 +214,7 @@ def test_a_reader_that_asks_without_end_is_ended_when_its_time_is_up(
         opened(tmp_path, tmp_path, limits=Limits(seconds=1))
 
 
-def test_a_reader_that_asks_and_does_not_listen_keeps_nobody_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_asks_and_does_not_listen_delays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(_read: object, _options: object, line: Line) -> None:
         while True:
             line.say({"ask": {"file": {"again": False}}})

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed layers are decompressed side by side; what goes wrong in one of them is told, and ends the others."""
+"""Compressed layers are decompressed side by side; what goes wrong in one of them is reported, and ends the others."""
 
 from __future__ import annotations
 

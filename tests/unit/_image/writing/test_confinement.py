@@ -227,7 +227,7 @@ def test_from_inside_it_is_refused_to(tmp_path: Path, attempt: Callable[[], obje
 def test_from_inside_a_limit_cannot_be_raised(tmp_path: Path) -> None:
     with pytest.raises(
         Exception, match="without an answer"
-    ):  # Python calls it a ValueError, which is no answer of ours
+    ):  # Python calls it a ValueError, which is no answer of the collection
         tried_inside(tmp_path, raise_a_limit)
 
 

@@ -128,7 +128,7 @@ def test_with_the_second_wall_down_a_link_in_a_directorys_place_is_not_followed(
 
 
 def write_with_interruption(playground: Playground, plan: Plan, interrupt: Callable[[], None]) -> None:
-    """Write ``plan``, and let somebody change the tree when its directories are made."""
+    """Write ``plan``, and let another program change the tree when its directories are made."""
     shares = tree_writer.shares
     before = playground.canaries()
 
@@ -175,7 +175,7 @@ def test_no_code_is_loaded_from_the_image(playground: Playground, module: str) -
 
     def try_both() -> str:
         for attempt in (lambda: importlib.import_module("colorsys"), lambda: codecs.lookup("koi8_t")):
-            # Python warns that nobody is left to import anything, and tests turn warnings into errors.
+            # Python warns that no one is left to import anything, and tests turn warnings into errors.
             with pytest.raises((ImportError, LookupError, ImportWarning)):
                 attempt()
         return "refused"

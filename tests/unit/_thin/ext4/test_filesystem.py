@@ -1,4 +1,4 @@
-"""ext4, made and filled for real on a loop device; the mount is seen by nobody and gone afterwards."""
+"""ext4, made and filled for real on a loop device; the mount is seen by no one and gone afterwards."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_real_a_tree_is_written_and_the_file_system_is_clean(disk: Disk) -> None
 
 
 @needs_loops
-def test_real_the_mount_is_hardened_and_seen_by_nobody_else(disk: Disk) -> None:
+def test_real_the_mount_is_hardened_and_seen_by_no_other_process(disk: Disk) -> None:
     make_ext4(Runner(), disk.attach(100 * MIB), inodes=10)
     outside = os.getpid()
 
@@ -249,7 +249,7 @@ def test_real_what_was_lost_after_it_was_written_is_an_error(small_disk: Disk) -
 
 
 @needs_loops
-def test_real_what_an_early_sync_is_told_is_not_forgotten(small_disk: Disk) -> None:
+def test_real_what_an_early_sync_reports_is_not_forgotten(small_disk: Disk) -> None:
     """The kernel tells of it once: the last sync would find nothing wrong."""
     make_ext4(Runner(), small_disk.attach(100 * MIB), inodes=10)
 
@@ -263,7 +263,9 @@ def test_real_what_an_early_sync_is_told_is_not_forgotten(small_disk: Disk) -> N
         populate(small_disk.path, small_disk.mount_point, work)
 
 
-def test_what_failed_beside_an_early_sync_is_told_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_failed_beside_an_early_sync_is_reported_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_fd: int) -> None:
         raise Unsupported("syncfs: Input/output error", hint="see dmesg")
 
@@ -289,7 +291,7 @@ def test_real_work_that_comes_to_a_standstill_is_ended_and_its_mount_is_gone(dis
             what="filling",
         )
     assert caught.value.retryable
-    check(Runner(), disk.path)  # nobody has it mounted
+    check(Runner(), disk.path)  # no one has it mounted
 
 
 @needs_loops
