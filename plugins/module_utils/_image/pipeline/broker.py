@@ -184,7 +184,7 @@ def _nameless_file(directory: str) -> int:
 
 def _number(value: object, below: int) -> int:
     """``value``, if it is a whole number from 0 on and ``below`` that one."""
-    if type(value) is not int or not 0 <= value < below:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < below:
         _refuse()
     return value
 
