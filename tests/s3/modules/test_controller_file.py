@@ -59,6 +59,7 @@ class Play:
         play = {"hosts": "here", "gather_facts": False, "tasks": [*self._tasks, last]}
         (self.directory / "play.yml").write_text(json.dumps([play]))
         python = f"ansible_connection=local ansible_python_interpreter={sys.executable} ansible_remote_tmp={self.tmp}"
+        python += f" ansible_async_dir={self.tmp}/async"
         (self.directory / "hosts").write_text(f"here {python}\nthere {python}\n")
         environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self._site), "ANSIBLE_LOCALHOST_WARNING": "false"}
         argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", "-i", "hosts", "play.yml"]
