@@ -40,7 +40,9 @@ CONTENT = b"an archive of the controller" * 20_000
 NOBODY = 65534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 # Read, not imported: with a module of the controller in this process, ansible's module_utils would behave as on a controller.
-_LOCAL = Path(str(importlib.util.find_spec("ansible").origin)).parent / "plugins/connection/local.py"
+_ANSIBLE = importlib.util.find_spec("ansible")
+assert _ANSIBLE is not None
+_LOCAL = Path(str(_ANSIBLE.origin)).parent / "plugins/connection/local.py"
 LOCAL = ast.literal_eval(re.findall(r'^DOCUMENTATION = (""".*?""")', _LOCAL.read_text(), re.MULTILINE | re.DOTALL)[0])
 CONNECTION = f'''
 DOCUMENTATION = """{LOCAL.replace("name: local", "name: as_nobody")}"""
