@@ -219,7 +219,8 @@ test-package-index: $(READY) $(COLLECTIONS) ## The role prepare from a package i
 
 test-prepare: export FLYD_PREPARE_KILLS = 8
 test-prepare: $(READY) $(COLLECTIONS) ## The role prepare on a prepared host: refused, killed at each task, rebooted, in a VM (half an hour)
-	@$(SESSION) $(PYTHON) -m pytest tests/unit/roles tests/e2e/apart/test_8_prepare_again.py tests/e2e/apart/test_8_units.py
+	@$(SESSION) $(PYTHON) -m pytest tests/unit/roles tests/e2e/apart/test_8_prepare_again.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_8_units.py
 
 .PHONY: docs
 docs: $(READY) $(COLLECTIONS) ## The documentation as a site in build/docs/site
