@@ -193,10 +193,10 @@ def test_a_report_asks_again_when_a_program_does_not_end_and_reports_when_it_nev
     for _ in range(stuck):
         pooled.fake.stick("dmsetup status --noflush pool")
     with pooled.host(dry_run=True) as host:
-        host.dm = pooled.fake.device_mapper(Runner(timeout_seconds=1.0, search=pooled.fake.runner.search))
+        host.dm = pooled.fake.device_mapper(Runner(timeout_seconds=4.0, search=pooled.fake.runner.search))
         facts = inform(host, frozenset([Subject(what)])).facts
     assert (facts["attempts"], facts["waited_seconds"] > 0, len(pooled.waits)) == (2, True, 1)
-    told = "'status': 'unknown'" if what == "pools" else "did not end within 1 s and was killed (attempt 2 of 2)"
+    told = "'status': 'unknown'" if what == "pools" else "did not end within 4 s and was killed (attempt 2 of 2)"
     assert (told in str(facts[what])) is (stuck == 2), facts
     gc.collect()
 
