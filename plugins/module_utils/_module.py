@@ -224,7 +224,7 @@ def _unexpected(error: BaseException, opened: list[Run]) -> FlydError:
 
 
 def _take_name(module: str) -> None:
-    """Show as ``module`` in `ps` and to the one that waits for a lock: with pipelining the command line is a bare interpreter's."""
+    """Show as ``module`` in `ps` and to runs that wait for a lock: with pipelining the command line is a bare interpreter's."""
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write(module.rpartition(".")[2])
 

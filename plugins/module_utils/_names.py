@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names and sizes, parsed at the door.
 
-Invariant: an object of one of these types is valid; the one that holds one checks nothing again. An object key never becomes
+Invariant: an object of one of these types is valid; code that has one checks nothing again. An object key never becomes
 the name of a file or a device: those are made of ULIDs and digests only.
 """
 

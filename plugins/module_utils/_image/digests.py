@@ -38,7 +38,7 @@ def check_bytes(expected: Digest | None, data: bytes, what: str) -> None:
 
 
 def parse_digest(text: str, member: Name) -> Digest:
-    """A digest that an archive states; raises ``Untrusted``, since no one but the archive's maker wrote it."""
+    """A digest that an archive states; raises ``Untrusted``, since the archive's maker wrote it."""
     try:
         return Digest.parse(text, what="the digest")
     except BadInput as error:

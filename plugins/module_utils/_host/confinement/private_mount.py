@@ -4,7 +4,7 @@
 """A file system mounted where no other process sees it, and from where no other file system can be reached.
 
 Invariant: its mount namespace holds nothing else but an empty file system that cannot be written to, so that ``..`` of its root ends
-there, the one that is given a descriptor of that. It is mounted once: ``unmount`` fails as long as any process holds it, and when it returns
+there, also for a process that is only given a descriptor of it. It is mounted once: ``unmount`` fails as long as any process holds it, and when it returns
 the file system has left its device. The kernel unmounts it when the process that made it ends.
 """
 
@@ -30,7 +30,7 @@ _NAME = "volume"
 
 
 class PrivateMount:
-    """``source``, mounted by way of the empty directory ``mount_point``, which no one sees covered; for a process that has one thread."""
+    """``source``, mounted by way of the empty directory ``mount_point``, which stays as it is for all other processes; for a process that has one thread."""
 
     def __init__(self, source: str, mount_point: str, kind: str, flags: int, data: str = "") -> None:
         self._home = os.open(_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)

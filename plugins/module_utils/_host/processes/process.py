@@ -54,7 +54,7 @@ def _stat(pid: int) -> list[bytes]:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return []  # of any other error no one may conclude that it is gone: what it holds would be taken from it
+        return []  # any other error does not show that it is gone: what it holds would be taken from it
     # The command's name stands in parentheses and may hold anything, parentheses too: count from the last one.
     return stat[stat.rindex(b")") + 2 :].split()
 

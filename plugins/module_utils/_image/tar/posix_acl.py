@@ -4,7 +4,7 @@
 """POSIX ACLs: from the text that tar programs write to the attribute that Linux stores.
 
 Invariant: what comes out is what the kernel's posix_acl_valid() takes. An entry for a user or group without a number is left out, never
-guessed: names mean something in the image's own passwd file only; the mask stays, so no one gains a right by that.
+guessed: names mean something in the image's own passwd file only; the mask stays, so no user gains a right by that.
 Sources: acl(5), linux/posix_acl_xattr.h; star, "SCHILY.acl.access"; the texts of bsdtar and of GNU tar --acls.
 """
 

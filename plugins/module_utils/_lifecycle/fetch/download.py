@@ -136,7 +136,7 @@ def reserved_for(host: Run, key: str) -> int:
 
 
 def forget_parts(host: Run, key: str) -> None:
-    """Drop the intents of downloads of ``key`` that no one resumes, and their part files."""
+    """Drop the intents of downloads of ``key`` that no run resumes, and their part files."""
     for operation in host.store.downloads(key):
         _forget(host, operation)
 

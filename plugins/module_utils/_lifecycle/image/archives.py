@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in state_dir/archives, under its SHA-256: who needs it, and what no one needs any more.
+"""What lies in state_dir/archives, under its SHA-256: which rows name it, and what no row names any more.
 
-Invariant: a file goes in the transaction that has seen that no one needs it, and a row that names one is committed in the transaction
+Invariant: a file goes in the transaction that has seen that no row needs it, and a row that names one is committed in the transaction
 that has seen it there: another key with the digest is never left with a row that claims too much.
 """
 

@@ -235,7 +235,7 @@ def _larger(pool: PoolRecord, metadata_bytes: int) -> PoolRecord:
 
 
 def _transaction_id(pool: PoolRecord, copy: str) -> int:
-    """The one that the old superblock tells, the store's when there is none."""
+    """That of the old superblock, the store's when there is none."""
     return read_superblock(copy).transaction_id if has_superblock(copy) else pool.transaction_id
 
 

@@ -56,7 +56,7 @@ class Unpack(Arrow):
         self.assumes_generation = "generation" in options.assume
 
     def admit(self, host: Run, image: Image) -> None:
-        """Refuse another pool than the one that the image lies in, and what is no platform."""
+        """Refuse another pool than the one that the image lies in, and an invalid platform."""
         require_in_pool(host, image, host.settings.pool.value)
         if self._options.platform:
             from ..._image.platforms import Platform  # late: most runs name none
