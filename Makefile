@@ -179,7 +179,7 @@ test-room: $(READY) $(COLLECTIONS) ## Estimates beside dmsetup status for blocks
 .PHONY: test-debian
 SUITE ?= trixie
 test-debian: export FLYD_LAB_SUITE = $(SUITE)
-test-debian: $(READY) $(COLLECTIONS) ## The role prepare, an activation with PONG, a reboot and the way back on the Debian SUITE (trixie; or bullseye), in a VM
+test-debian: $(READY) $(COLLECTIONS) ## The role prepare, an activation with PONG, a reboot and the removal on the Debian SUITE (trixie; or bullseye), in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/test_1_virgin_host.py tests/e2e/test_2_activation.py tests/e2e/test_3_reboot.py tests/e2e/test_4_the_way_back.py
 
 .PHONY: test-guests

@@ -140,7 +140,7 @@ class ShortName(_Name):
     __slots__ = ()
 
     def __new__(cls, value: str) -> ShortName:
-        """Raises ``BadInput`` for a name that is none of these."""
+        """Raises ``BadInput`` for any other name."""
         if not _SHORT_NAME.fullmatch(value):
             raise BadInput(
                 f"the name {printable(value)!r} cannot be used",

@@ -154,7 +154,7 @@ class Run:
 def open_host(
     settings: Settings, *, dry_run: bool, secrets: frozenset[str] = frozenset(), run: Ulid | None = None
 ) -> Iterator[Run]:
-    """The host with its store open, whose log never shows ``secrets``; raises ``BadInput`` for a state directory that is none."""
+    """The host with its store open, whose log never shows ``secrets``; raises ``BadInput`` for an invalid state directory."""
     below_root = os.path.normpath(settings.state_dir).strip("/")  # normpath leaves // as it is
     if not os.path.isabs(settings.state_dir) or not below_root:
         raise BadInput(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back: snapshots, bases and archives of a key are removed, of all its generations.
+"""Removal of the snapshots, bases and archives of a key, of all its generations.
 
 Invariant: every device is asked, and all of them are unmapped, before the first is removed, so a device in use stops a removal with
 nothing removed. Once the intent is committed, the removal is carried on by whichever run comes next. What others still need (a base with

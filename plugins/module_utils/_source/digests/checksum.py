@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the bytes of an object must be, and on whose word.
+"""The digest that an object must have, and its trust level.
 
 Invariant: a digest that was asked for is never weakened: when the operator names one, nothing else is looked at, and when the
 policy is ``require``, there is one or there is no download. An ETag is never a hash.

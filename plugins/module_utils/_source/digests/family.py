@@ -62,7 +62,7 @@ def _line(name: str, sha256: str) -> str:
 
 
 def weakest(trusts: Iterable[Trust]) -> Trust:
-    """On whose word a family is right: that of its least vouched object."""
+    """The trust level of a family: that of its least trusted object."""
     return min(trusts, key=_WEAKEST_FIRST.index)
 
 

@@ -20,7 +20,7 @@ class ChecksumPolicy(str, enum.Enum):
 
 
 class Trust(str, enum.Enum):
-    """On whose word the bytes are right; part of the result.
+    """Digest trust levels; part of the result.
 
     ``pinned``: the operator's, in ``checksum``. ``sidecar``: a checksum file's. ``object``: S3's own SHA-256 of the full object, which
     its uploader sets. ``first_use``: none; the digest of the first download is recorded.

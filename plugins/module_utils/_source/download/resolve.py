@@ -67,7 +67,7 @@ class Asked:
 
     @property
     def trust(self) -> Trust:
-        """On whose word the bytes will be right."""
+        """The trust level that the bytes will have."""
         return weakest(one.trust for one in self.expected)
 
     @property
