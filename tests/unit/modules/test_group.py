@@ -29,6 +29,7 @@ from tests.unit.modules.modules import MODULES, REPOSITORY, Modules, source
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root"),
     pytest.mark.timeout(600),
+    pytest.mark.slow,
 ]
 GROUP = "group/flyd.lite.flyd"
 # What each module needs besides; nothing is asked of S3, as options are read first.

@@ -22,6 +22,7 @@ import yaml
 
 from tests.unit.roles.options_table import LEFT_OUT, ROWS, SITUATIONS, Row
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 ROLES = tuple(SITUATIONS)
 

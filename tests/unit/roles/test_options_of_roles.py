@@ -21,6 +21,7 @@ pytest.importorskip("ansible", reason="ansible-core is not installed")
 
 from tests.unit.modules.modules import MODULES, source
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 ROLES = ("activate", "deactivate")
 GROUP = "group/flyd.lite.flyd"  # of module_defaults

@@ -12,11 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
-pytestmark = pytest.mark.skipif(
-    not ANSIBLE.exists() or not (ROOT / "build/collections").exists(),
-    reason="ansible-core or build/collections is missing",
-)
-
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not ANSIBLE.exists() or not (ROOT / "build/collections").exists(),
+        reason="ansible-core or build/collections is missing",
+    ),
+]
 
 BOOKS = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
 HARMLESS = ("activate.yml", "prepare.yml")

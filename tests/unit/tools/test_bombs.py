@@ -9,6 +9,7 @@ import pytest
 from tests.fuzz.bombs import BOMBS, MAX_PEAK_MIB, Bomb, explode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", [bomb for bomb in BOMBS if not bomb.is_slow], ids=lambda bomb: bomb.name)
 def test_a_bomb_is_refused_within_seconds_and_with_little_memory(tmp_path: Path, bomb: Bomb) -> None:
     blast = explode(bomb, tmp_path)

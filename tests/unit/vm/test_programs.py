@@ -30,6 +30,7 @@ def test_a_failure_with_a_log_names_the_log(tmp_path: Path) -> None:
     assert log.read_text() == "said\n"
 
 
+@pytest.mark.slow
 def test_a_slow_program_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     grandchild = f"(sleep 1; touch {alive}) & wait"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 LAB = [sys.executable, str(Path(__file__).parents[2] / "vm" / "lab.py")]
 # Stands for a machine: a process with the pid file that the lab knows a machine by.
 START = """

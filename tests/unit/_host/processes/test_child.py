@@ -119,6 +119,7 @@ def test_a_child_that_does_nothing_is_killed_and_with_it_what_it_has_begun(tmp_p
     assert_ends((tmp_path / "pid").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generations", [1, 2])
 def test_a_child_may_take_as_long_as_it_or_what_it_has_begun_gets_on(tmp_path: Path, generations: int) -> None:
     def write() -> str:
@@ -131,6 +132,7 @@ def test_a_child_may_take_as_long_as_it_or_what_it_has_begun_gets_on(tmp_path: P
     assert watched(work, 0.9) == "done"
 
 
+@pytest.mark.slow
 def test_a_child_may_wait_for_another_of_its_parent_that_gets_on(tmp_path: Path) -> None:
     def wait_for_another() -> object:
         with subprocess.Popen(["sh", "-c", "for i in $(seq 20); do echo $i > file; sleep 0.1; done"], cwd=tmp_path):

@@ -21,6 +21,7 @@ from tests.unit._image.unpacked import needs_root, plan_of
 from tests.unit.builders import images, tar
 from tests.unit.support import memory
 
+pytestmark = pytest.mark.slow
 MIB = 1 << 20
 BUDGET = Limits().decoder_memory_bytes
 

@@ -19,7 +19,7 @@ from module_utils._image.pipeline.unpacking import open_image
 from tests.unit._image.unpacked import needs_root, options
 from tests.unit.builders import images, tar
 
-pytestmark = needs_root
+pytestmark = [pytest.mark.slow, needs_root]
 
 MIB = 1 << 20
 NOISE = random.Random(3).randbytes(MIB)

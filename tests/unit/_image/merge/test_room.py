@@ -18,6 +18,7 @@ from module_utils._thin.ext4.sizing import MIB
 from tests.unit._image.trees import Measured, Part, archive, frees, measure, trees
 from tests.unit.support.real import needs_loops
 
+pytestmark = pytest.mark.slow
 TREES = int(os.environ.get("FLYD_TREES", "6"))
 MEMORY = Path("/dev/shm")
 

@@ -19,6 +19,7 @@ from module_utils._image.options import Options
 from module_utils._image.pipeline.unpacking import open_image
 from tests.unit.builders import images, tar
 
+pytestmark = pytest.mark.slow
 MIB = 1 << 20
 
 

@@ -184,6 +184,7 @@ def test_a_program_that_is_killed_for_its_time_is_run_twice() -> None:
     assert caught.value.details["attempts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the killed program's pipes go with the exception
 @pytest.mark.parametrize(("what", "stuck"), [("pools", 1), ("drift", 1), ("pools", 2), ("drift", 2)])
 def test_a_report_asks_again_when_a_program_does_not_end_and_reports_when_it_never_does(
