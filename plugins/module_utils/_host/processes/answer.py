@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a child says, read by its parent.
+"""What a child answers: written by the child, read by its parent.
 
 Invariant: the child may have been turned by a hostile archive. Nothing richer than JSON is read from it, since unpickling would let it
 run code here; it cannot fill the parent's memory, nor write anything but plain text to a terminal or a log.
@@ -10,14 +10,37 @@ run code here; it cannot fill the parent's memory, nor write anything but plain 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from typing import Any, Callable
 
-from ..._errors import CommandFailed, FlydError, error_from_json
+from ..._errors import CommandFailed, FlydError, error_from_json, error_to_json
+from ..files.durable import from_os_error
 
 _MAX_BYTES = 4 << 20
+_PART_BYTES = 1 << 16
 _MAX_LINES, _MAX_LINE = 200, 1000  # of what it writes to standard error
 Json = Any  # what json.dumps takes and json.loads gives back
+
+
+def answer_of(work: Callable[[], Json], what: str) -> bytes:
+    """In the child: the answer, one line with the result of ``work``, or its ``FlydError`` or ``OSError``, as one at ``what``."""
+    try:
+        message = {"result": work()}
+    except FlydError as error:
+        message = {"error": error_to_json(error)}
+    except OSError as error:
+        message = {"error": error_to_json(from_os_error(error, what))}
+    return json.dumps(message).encode()
+
+
+def read_all(pipe: int) -> bytes:
+    """In the parent: all that the child writes to ``pipe``, which is closed then; raises what ``added`` does."""
+    said = b""
+    with os.fdopen(pipe, "rb", buffering=0) as file:
+        while part := file.read(_PART_BYTES):
+            said = added(said, part)
+    return said
 
 
 def added(said: bytes, part: bytes) -> bytes:

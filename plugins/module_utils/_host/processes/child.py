@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import select
 import signal
@@ -19,10 +18,9 @@ import time
 from collections.abc import Collection
 from typing import Callable
 
-from ..._errors import CommandFailed, FlydError, error_to_json
+from ..._errors import CommandFailed
 from ..confinement.isolation import NAMESPACES, no_new_privileges, own_namespaces, own_pid_namespace_for_child
-from ..files.durable import from_os_error
-from .answer import Json, added, understood
+from .answer import Json, added, answer_of, read_all, understood
 from .death_signal import die_with_parent, die_with_reader
 from .without_files import close_all_but, has_left_files
 
@@ -85,12 +83,8 @@ class Helper:
         """The result, waited for as long as it takes. Any descendant of the maker may ask, and only one of them, once."""
         if self._answer is None:
             raise ValueError(f"the answer of the child for {self._what} was read before")
-        with os.fdopen(self._answer, "rb", buffering=0) as pipe:
-            self._answer = None
-            said = b""
-            while part := pipe.read(_PIPE_BYTES):
-                said = added(said, part)
-        return understood(said, f"the child for {self._what} ended without an answer")
+        pipe, self._answer = self._answer, None
+        return understood(read_all(pipe), f"the child for {self._what} ended without an answer")
 
     def stop(self) -> None:
         """Kill the child, and with it all that it has started; the maker reaps it with ``close``."""
@@ -232,14 +226,9 @@ def _answer(work: Callable[[], Json], write_end: int, what: str) -> None:
     try:
         _leave_to_the_parent(write_end)
         no_new_privileges()
-        try:
-            message = {"result": work()}
-        except FlydError as error:
-            message = {"error": error_to_json(error)}
-        except OSError as error:
-            message = {"error": error_to_json(from_os_error(error, what))}
+        answer = answer_of(work, what)
         with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(b"\n" + json.dumps(message).encode())
+            pipe.write(b"\n" + answer)
         os._exit(0)
     except BaseException:  # noqa: BLE001 - whatever it was, this process must never return into its parent's code
         sys.__excepthook__(*sys.exc_info())  # written in C: nothing can be imported from in here

@@ -4,25 +4,22 @@
 """Several processes for one piece of work.
 
 Invariant: they are forked before the work begins, so that from then on no process of it needs to fork. Either all of them answered, or the
-first error is raised and none is left; each dies with this process. What they say is read as ``_host.answer`` reads it.
+first error is raised and none is left; each dies with this process. What they say is written and read as
+``_host.processes.answer`` says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Sequence
 from typing import Callable
 
-from ..._errors import FlydError, error_to_json
-from ..._host.files.durable import from_os_error
-from ..._host.processes.answer import Json, added, result_of
+from ..._host.processes.answer import Json, answer_of, read_all, result_of
 from ..._host.processes.death_signal import die_with_parent
 
 Work = Callable[[], Json]
-_PART_BYTES = 1 << 16
 
 
 class _Worker:
@@ -80,26 +77,17 @@ class Team:
 
 def _answer(work: Work, write_end: int, what: str) -> None:
     try:
-        try:
-            message = {"result": work()}
-        except FlydError as error:
-            message = {"error": error_to_json(error)}
-        except OSError as error:
-            message = {"error": error_to_json(from_os_error(error, what))}
+        answer = answer_of(work, what)
         with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(json.dumps(message).encode())
+            pipe.write(answer)
         os._exit(0)
     finally:  # whatever happened, this process must never return into its parent's code
         os._exit(70)
 
 
 def _result(worker: _Worker, what: str) -> Json:
-    answer = b""
-    with os.fdopen(worker.answer, "rb", buffering=0) as pipe:
-        worker.answer = -1
-        while part := pipe.read(_PART_BYTES):
-            answer = added(answer, part)
-    return result_of(answer, f"a process for {what} ended without an answer")
+    pipe, worker.answer = worker.answer, -1
+    return result_of(read_all(pipe), f"a process for {what} ended without an answer")
 
 
 def _end(worker: _Worker) -> None:
