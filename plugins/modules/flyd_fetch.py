@@ -23,6 +23,8 @@ description:
   - A second run also looks at the archive on the host. When its size, times or inode are not those of the file that was verified, it is
     hashed, and fetched again when it is damaged.
   - When what is behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
+  - When O(checksum) is the digest of an earlier generation whose base or archive is still on the host, that one becomes the current
+    generation again, with its base and its snapshots. S3 is not asked. See RV(revived).
   - Proxies are taken from the environment of the module (C(HTTPS_PROXY), C(HTTP_PROXY), C(NO_PROXY)).
   - A fault that may pass (429, 500, 502, 503, 504, a connection that breaks, is silent or trickles, an object that is replaced while it is read) is
     tried again as O(retries), O(retry_delay) and O(deadline) say; C(Retry-After) is obeyed when it ends before the deadline. Any other is
@@ -39,6 +41,7 @@ options:
     description:
       - V(present) fetches the archive, if it is not there.
       - V(absent) forgets the key and removes its archives. It refuses while the image is unpacked. S3 is not asked.
+        With O(sha256), only the generation with that digest.
       - Options that say what is to be fetched, or how it is to be verified, have no effect with V(absent), and a warning names them. So
         that one task can have either state, the options that say how S3 is reached are accepted.
     type: str
@@ -50,6 +53,15 @@ options:
       - Refused with O(state=present) - an archive is fetched again when it is damaged or missing, or after O(state=absent).
     type: bool
     default: false
+  sha256:
+    description:
+      - With O(state=absent), which generation of the image is removed, current or retired, by its SHA-256 as
+        RV(flyd.lite.flyd_info#module:images) has it. 64 hex digits or V(sha256:HEX). All of them when it is left out.
+      - When it is the current one, no other takes its place. The retired ones keep what they have, can be used and removed by their digests, and
+        one of them becomes current again with O(checksum).
+      - A generation that is not there is a warning.
+      - Refused with O(state=present), where O(checksum) says what the digest must be.
+    type: str
   src:
     description:
       - Where the archive is, when it is not an object of S3. Then O(key) is no more than the name that the image has in the store, which
@@ -247,6 +259,8 @@ options:
         C(file:///PATH) of the managed host. With O(src) it is named by a URL.
       - For a family, its own digest, or a file that names its objects and nothing else.
       - No checksum file is looked for unless it is named here, also not C(KEY.sha256) beside the object. What is named must be there.
+      - A digest whose bytes are on the host, of the current generation or of an earlier one, needs no source. Then O(src), O(bucket) and
+        O(version_id) are not looked at.
       - A checksum file is read in every run, with one request, and what it says is compared with what is on the host. When it says
         something else now, the module fails with V(untrusted) in RV(error_kind); when it is gone, with V(bad_input); when it cannot be
         reached, with V(transient). A digest, or O(on_change=ignore), asks for nothing.
@@ -319,6 +333,18 @@ EXAMPLES = r"""
     key: images/redis_latest.tar
     bucket: fleet-images
     checksum: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+- name: Make an earlier generation that is still on the host the current one again
+  flyd.lite.flyd_fetch:
+    key: images/redis_latest.tar
+    checksum: "sha256:{{ earlier_sha256 }}"
+
+- name: Remove one generation with its base and its snapshots, and leave the others
+  flyd.lite.flyd_fetch:
+    key: images/redis_latest.tar
+    sha256: "{{ earlier_sha256 }}"
+    state: absent
+    force: true
 
 - name: Fetch from an S3 server of one's own
   flyd.lite.flyd_fetch:
@@ -457,7 +483,7 @@ archive:
   type: str
 replaced:
   description:
-    - What another object took the place of. None when the content is the same.
+    - What another object, or an earlier generation, took the place of. None when the content is the same.
   returned: O(state=present)
   type: dict
   contains:
@@ -496,7 +522,15 @@ waited_seconds:
   returned: success
   type: float
 new_generation:
-  description: Whether what is behind the key has changed, so that a new generation takes it, or would.
+  description: Whether what is behind the key has changed, so that a new generation takes it, or would. An earlier one is not new; see RV(revived).
+  returned: O(state=present)
+  type: bool
+revived:
+  description:
+    - Whether an earlier generation, with the base and the snapshots that it has, becomes the current one again, or would. The one that was
+      current is retired.
+    - When S3 is asked and does not say which bytes it has, only the download shows that they are those of an earlier generation. Check mode
+      then predicts a new one.
   returned: O(state=present)
   type: bool
 removed:
@@ -655,6 +689,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._source.place import Pla
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "force": {"type": "bool", "default": False},
+    "sha256": {"type": "str"},
     "bucket": {"type": "str"},
     "src": {"type": "str"},
     "remote_src": {"type": "bool", "default": False},
@@ -715,6 +750,7 @@ COUNTS = {
     **present_only("src", "remote_src", "headers", "url_username", "url_password"),
     **present_only("version_id", "checksum", "checksum_policy", "on_change", "max_size", "assume_pool_size"),
     "force": Counts(("absent",), is_refused=True),
+    "sha256": Counts(("absent",), is_refused=True, instead="checksum"),
 }
 DEFAULT_BUCKET = "flyio-platform-hiring-challenge"
 
@@ -795,7 +831,9 @@ def undo(host: Run, given: ModuleParams) -> Outcome:
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveArchive
 
     key = ObjectKey(given.text("key"))
-    return advance(host, key, RemoveArchive(key.value, force=given.flag("force"), bucket=given.text("bucket")))
+    gone = given.sha256("sha256")
+    arrow = RemoveArchive(key.value, force=given.flag("force"), bucket=given.text("bucket"), sha256=gone)
+    return advance(host, key, arrow)
 
 
 def main() -> None:

@@ -26,6 +26,11 @@ options:
       - What V(operations) and V(drift) report is of the whole host.
       - A warning says when there is no such pool.
     type: str
+  key:
+    description:
+      - Report only the image of that key, its snapshots, and the operations on it. What V(pools) and V(drift) report is not limited by it.
+      - A warning says when there is no such image.
+    type: str
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes.info
@@ -38,6 +43,12 @@ EXAMPLES = r"""
   flyd.lite.flyd_info:
   register: flyd
 
+- name: See the generations of one image, to go back to one of them or to remove it
+  flyd.lite.flyd_info:
+    what: [images]
+    key: images/redis_latest.tar
+  register: flyd
+
 - name: Stop when the host and its database disagree
   ansible.builtin.assert:
     that: flyd.drift | length == 0
@@ -46,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: The current generation of every key.
+  description: Every generation of every key. Of each key the current one is first, if there is one; the retired ones follow, the newest first.
   returned: when O(what) has V(images)
   type: list
   elements: dict
@@ -57,6 +68,24 @@ images:
     key:
       description: The key of the object, or of the family.
       type: str
+    current:
+      description: Whether it is the current generation, which M(flyd.lite.flyd_unpack) and M(flyd.lite.flyd_snapshot) use unless they name another.
+      type: bool
+    archives:
+      description: Which of its archives, or of the layers of a family, are on the host.
+      type: list
+      elements: str
+    snapshots:
+      description: The snapshots of this generation. More of each is in RV(snapshots).
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name of the activation.
+          type: str
+        device:
+          description: The device.
+          type: str
     state:
       description: How far the image has come, V(fetched), V(unpacked) or V(activated), or V(new) when it is to be fetched again.
       type: str
@@ -555,12 +584,14 @@ SUBJECTS = [subject.value for subject in Subject]
 ARGUMENTS = {
     "what": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": SUBJECTS},
     "pool": {"type": "str"},
+    "key": {"type": "str", "no_log": False},
 }
 
 
 def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
-    return inform(host, frozenset(Subject(word) for word in given.words("what")), given.text("pool"))
+    what = frozenset(Subject(word) for word in given.words("what"))
+    return inform(host, what, given.text("pool"), given.text("key"))
 
 
 def main() -> None:

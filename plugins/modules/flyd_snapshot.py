@@ -24,12 +24,19 @@ options:
   state:
     description:
       - V(present) makes the snapshot, or maps it again.
-      - V(absent) removes the snapshots of that name, of all generations of the image, and what was written to them.
+      - V(absent) removes the snapshots of that name, of all generations of the image or of the one in O(sha256), and what was written to them.
         Every device is asked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
-      - With V(absent), only O(key), O(pool) and O(name) have an effect. A warning names what else is given.
+      - With V(absent), only O(key), O(pool), O(sha256) and O(name) have an effect. A warning names what else is given.
     type: str
     choices: [present, absent]
     default: present
+  sha256:
+    description:
+      - Which generation of the image is meant, current or retired, by its SHA-256 as RV(flyd.lite.flyd_info#module:images) has it. 64 hex
+        digits or V(sha256:HEX). The current one when it is left out; with O(state=absent), all of them.
+      - A generation that is not unpacked, or not there, is refused with V(out_of_order) in RV(error_kind).
+      - With O(state=absent), a generation that is not there is a warning.
+    type: str
   size:
     description:
       - The size of the snapshot, at least that of the base, which it has when this is left out. The file system is grown to it.
@@ -60,7 +67,8 @@ options:
     description:
       - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
       - V(generation) says that M(flyd.lite.flyd_fetch) would have fetched a new generation of the image
-        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation.
+        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation. With O(sha256), that it would
+        have fetched or revived this one.
       - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether there is room in it is then not predicted.
     type: list
     elements: str
@@ -92,6 +100,12 @@ EXAMPLES = r"""
     key: images/redis_latest.tar
     name: guest-7
     state: absent
+
+- name: A snapshot of an earlier generation, which stays retired
+  flyd.lite.flyd_snapshot:
+    key: images/redis_latest.tar
+    sha256: "{{ earlier_sha256 }}"
+    name: guest-8
 """
 
 RETURN = r"""
@@ -369,6 +383,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey,
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "name": {"type": "str", "default": "default"},
+    "sha256": {"type": "str"},
     "size": {"type": "str"},
     "read_only": {"type": "bool"},
     "owner": {"type": "str"},
@@ -392,6 +407,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         given.optional_flag("read_only"),
         access,
         assume=frozenset(given.words("assume")),
+        sha256=given.sha256("sha256"),
     )
     return advance(host, key, Activate(options))
 
@@ -401,7 +417,8 @@ def undo(host: Run, given: ModuleParams) -> Outcome:
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveSnapshot
 
     key = ObjectKey(given.text("key"))
-    return advance(host, key, RemoveSnapshot(key.value, ShortName(given.text("name")).value))
+    name, sha256 = ShortName(given.text("name")).value, given.sha256("sha256")
+    return advance(host, key, RemoveSnapshot(key.value, name, sha256=sha256))
 
 
 def main() -> None:

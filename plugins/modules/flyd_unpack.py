@@ -21,9 +21,9 @@ options:
   state:
     description:
       - V(present) unpacks the image, if that was not done.
-      - V(absent) removes the base volumes of all generations of the image. It refuses while there are snapshots of them.
+      - V(absent) removes the base volumes of all generations of the image or of the one in O(sha256). It refuses while there are snapshots of them.
         Every device is asked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
-      - With V(absent), only O(key), O(pool) and O(force) have an effect. A warning names what else is given.
+      - With V(absent), only O(key), O(pool), O(sha256) and O(force) have an effect. A warning names what else is given.
     type: str
     choices: [present, absent]
     default: present
@@ -33,6 +33,14 @@ options:
       - Refused with O(state=present) - a base is made again after O(state=absent).
     type: bool
     default: false
+  sha256:
+    description:
+      - Which generation of the image is meant, current or retired, by its SHA-256 as RV(flyd.lite.flyd_info#module:images) has it. 64 hex
+        digits or V(sha256:HEX). The current one when it is left out; with O(state=absent), all of them.
+      - A retired generation is unpacked from its archive, which must be on the host still, and stays retired. When the archive is gone, or
+        there is no such generation, the module fails with V(out_of_order) in RV(error_kind).
+      - With O(state=absent), a generation that is not there is a warning.
+    type: str
   size:
     description:
       - The size of the volume, such as V(4G). When left out, it is computed from the tree so that O(free_size) stays free.
@@ -165,7 +173,8 @@ options:
     description:
       - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
       - V(generation) says that M(flyd.lite.flyd_fetch) would have fetched a new generation of the image
-        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation.
+        (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation. With O(sha256), that it would
+        have fetched or revived this one.
       - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether there is room in it is then not predicted.
     type: list
     elements: str
@@ -184,6 +193,18 @@ EXAMPLES = r"""
 - name: Unpack what was fetched
   flyd.lite.flyd_unpack:
     key: images/redis_latest.tar
+
+- name: Unpack an earlier generation again, whose base was removed
+  flyd.lite.flyd_unpack:
+    key: images/redis_latest.tar
+    sha256: "{{ earlier_sha256 }}"
+
+- name: Remove the base of an earlier generation, with its snapshots
+  flyd.lite.flyd_unpack:
+    key: images/redis_latest.tar
+    sha256: "{{ earlier_sha256 }}"
+    state: absent
+    force: true
 
 - name: Unpack with room for the guest and a tight limit
   flyd.lite.flyd_unpack:
@@ -512,6 +533,7 @@ LIMITS = {
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "force": {"type": "bool", "default": False},
+    "sha256": {"type": "str"},
     "size": {"type": "str"},
     "free_size": {"type": "str"},
     "platform": {"type": "str"},
@@ -544,6 +566,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         keep_archive=given.optional_flag("keep_archive"),
         free_bytes=given.size_bytes("free_size"),
         assume=frozenset(given.words("assume")),
+        sha256=given.sha256("sha256"),
     )
     return advance(host, key, Unpack(options))
 
@@ -553,7 +576,7 @@ def undo(host: Run, given: ModuleParams) -> Outcome:
     from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveBase
 
     key = ObjectKey(given.text("key"))
-    return advance(host, key, RemoveBase(key.value, force=given.flag("force")))
+    return advance(host, key, RemoveBase(key.value, force=given.flag("force"), sha256=given.sha256("sha256")))
 
 
 def main() -> None:

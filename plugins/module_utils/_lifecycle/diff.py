@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
+from typing import Callable
 
 from .._thin.dm.device import SECTOR_BYTES
 from .outcome import Facts
@@ -21,9 +23,9 @@ NEW_ULID = "<new ULID>"
 UNKNOWN = "<known after the download>"
 
 
-def assumed_generation(key: str) -> Image:
+def assumed_generation(key: str, sha256: str = UNKNOWN) -> Image:
     """A generation that only a simulated download has made: fetched, and nothing else is known of it."""
-    return Image(NEW_ULID, key, sha256=UNKNOWN, state=State.FETCHED, etag=UNKNOWN, trust=UNKNOWN)
+    return Image(NEW_ULID, key, sha256=sha256, state=State.FETCHED, etag=UNKNOWN, trust=UNKNOWN)
 
 
 def known_id(image: Image) -> str | None:
@@ -54,9 +56,9 @@ def _known(value: str) -> str | None:
 
 
 def image_view(host: Run, image: Image) -> Facts:
-    """The current generation of a key as the store and the kernel have it, and those that were retired by their ids."""
+    """A generation of a key, mostly the current one, as the store and the kernel have it, and the others that were retired by their ids."""
     paths = [host.archive_path(digest) for digest in image.digests]
-    retired: list[Image] = [*host.store.all(RetiredImage, "object_key=?", image.object_key)]
+    retired: list[Image] = [*host.store.all(RetiredImage, "object_key=? AND id<>?", image.object_key, image.id)]
     is_assumed = image.id == NEW_ULID
     if is_assumed:
         retired += host.store.all(Image, "object_key=?", image.object_key)
@@ -99,6 +101,19 @@ def fetched(before: Facts, archives: list[str], *, sha256: str, etag: str, trust
     return {**arrived, **_NO_BASE, "image_id": NEW_ULID, "state": State.FETCHED.value, "retired": retired}
 
 
+def revived(host: Run, before: Facts, image: Image, archives: list[str], *, etag: str, trust: str) -> Facts:
+    """What it changes of ``before`` when the generation ``image``, which is retired, becomes the current one with all that it has."""
+    here = {"archives": archives, "etag": etag or None, "trust": trust}
+    if before["image_id"] == image.id:
+        return here
+    seen = _generation(host, image)
+    retired = {old: one for old, one in before["retired"].items() if old != image.id}
+    if before["image_id"]:
+        retired[before["image_id"]] = {name: before[name] for name in seen}
+    state = max(image.state, State.FETCHED, key=lambda one: one.rank).value
+    return {**here, **seen, "image_id": image.id, "state": state, "retired": retired}
+
+
 def unpacked(pool_name: str) -> Facts:
     """What an unpacking changes."""
     base = f"/dev/mapper/base-{NEW_ULID}"
@@ -111,12 +126,15 @@ def activated(before: Facts, name: str, *, device: str | None, read_only: bool) 
     return {"state": State.ACTIVATED.value, "snapshots": {**before["snapshots"], name: snapshot}}
 
 
-def without_snapshot(before: Facts, name: str) -> Facts:
-    """What the removal of the snapshots of one name changes, of every generation."""
-    return {
-        **_without_snapshot(before, name),
-        "retired": {old: {**seen, **_without_snapshot(seen, name)} for old, seen in before["retired"].items()},
-    }
+def without_snapshot(before: Facts, name: str, of: Collection[str]) -> Facts:
+    """What the removal of the snapshots of one name changes, of the generations with the ids ``of``."""
+    return _each(before, of, lambda seen, _is_current: _without_snapshot(seen, name))
+
+
+def _each(before: Facts, of: Collection[str], change: Callable[[Facts, bool], Facts]) -> Facts:
+    """What changes when ``change`` says what does of each of these generations; it is asked for the current one with true."""
+    retired = {old: {**seen, **change(seen, False)} if old in of else seen for old, seen in before["retired"].items()}
+    return {**(change(before, True) if before["image_id"] in of else {}), "retired": retired}
 
 
 def _without_snapshot(seen: Facts, name: str) -> Facts:
@@ -124,23 +142,23 @@ def _without_snapshot(seen: Facts, name: str) -> Facts:
     return {"snapshots": left, "state": seen["state"] if left else _at_most(seen["state"], State.UNPACKED)}
 
 
-def without_base(before: Facts) -> Facts:
-    """What the removal of all bases with their snapshots changes."""
+def without_base(before: Facts, of: Collection[str]) -> Facts:
+    """What the removal of the bases with their snapshots changes, of the generations with the ids ``of``."""
     left = State.FETCHED if before["archives"] else State.NEW  # what was not kept is to be fetched again
-    return {
-        **_without_base(before, left),
-        "retired": {old: {**seen, **_without_base(seen, State.FETCHED)} for old, seen in before["retired"].items()},
-    }
+    return _each(before, of, lambda seen, is_current: _without_base(seen, left if is_current else State.FETCHED))
 
 
 def _without_base(seen: Facts, highest: State) -> Facts:
     return {**_NO_BASE, "state": _at_most(seen["state"], highest)}
 
 
-def forgotten() -> Facts:
-    """What forgetting a key changes."""
+def forgotten(before: Facts, gone: Collection[str]) -> Facts:
+    """What forgetting the generations with the ids ``gone`` changes. No other one becomes current."""
+    retired = {old: seen for old, seen in before["retired"].items() if old not in gone}
+    if before["image_id"] not in gone:
+        return {"retired": retired}
     nothing = dict.fromkeys(("image_id", "sha256", "etag", "trust"))
-    return {**nothing, **_NO_BASE, "archives": [], "state": State.NEW.value, "retired": {}}
+    return {**nothing, **_NO_BASE, "archives": [], "state": State.NEW.value, "retired": retired}
 
 
 def pool_view(pool: PoolRecord, *, active: bool) -> Facts:

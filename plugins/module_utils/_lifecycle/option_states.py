@@ -16,10 +16,14 @@ from .._errors import BadInput
 
 
 class Counts(NamedTuple):
-    """The values of O(state) for which an option counts; ``is_refused`` with another one, instead of a warning."""
+    """The values of O(state) for which an option counts; ``is_refused`` with another one, instead of a warning.
+
+    ``instead`` is the option that says the same there.
+    """
 
     states: tuple[str, ...]
     is_refused: bool = False
+    instead: str = ""
 
 
 def present_only(*options: str) -> dict[str, Counts]:
@@ -43,6 +47,10 @@ def without_effect(
         if counts[name].is_refused:
             raise BadInput(
                 f"{name} is {str(params[name]).lower()}, which has no meaning with state: {state}",
-                hint=f"leave {name} out; it counts with state: {' or '.join(counts[name].states)}",
+                hint=f"{_instead(name, counts[name])}; it counts with state: {' or '.join(counts[name].states)}",
             )
     return [f"with state: {state} these options have no effect: {', '.join(given)}"] if given else []
+
+
+def _instead(name: str, counts: Counts) -> str:
+    return f"give {counts.instead} instead of {name}" if counts.instead else f"leave {name} out"

@@ -8,14 +8,16 @@ Invariant: a value that cannot be read in that type raises ``BadInput`` that nam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from .._errors import BadInput
-from .._names import ShortName, parse_bytes
+from .._names import ShortName, parse_bytes, printable
 from .settings import Settings
 
 DEFAULT_POOL = "pool"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 SHORTEST_SECONDS = 0.001  # of a time-out that is to be waited for
 
 
@@ -68,6 +70,19 @@ class ModuleParams:
         """A size such as 2G in bytes, 0 when it was not given; raises ``BadInput`` that names the option."""
         text = self.text(name)
         return parse_bytes(text, what=name) if text else 0
+
+    def sha256(self, name: str) -> str:
+        """A SHA-256 as 64 hex digits, given so or as sha256:HEX; empty when it was not given. Raises ``BadInput`` that names the option."""
+        text = self.text(name).strip()
+        if not text:
+            return ""
+        value = text.lower().removeprefix("sha256:")
+        if not _SHA256.fullmatch(value):
+            raise BadInput(
+                f"{name} is {printable(text)!r}, which is not a SHA-256",
+                hint=f"give {name} as 64 hex digits or sha256:HEX, as flyd_info lists it under images",
+            )
+        return value
 
     def settings(self, *, starts_over: bool, pool_options: Sequence[str] = ("pool",)) -> Settings:
         """The options that all modules share; ``starts_over`` is the host's, not an option. The first of ``pool_options`` that is given counts."""

@@ -41,13 +41,17 @@ class Model:
         return UNCHANGED if before == "up" else CHANGED
 
     def fetch(self, key: str, content: int) -> str:
-        """flyd_fetch."""
+        """flyd_fetch. A content that a retired generation has makes that one current again."""
         now = self.current.get(key)
         if now is not None and now.content == content:
             return UNCHANGED
         if now is not None:
             self.retired.setdefault(key, []).append(now)
-        self.current[key] = Generation(content)
+        kept, same = [], []
+        for one in self.retired.get(key, []):
+            (same if one.content == content else kept).append(one)
+        self.retired[key] = kept
+        [self.current[key]] = same or [Generation(content)]
         return CHANGED
 
     def unpack(self, key: str) -> str:

@@ -172,12 +172,13 @@ class Machine:
         keep_archive: bool = True,
         pool: str = "",
         assume: Collection[str] = (),
+        sha256: str = "",
     ) -> Outcome:
         """flyd_unpack."""
         options = UnpackOptions(
             key, size_bytes, Limits(), keep_archive=keep_archive, free_bytes=free_bytes, assume=frozenset(assume)
         )
-        arrow = Unpack(options)
+        arrow = Unpack(options._replace(sha256=sha256))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def unpack_and_drop_archive(self) -> Outcome:
@@ -195,34 +196,35 @@ class Machine:
         access: NodeAccess | None = None,
         pool: str = "",
         assume: Collection[str] = (),
+        sha256: str = "",
     ) -> Outcome:
         """flyd_snapshot."""
         options = SnapshotOptions(
-            key, ShortName(name), size_bytes, read_only, access or NodeAccess(), frozenset(assume)
+            key, ShortName(name), size_bytes, read_only, access or NodeAccess(), frozenset(assume), sha256
         )
         return self.run(lambda host: advance(host, key, Activate(options)), dry_run=dry_run, pool=pool)
 
     # The way back
 
     def remove_snapshot(
-        self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY, pool: str = ""
+        self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY, pool: str = "", sha256: str = ""
     ) -> Outcome:
         """flyd_snapshot, state absent."""
-        arrow = RemoveSnapshot(key.value, name)
+        arrow = RemoveSnapshot(key.value, name, sha256=sha256)
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def remove_base(
-        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = ""
+        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = "", sha256: str = ""
     ) -> Outcome:
         """flyd_unpack, state absent."""
-        arrow = RemoveBase(key.value, force=force)
+        arrow = RemoveBase(key.value, force=force, sha256=sha256)
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def remove_archive(
-        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = ""
+        self, *, dry_run: bool = False, key: ObjectKey = KEY, force: bool = False, pool: str = "", sha256: str = ""
     ) -> Outcome:
         """flyd_fetch, state absent."""
-        arrow = RemoveArchive(key.value, force=force)
+        arrow = RemoveArchive(key.value, force=force, sha256=sha256)
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def remove_image(self, *, dry_run: bool = False, pool: str = "") -> Outcome:

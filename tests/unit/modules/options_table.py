@@ -203,6 +203,10 @@ def _fetch() -> Iterable[Row]:
     yield from rows(m, "force", asks, True, REFUSED)
     yield from rows(m, "force", "absent", True, SELECTS, shows={"changed": True}, stage="activated")
     yield from rows(m, "pool", "there", "other", REFUSED, stage="unpacked")
+    yield from rows(m, "sha256", asks, SHA256, REFUSED)
+    yield from rows(m, "sha256", "absent", digest, SELECTS, shows={"removed": [f"STATE/archives/{SHA256}"]})
+    yield from rows(m, "sha256", "absent", OTHER, SELECTS, shows={"changed": False, "removed": []})
+    yield from rows(m, "sha256", "absent", "sha512:12", REFUSED)
     for option, value in (
         ("region", "eu-west-1"),
         ("addressing", "path"),
@@ -307,6 +311,12 @@ def _unpack() -> Iterable[Row]:
     value: Any
     m = "flyd_unpack"
     there, present = "there activated", "new there activated"
+    yield from rows(m, "sha256", "new", SHA256, MADE, shows={"sha256": SHA256})
+    yield from rows(m, "sha256", there, f"sha256:{SHA256}", SAME, shows={"sha256": SHA256})
+    yield from rows(m, "sha256", present, OTHER, REFUSED, kind="out_of_order", says=f"sha256:{SHA256} (current)")
+    yield from rows(m, "sha256", "all", "12", REFUSED)
+    yield from rows(m, "sha256", "absent", SHA256, SELECTS, shows={"changed": True})
+    yield from rows(m, "sha256", "absent", OTHER, SELECTS, shows={"changed": False, "removed": []})
     yield from rows(m, "pool", "new", "other", REFUSED, kind="out_of_order", is_foreseen=False)
     yield from rows(m, "pool", there, "other", REFUSED)
     yield from rows(m, "force", present, True, REFUSED)
@@ -367,6 +377,12 @@ def _snapshot() -> Iterable[Row]:
     value: Any
     m = "flyd_snapshot"
     present = "new there"
+    yield from rows(m, "sha256", "new", SHA256, MADE, shows={"sha256": SHA256})
+    yield from rows(m, "sha256", "there", f"sha256:{SHA256}", SAME, shows={"sha256": SHA256})
+    yield from rows(m, "sha256", present, OTHER, REFUSED, kind="out_of_order", says=f"sha256:{SHA256} (current)")
+    yield from rows(m, "sha256", "all", "12", REFUSED)
+    yield from rows(m, "sha256", "absent", SHA256, SELECTS, shows={"changed": True})
+    yield from rows(m, "sha256", "absent", OTHER, SELECTS, shows={"changed": False, "removed": []})
     yield from rows(m, "pool", "new there", "other", REFUSED)
     yield from rows(m, "name", "all", "../x", REFUSED)
     yield from rows(m, "name", present, "guest", SELECTS, shows={"changed": True, "name": "guest"})
@@ -421,6 +437,10 @@ def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
     yield from rows("flyd_info", "pool", "report", "not/a/name", REFUSED, says="name")
     yield from rows("flyd_info", "pool", "report", "pool", SAME)
+    yield from rows("flyd_info", "key", "report", "bad\x07key", REFUSED, says="object key")
+    yield from rows("flyd_info", "key", "report", KEY.value, SAME)
+    nothing: dict[str, Any] = {"images": [], "snapshots": [], "operations": []}
+    yield from rows("flyd_info", "key", "report", "other.tar", SELECTS, shows=nothing)
     other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "operations": [], "drift": []}
     yield from rows("flyd_info", "pool", "report", "other", SELECTS, shows=other)
     yield from rows("flyd_info", "state_dir", "report", "TMP/empty", SELECTS, shows={"images": []})
@@ -432,5 +452,5 @@ def _sha256() -> str:
     return hashlib.sha256(ARCHIVE).hexdigest()
 
 
-SHA256 = _sha256()
+SHA256, OTHER = _sha256(), "0" * 64
 ROWS = [*_common(), *_pool(), *_fetch(), *_unpack(), *_snapshot(), *_info()]

@@ -54,7 +54,7 @@ def test_every_module_is_in_the_group() -> None:
 def test_what_all_modules_have_is_an_option_of_each() -> None:
     shared = set.intersection(*(set(source(module).ARGUMENTS) for module in MODULES))
     assert {*COMMON_ARGUMENTS, *shared} >= set(BAD)
-    assert shared == {"pool"}
+    assert shared == {"key", "pool"}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +28,7 @@ from module_utils._names import ObjectKey, Ulid, new_ulid
 from module_utils._thin.dm.table import PoolMode
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.disk import gone_pid
-from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, Machine
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
 from tests.unit._lifecycle.s3_stand_in import BUCKET
 from tests.unit.modules.modules import MODULES, Modules, Result, source
 
@@ -105,6 +106,10 @@ def _changed_objects(stages: Stages) -> Iterator[Run]:
     modules, base = Modules(machine), _options("flyd_fetch", machine)
     machine.s3.put(KEY.value, OTHER_ARCHIVE)
     yield Run("flyd_fetch", "present", modules.run("flyd_fetch", base))
+    yield Run("flyd_info", "present", modules.run("flyd_info", {}))
+    pinned = {"checksum": f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}"}
+    for check in (True, False):
+        yield Run("flyd_fetch", "present", modules.run("flyd_fetch", {**base, **pinned}, check=check))
     machine.s3.put(f"{FAMILY}1", OTHER_ARCHIVE)
     try:
         yield Run("flyd_fetch", "present", modules.run("flyd_fetch", {**base, "key": FAMILY}))

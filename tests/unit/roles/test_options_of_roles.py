@@ -79,7 +79,9 @@ def test_an_option_of_a_role_has_the_type_and_the_choices_of_the_option_of_the_m
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "flyd_info"])
 def test_every_option_of_a_module_that_is_for_a_present_image_can_be_given_to_the_role(module: str) -> None:
     reached = {option for pairs in passed("activate").values() for name, option in pairs if name == module}
-    others = {"force", "assume", "assume_pool_size", "controller_file"} | ({"pool"} if "name" in reached else set())
+    others = {"force", "sha256", "assume", "assume_pool_size", "controller_file"} | (
+        {"pool"} if "name" in reached else set()
+    )
     assert set(source(module).ARGUMENTS) - reached - others == set()
 
 
@@ -90,7 +92,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     step = {"changed": False, "run_seconds": 0.5, "run_id": "R"}
     made = {
         "__activate_made": {**step, "changed": True, "run_id": "R1"},
-        "__activate_fetched": {**step, "new_generation": False},
+        "__activate_fetched": {**step, "new_generation": False, "revived": False},
         "__activate_unpacked": step,
         "__activate_snapshot": {
             **step,

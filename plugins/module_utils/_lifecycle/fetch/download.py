@@ -42,13 +42,15 @@ class OnHost:
 
     def __init__(self, host: Run, bucket: str, image: Image, asked_sha256: str = "") -> None:
         self._host = host
-        self._image = image
         self.verified: set[str] = set()
+        generations = host.store.generations(image.object_key)
         # A base stands in for its archives only while the whole is the same: another generation needs each layer itself.
-        self._is_sealed = bool(image.base_ulid) and asked_sha256 == image.sha256
+        self._sealed = {
+            digest for one in generations if one.base_ulid and one.sha256 == asked_sha256 for digest in one.digests
+        }
         self._recorded: dict[tuple[object, ...], str] = {
             (one["object_key"], one["etag"], one["size_bytes"], one["version_id"]): str(one["sha256"])
-            for generation in host.store.generations(image.object_key)
+            for generation in generations
             if generation.bucket == bucket
             for one in _objects(generation)
         }
@@ -62,7 +64,7 @@ class OnHost:
         if self._was_replaced(digest, info):
             return False
         path = self._host.archive_path(digest.hex)
-        if self._is_sealed and digest.hex in self._image.digests and not os.path.lexists(path):
+        if digest.hex in self._sealed and not os.path.lexists(path):
             return True
         if not is_intact(path, info.size_bytes, digest.hex):
             return False

@@ -26,10 +26,12 @@ from ..run import Run
 from ..store.records import Image, State
 from .fetched import fetched_facts, infos_of, warnings_of_present, was_interrupted
 from .options import FetchOptions, OnChange, is_of
+from .revive import find_revival, is_here, worst
 from .vouching import by_file, by_record, columns_of, is_recorded, recorded_voucher, strongest, vouched
 
 if TYPE_CHECKING:
     from .fetch_work import Fetching
+    from .revive import Revival
 
 
 class Fetch(Arrow):
@@ -52,7 +54,9 @@ class Fetch(Arrow):
     def admit(self, host: Run, image: Image) -> None:
         """Refuse another pool than the one that the image lies in, when one is named, and a family that is to come from one file."""
         if host.settings.names_pool:
-            require_in_pool(host, image, host.settings.pool.value)
+            revival = self._revival(host, image)
+            meant = image if revival is None else revival.generation
+            require_in_pool(host, meant, host.settings.pool.value)
         if self._options.place.name and self._options.key.is_family:
             from ..._source.host_file import no_family
 
@@ -67,7 +71,7 @@ class Fetch(Arrow):
         """
         self._conditions = {digest: self._seals.condition(host, digest) for digest in image.digests}
         self._voucher = None
-        if self._is_here(image) and not was_interrupted(host, image):
+        if is_here(image, self._conditions) and not was_interrupted(host, image):
             self._voucher = self._vouches(host, image)
         if self._voucher is not None:
             return self._facts(host, image, self._voucher)
@@ -77,6 +81,8 @@ class Fetch(Arrow):
     def _await_file(self, host: Run, image: Image) -> None:
         """Raise ``AwaitsFile``, or what is refused without a byte, when bytes are needed that the controller has not sent."""
         place = self._options.place
+        if place.is_awaited and self._revival(host, image) is not None:
+            return
         is_damaged = self._conditions.get(place.sha256) is Condition.DAMAGED
         if (
             place.is_awaited
@@ -104,10 +110,9 @@ class Fetch(Arrow):
         damaged = [host.archive_path(one) for one, it in self._conditions.items() if it is Condition.DAMAGED]
         return {**view, "archives": [path for path in view["archives"] if path not in damaged]}
 
-    def _is_here(self, image: Image) -> bool:
-        """Whether the bytes are: all of them in sound archives, or in a base and in no archive that is damaged."""
-        bad = (Condition.DAMAGED,) if image.base_ulid else (Condition.DAMAGED, Condition.MISSING)
-        return bool(image.digests) and not any(one in bad for one in self._conditions.values())
+    def _revival(self, host: Run, image: Image) -> Revival | None:
+        """The way back to the generation whose digest is pinned, without a question, when it is here; else None."""
+        return find_revival(host, self._options, self._pinned, image.object_key, self._seals)
 
     def _vouches(self, host: Run, image: Image) -> Voucher | None:
         """Who vouches for the bytes on this host; None when they are not, or may not be, those that are asked for."""
@@ -154,13 +159,22 @@ class Fetch(Arrow):
         }
 
     def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
-        """What would be downloaded. S3 is asked for all but the bytes, so what it would refuse is found in check mode too."""
+        """What would be downloaded, or revived. S3 is asked for all but the bytes, so what it would refuse is found in check mode too."""
+        revival = self._revival(host, image)
+        if revival is not None:
+            return revival.predict(host, image)
         changes, facts = self._working().predict(host, image)
         return changes, {**facts, "archive": self._condition}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
-        """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
-        condition = self._condition
+        """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired.
+
+        A retired generation whose digest is pinned becomes the current one again without a download.
+        """
+        revival, condition = self._revival(host, image), self._condition
+        if revival is not None:
+            self._conditions = {}
+            return revival.perform(host, image, log)
         after, facts = self._working().perform(host, image, log)
         self._conditions = {}
         return after, {**facts, "archive": condition}
@@ -168,7 +182,7 @@ class Fetch(Arrow):
     @property
     def _condition(self) -> str | None:
         """The worst of the image's archives; None when it was never fetched."""
-        return max(self._conditions.values(), key=list(Condition).index).value if self._conditions else None
+        return worst(self._conditions)
 
     def _look(self, host: Run) -> Found:
         """What is behind the key now. An archive is asked for without boto3 first: a run with nothing to do needs no more."""

@@ -4,7 +4,8 @@
 """The work of flyd_fetch: ask S3, download, verify, publish, record.
 
 Invariant: a row says ``fetched`` only after all its bytes were verified and published. When what is behind a key has changed, a new
-generation takes the row, and the old one keeps its base and snapshots.
+generation takes the row, and the old one keeps its base and snapshots. No two generations of a key have the same digest: bytes that a
+retired one has revive it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from ..._source.download.fetch import Arrived, Asked, ask
 from ..._source.download.retry_policy import DownloadOptions
 from ..._source.found import Found, look
 from ..._source.opening import open_source
-from ..diff import UNKNOWN, fetched, image_view
+from ..diff import UNKNOWN, fetched, image_view, revived
 from ..image.archives import missing, require_there, sweep
 from ..image.seals import seal
 from ..outcome import Facts
 from ..run import Run
+from ..store.generations import generation_of, make_current
 from ..store.records import Image, State
 from ..store.store import utc_now
 from .download import OnHost, Receipt, receive, reserved_for
@@ -62,42 +64,52 @@ class Fetching:
             size_bytes, is_same = asked.found.size_bytes, is_of(self._options, image, asked.found)
             digests = [one.sha256 or UNKNOWN for one in asked.expected]
             replaced = self._replaced(image, asked)
-            if image.sha256 and asked.sha256 == image.sha256:
-                known["trust"] = strongest(image, self._voucher(asked)).trust.value
+            if same := generation_of(host.store, image.object_key, asked.sha256):
+                known["trust"] = strongest(same, self._voucher(asked)).trust.value
         except MissingLibrary:
             if host.settings.starts_over:
                 raise
+        same = generation_of(host.store, image.object_key, known["sha256"])
         told = {name: None if value == UNKNOWN else value for name, value in known.items()}
         trust = told["trust"]
-        archives = [host.archive_path(one) for one in digests if one not in _sealed_without_archive(host, image)]
-        changes = fetched(image_view(host, image), archives, **known)
-        is_new = bool(image.id) and not is_same and known["sha256"] != image.sha256
-        return changes, {
-            **fetched_facts(host, Image(id="", object_key=image.object_key) if is_new else image),
+        is_new = bool(image.id) and not is_same and same is None
+        return self._changes(host, image, same, digests, known), {
+            **fetched_facts(host, Image(id="", object_key=image.object_key) if is_new else same or image),
             **told,
             "trust": trust,
             "size": size_bytes,
             "path": None,
             "new_generation": is_new,
+            "revived": same is not None and same.id != image.id,
             "replaced": replaced,
             "warnings": warnings_of(self._options, was_asked=True, replaced=replaced, trust=trust or ""),
         }
 
+    def _changes(self, host: Run, image: Image, same: Image | None, digests: list[str], known: dict[str, str]) -> Facts:
+        """What it changes of the view of ``image`` that ``digests`` come, which are a new generation or ``same``."""
+        sealed, before = _sealed_without_archive(host, same or image), image_view(host, image)
+        archives = [host.archive_path(one) for one in digests if one not in sealed]
+        if same is None or same.id == image.id:
+            return fetched(before, archives, **known)
+        return revived(host, before, same, archives, etag=known["etag"], trust=known["trust"])
+
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
-        """Download, verify, publish, record; a changed object becomes a new generation and the old one is retired."""
+        """Download, verify, publish, record; a changed object becomes a new generation, or revives the one that it was, and the old one is retired."""
         asked = self.ask(host, image)
         known = OnHost(host, self._options.source_name, image, asked.sha256)
         with self._bucket:
             got = receive(host, self._bucket, self._options.wanted, asked, known, self._remaining(host))
         replaced = self._replaced(image, asked, got.arrived)
         self._refuse_what_came(host, got, replaced)
-        after = self._record(host, image, got, asked)
+        same = generation_of(host.store, image.object_key, got.arrived.sha256)
+        after = self._record(host, image, got, asked, same)
         sweep(host)
         told = {
             "received_bytes": got.arrived.received_bytes,
             "resumed_bytes": got.arrived.resumed_bytes,
             "seconds": round(got.arrived.seconds, 3),
-            "new_generation": bool(image.id) and after.id != image.id,
+            "new_generation": bool(image.id) and same is None,
+            "revived": same is not None and same.id != image.id,
         }
         log.update(
             {
@@ -121,7 +133,8 @@ class Fetching:
         known = OnHost(host, self._options.source_name, image)
         asked = ask(self._bucket, self._options.wanted, known, host.retry, self._found)
         self._refuse(self._replaced(image, asked))
-        has_base = bool(image.base_ulid) and is_of(self._options, image, asked.found)
+        same = generation_of(host.store, image.object_key, asked.sha256) or image
+        has_base = bool(same.base_ulid) and (same.id != image.id or is_of(self._options, image, asked.found))
         is_readable = not self._options.place.is_awaited
         if self._require_room(host, asked) and host.settings.names_pool and not has_base and is_readable:
             from .fitting import require_fit  # late: a download that no pool is named for needs nothing of it
@@ -167,10 +180,11 @@ class Fetching:
             digest = Digest("sha256", asked.sha256)
         return voucher(asked.trust, self._options.checksum, self._options.s3.bucket, str(digest or ""))
 
-    def _record(self, host: Run, image: Image, got: Receipt, asked: Asked) -> Image:
+    def _record(self, host: Run, image: Image, got: Receipt, asked: Asked, same: Image | None) -> Image:
+        """What came, as the current generation: ``same``, which has these bytes already, or a new one."""
         arrived, now = got.arrived, self._voucher(asked)._replace(trust=got.arrived.trust)
-        vouchers = strongest(image, now) if image.sha256 == arrived.sha256 else now
-        after = _generation(image, arrived.sha256)._replace(
+        vouchers = now if same is None else strongest(same, now)
+        after = (_new(image.object_key, arrived.sha256) if same is None else _fetched_again(same))._replace(
             bucket=self._options.source_name,
             size_bytes=arrived.found.size_bytes,
             etag=arrived.found.etag,
@@ -181,9 +195,7 @@ class Fetching:
         )
         with host.store.transaction():
             require_there(host, after)
-            if image.id and after.id != image.id:
-                host.store.retire(image)
-            host.store.put(after)
+            make_current(host.store, after, instead_of=image)
             for digest in got.verified:
                 seal(host, digest)
             host.store.drop(got.operation)
@@ -225,14 +237,10 @@ def _sealed_without_archive(host: Run, image: Image) -> list[str]:
     return missing(host, image.digests) if image.base_ulid else []
 
 
-def _at_least_fetched(image: Image) -> State:
-    return max(image.state, State.FETCHED, key=lambda state: state.rank)
+def _fetched_again(image: Image) -> Image:
+    """A generation whose bytes came again, current or retired, as the current one."""
+    return Image(*image)._replace(state=max(image.state, State.FETCHED, key=lambda state: state.rank))
 
 
-def _generation(image: Image, sha256: str) -> Image:
-    """``image`` itself when its content is the same, else a new generation of its key."""
-    if image.id and image.sha256 == sha256:
-        return image._replace(state=_at_least_fetched(image))
-    return Image(
-        id=str(new_ulid()), object_key=image.object_key, sha256=sha256, state=State.FETCHED, created_at=utc_now()
-    )
+def _new(key: str, sha256: str) -> Image:
+    return Image(id=str(new_ulid()), object_key=key, sha256=sha256, state=State.FETCHED, created_at=utc_now())

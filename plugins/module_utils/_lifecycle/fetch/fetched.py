@@ -40,6 +40,7 @@ def fetched_facts(host: Run, image: Image) -> Facts:
         "attempts": 0,
         "waited_seconds": 0.0,
         "new_generation": False,
+        "revived": False,
         "replaced": None,
     }
 

@@ -30,6 +30,7 @@ class Arrow(Protocol):
     start: State
     end: State
     assumes_generation: bool = False  # in a dry run, that an earlier one would have made a new generation
+    named_sha256: str = ""  # of the generation that is meant; empty for the current one
 
     def admit(self, host: Run, image: Image) -> None:
         """Raise what is refused whatever the state of ``image``. Writes nothing."""
@@ -64,7 +65,7 @@ def advance(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
 
 def _attempt(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     """One attempt, with an arrow that remembers nothing of the one before."""
-    stay_in_pool(host, str(key))
+    stay_in_pool(host, str(key), arrow.named_sha256)
     found = _at_rest(host, key, arrow)
     if found is not None:
         return found
@@ -91,9 +92,10 @@ def _move(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
         changes, facts = arrow.predict(host, image)
         return Outcome(before, {**before, **changes}, True, facts, tuple(host.settled))
     if image.state.rank < arrow.start.rank:
+        which, same = (f" with sha256:{arrow.named_sha256}", " and sha256") if arrow.named_sha256 else ("", "")
         raise OutOfOrder(
-            f"{key} is {image.state.value}, not yet {arrow.start.value}",
-            hint=f"run {_MAKER[arrow.start]} for this key first; the role flyd.lite.activate runs all four in order",
+            f"{key}{which} is {image.state.value}, not yet {arrow.start.value}",
+            hint=f"run {_MAKER[arrow.start]} for this key{same} first; the role flyd.lite.activate runs all four in order",
             state=image.state.value,
         )
     with host.log.transition(arrow.name, key=str(key), image=image.id, to=arrow.end.value) as log:
@@ -103,7 +105,11 @@ def _move(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
 
 
 def _current(host: Run, key: ObjectKey, arrow: Arrow) -> Image:
-    """The current generation, or in a dry run the one that an earlier, simulated step would have put in its place."""
+    """The named generation or the current one, or in a dry run the one that an earlier, simulated step would have put in its place."""
+    if arrow.named_sha256:
+        from .named import named_generation  # late: most runs name none
+
+        return named_generation(host, str(key), arrow.named_sha256, is_assumed=arrow.assumes_generation)
     image = host.store.image_or_new(str(key))
     return assumed_generation(str(key)) if host.dry_run and arrow.assumes_generation and image.id else image
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from ..._errors import BadInput
 from ..._names import ShortName, printable
 from ..run import Run
+from ..store.generations import generation_of
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot, Volume
 
 
@@ -28,19 +29,25 @@ def pool_of(host: Run, image: Image) -> PoolRecord | None:
     return None
 
 
-def stay_in_pool(host: Run, key: str) -> None:
-    """Work in the pool that holds the image of ``key``, or held its last generation, where the options name none."""
+def stay_in_pool(host: Run, key: str, sha256: str = "") -> None:
+    """Work in the pool that holds the image of ``key``, or held its last generation, where the options name none.
+
+    With ``sha256``, that of the generation with this digest comes first.
+    """
     if host.settings.names_pool:
         return
-    name = pool_name_of(host, key)
+    name = pool_name_of(host, key, generation_of(host.store, key, sha256))
     if name:
         host.settings = host.settings._replace(pool=ShortName(name))
 
 
-def pool_name_of(host: Run, key: str) -> str:
-    """The name of the pool that holds the current generation of ``key``, or else the last one that lies in a pool; empty when none does."""
+def pool_name_of(host: Run, key: str, named: Image | None = None) -> str:
+    """The name of the pool that holds the ``named`` or the current generation of ``key``, or else the last one that lies in a pool.
+
+    Empty when none does.
+    """
     current, *retired = [host.store.image_or_new(key), *host.store.all(RetiredImage, "object_key=?", key)]
-    for image in (current, *reversed(retired)):
+    for image in (*([named] if named else []), current, *reversed(retired)):
         holder = pool_of(host, image)
         if holder is not None:
             return holder.name

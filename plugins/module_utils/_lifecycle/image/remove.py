@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removal of the snapshots, bases and archives of a key, of all its generations.
+"""Removal of the snapshots, bases and archives of a key, of all its generations or of the one that is named by its SHA-256.
 
 Invariant: every device is asked, and all of them are unmapped, before the first is removed, so a device in use stops a removal with
 nothing removed. Once the intent is committed, the removal is carried on by whichever run comes next. What others still need (a base with
@@ -27,34 +27,36 @@ from .advance import Arrow
 from .placement import require_all_in_pool
 from .remove_volumes import remove_bases, remove_snapshot, snapshots_of, volumes_of
 from .seals import remove_archive
-from .unknown import unknown_key, unknown_snapshot
+from .unknown import unknown_generation, unknown_snapshot
 
 
 class RemoveSnapshot(Arrow):
-    """flyd_snapshot, state absent: the snapshots of that name are gone, of every generation of the key."""
+    """flyd_snapshot, state absent: the snapshots of that name are gone, of every generation of the key or of the named one."""
 
     name = "remove snapshot"
     start = State.NEW
     end = State.NEW
 
-    def __init__(self, key: str, snapshot_name: str) -> None:
+    def __init__(self, key: str, snapshot_name: str, *, sha256: str = "") -> None:
         self._key = key
         self._name = snapshot_name
+        self._sha256 = sha256
 
     def admit(self, host: Run, image: Image) -> None:
         """See ``_admit``."""
-        _admit(host, self._key)
+        _admit(host, _meant(host, self._key, self._sha256))
 
     def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether there is none."""
-        return None if self._found(host) else _nothing(unknown_snapshot(host, self._key, self._name))
+        return None if self._found(host) else _nothing(unknown_snapshot(host, self._key, self._name, self._sha256))
 
     def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
-        snapshots = [snapshot for _generation, snapshot in self._found(host)]
+        found = self._found(host)
+        snapshots = [snapshot for _generation, snapshot in found]
         require_removable(host, volumes_of(host, snapshots))
-        removed = [snapshot.device for snapshot in snapshots]
-        return without_snapshot(image_view(host, image), self._name), {"removed": removed, "freed_bytes": None}
+        removed, ids = [snapshot.device for snapshot in snapshots], [generation.id for generation, _snapshot in found]
+        return without_snapshot(image_view(host, image), self._name, ids), {"removed": removed, "freed_bytes": None}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove them, one intent each."""
@@ -71,30 +73,31 @@ class RemoveSnapshot(Arrow):
     def _found(self, host: Run) -> list[tuple[Image, Snapshot]]:
         return [
             (generation, snapshot)
-            for generation in host.store.generations(self._key)
+            for generation in _meant(host, self._key, self._sha256)
             for snapshot in snapshots_of(host, [generation])
             if snapshot.name == self._name
         ]
 
 
 class RemoveBase(Arrow):
-    """flyd_unpack, state absent: no generation of the key has a base. ``force`` takes their snapshots along."""
+    """flyd_unpack, state absent: no generation of the key, or not the named one, has a base. ``force`` takes their snapshots along."""
 
     name = "remove base"
     start = State.NEW
     end = State.NEW
 
-    def __init__(self, key: str, *, force: bool) -> None:
+    def __init__(self, key: str, *, force: bool, sha256: str = "") -> None:
         self._key = key
         self._force = force
+        self._sha256 = sha256
 
     def admit(self, host: Run, image: Image) -> None:
         """See ``_admit``."""
-        _admit(host, self._key)
+        _admit(host, _meant(host, self._key, self._sha256))
 
     def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether there is none."""
-        return None if self._found(host) else _nothing(unknown_key(host, self._key))
+        return None if self._found(host) else _nothing(unknown_generation(host, self._key, self._sha256))
 
     def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices would go."""
@@ -102,7 +105,8 @@ class RemoveBase(Arrow):
         snapshots = self._allowed(host, found)
         require_removable(host, volumes_of(host, snapshots, found))
         removed = [snapshot.device for snapshot in snapshots] + [generation.pool_device for generation in found]
-        return without_base(image_view(host, image)), {"removed": removed, "freed_bytes": None}
+        ids = [generation.id for generation in found]
+        return without_base(image_view(host, image), ids), {"removed": removed, "freed_bytes": None}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove the snapshots first, then the bases, one intent each."""
@@ -113,7 +117,7 @@ class RemoveBase(Arrow):
         return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
 
     def _found(self, host: Run) -> list[Image]:
-        return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
+        return [generation for generation in _meant(host, self._key, self._sha256) if generation.base_ulid]
 
     def _allowed(self, host: Run, found: Iterable[Image]) -> list[Snapshot]:
         snapshots = snapshots_of(host, found)
@@ -126,31 +130,36 @@ class RemoveBase(Arrow):
 
 
 class RemoveArchive(Arrow):
-    """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone. ``force`` takes its bases along."""
+    """flyd_fetch, state absent: the key is forgotten, its archives and parts of them are gone. ``force`` takes its bases along.
+
+    Of a generation that is named, the same, and no other one becomes current.
+    """
 
     name = "remove archive"
     start = State.NEW
     end = State.NEW
 
-    def __init__(self, key: str, *, force: bool, bucket: str = "") -> None:
+    def __init__(self, key: str, *, force: bool, bucket: str = "", sha256: str = "") -> None:
         self._key = key
+        self._sha256 = sha256
         self._force = force
         self._bucket = bucket
 
     def admit(self, host: Run, image: Image) -> None:
         """Refuse another bucket than the one that the image is from; see ``_admit`` for its pool."""
-        _admit(host, self._key)
-        if self._bucket and image.bucket not in ("", self._bucket):
-            raise BadInput(
-                f"bucket is {printable(self._bucket)}, but {self._key} was fetched from {image.bucket}; nothing was removed",
-                hint="name that bucket, or leave bucket out: a key has one image on this host, whatever bucket it came from",
-                bucket=image.bucket,
-            )
+        _admit(host, _meant(host, self._key, self._sha256))
+        for one in _meant(host, self._key, self._sha256) if self._sha256 else [image]:
+            if self._bucket and one.bucket not in ("", self._bucket):
+                raise BadInput(
+                    f"bucket is {printable(self._bucket)}, but {self._key} was fetched from {one.bucket}; nothing was removed",
+                    hint="name that bucket, or leave bucket out: a key has one image on this host, whatever bucket it came from",
+                    bucket=one.bucket,
+                )
 
     def holds(self, host: Run, image: Image) -> Facts | None:
-        """Whether the key is unknown."""
-        is_known = host.store.generations(self._key) or host.store.downloads(self._key)
-        return None if is_known else _nothing(unknown_key(host, self._key))
+        """Whether the key, or the generation, is unknown."""
+        is_known = _meant(host, self._key, self._sha256) or (not self._sha256 and host.store.downloads(self._key))
+        return None if is_known else _nothing(unknown_generation(host, self._key, self._sha256))
 
     def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """Which devices and files would go."""
@@ -158,7 +167,11 @@ class RemoveArchive(Arrow):
         snapshots = self._allowed(host, unpacked)
         require_removable(host, volumes_of(host, snapshots, unpacked))
         devices = [one.device for one in snapshots] + [one.pool_device for one in unpacked]
-        return forgotten(), {"removed": devices + self._archives(host), "freed_bytes": None}
+        gone = [generation.id for generation in _meant(host, self._key, self._sha256)]
+        return forgotten(image_view(host, image), gone), {
+            "removed": devices + self._archives(host),
+            "freed_bytes": None,
+        }
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Remove what no other key needs, then forget the key: the other way round, a killed run would leave files that no row names."""
@@ -170,15 +183,16 @@ class RemoveArchive(Arrow):
             for path in archives:
                 remove_archive(host, os.path.basename(path))
                 host.removed.append(path)
-        forget_parts(host, self._key)
+        if not self._sha256:
+            forget_parts(host, self._key)
         crash_point("remove:deleted")
         with host.store.transaction():
-            for generation in host.store.generations(self._key):
+            for generation in _meant(host, self._key, self._sha256):
                 host.store.drop(generation)
         return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
 
     def _unpacked(self, host: Run) -> list[Image]:
-        return [generation for generation in host.store.generations(self._key) if generation.base_ulid]
+        return [generation for generation in _meant(host, self._key, self._sha256) if generation.base_ulid]
 
     def _allowed(self, host: Run, unpacked: list[Image]) -> list[Snapshot]:
         if unpacked and not self._force:
@@ -189,16 +203,23 @@ class RemoveArchive(Arrow):
         return snapshots_of(host, unpacked)
 
     def _archives(self, host: Run) -> list[str]:
-        generations = host.store.generations(self._key)
-        digests = {digest for one in generations for digest in one.digests} - host.store.digests_of_others(self._key)
+        gone = {one.id: one.digests for one in _meant(host, self._key, self._sha256)}
+        stay = {one.digests for one in host.store.generations(self._key) if one.id not in gone}
+        digests = {digest for one in gone.values() for digest in one} - {digest for one in stay for digest in one}
+        digests -= host.store.digests_of_others(self._key)
         paths = [host.archive_path(digest) for digest in sorted(digests)]
         return [path for path in paths if os.path.exists(path)]
 
 
-def _admit(host: Run, key: str) -> None:
+def _meant(host: Run, key: str, sha256: str) -> list[Image]:
+    """The generations of ``key`` that a removal is of: all of them, or those with this digest."""
+    return [generation for generation in host.store.generations(key) if sha256 in ("", generation.sha256)]
+
+
+def _admit(host: Run, generations: Iterable[Image]) -> None:
     """Refuse a pool that is named and does not hold all that is to be removed."""
     if host.settings.names_pool:
-        require_all_in_pool(host, host.store.generations(key), host.settings.pool.value)
+        require_all_in_pool(host, generations, host.settings.pool.value)
 
 
 def _nothing(warnings: list[str]) -> Facts:

@@ -26,12 +26,20 @@ def unknown_key(host: Run, key: str) -> list[str]:
     return [_warning("image", key, known, f"in {host.settings.state_dir}")]
 
 
-def unknown_snapshot(host: Run, key: str, name: str) -> list[str]:
-    """A warning when the key is not known, or has snapshots and none of that name; else none."""
-    ids = [image.id for image in host.store.generations(key)]
+def unknown_generation(host: Run, key: str, sha256: str) -> list[str]:
+    """A warning when the key is not known, or ``sha256`` is given and is that of none of its generations; else none."""
+    known = {image.sha256 for image in host.store.generations(key)}
+    if not known or sha256 in ("", *known):
+        return unknown_key(host, key)
+    return [_warning("generation", sha256, known, f"of {key}")]
+
+
+def unknown_snapshot(host: Run, key: str, name: str, sha256: str = "") -> list[str]:
+    """A warning when the key or the generation is not known, or has snapshots and none of that name; else none."""
+    ids = [image.id for image in host.store.generations(key) if sha256 in ("", image.sha256)]
     known = {snapshot.name for image_id in ids for snapshot in host.store.all(Snapshot, "image_id=?", image_id)}
     if not known or name in known:
-        return unknown_key(host, key)
+        return unknown_generation(host, key, sha256)
     return [_warning("snapshot", name, known, f"of {key}")]
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import Any, Callable
+import os
+from typing import Any, Callable, NamedTuple
 
 from ..._errors import FlydError
-from ..._names import printable
+from ..._names import ObjectKey, printable
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.thin_pool import is_low, status
@@ -39,31 +40,52 @@ class Subject(str, enum.Enum):
     DRIFT = "drift"
 
 
-def inform(host: Run, what: frozenset[Subject], pool: str = "") -> Outcome:
-    """The report on each of ``what``, of the ``pool`` of that name alone if one is given.
+class Only(NamedTuple):
+    """What the report is limited to; empty for all."""
+
+    pool: str = ""
+    key: str = ""
+
+
+def inform(host: Run, what: frozenset[Subject], pool: str = "", key: str = "") -> Outcome:
+    """The report on each of ``what``, of the ``pool`` of that name alone if one is given, and of the image ``key``.
 
     What fails for a transient reason is asked again, as a transition is done again.
     """
 
     def read() -> Facts:
-        return {subject.value: _REPORTS[subject](host, pool) for subject in Subject if subject in what}
+        return {subject.value: _REPORTS[subject](host, only) for subject in Subject if subject in what}
 
+    only = Only(pool, ObjectKey(key).value if key else "")
     if pool and host.store.pool(pool) is None:
         host.warnings.append(f"there is no pool '{printable(pool)}' on this host")
+    if key and not host.store.generations(key) and not host.store.downloads(key):
+        host.warnings.append(f"there is no image {printable(key)} on this host")
     facts = repeated_if_transient(host, read, what="report")
     counted = {"attempts": 1 + host.retry.repeated, "waited_seconds": round(host.retry.waited_seconds, 3)}
     return Outcome({}, {}, False, {**facts, **counted})
 
 
-def _images(host: Run, pool: str) -> list[Facts]:
-    return [_image(image) for image in host.store.all(Image) if not pool or _name(pool_of(host, image)) == pool]
+def _images(host: Run, only: Only) -> list[Facts]:
+    return [
+        _image(host, image)
+        for image in _generations(host)
+        if only.key in ("", image.object_key) and (not only.pool or _name(pool_of(host, image)) == only.pool)
+    ]
+
+
+def _generations(host: Run) -> list[Image]:
+    """All generations, those of a key together: the current one first, then the retired ones, the newest first."""
+    found = [*host.store.all(Image), *reversed(host.store.all(RetiredImage))]
+    order = {key: number for number, key in enumerate(dict.fromkeys(image.object_key for image in found))}
+    return sorted(found, key=lambda image: order[image.object_key])
 
 
 def _name(pool: PoolRecord | None) -> str:
     return "" if pool is None else pool.name
 
 
-def _image(image: Image) -> Facts:
+def _image(host: Run, image: Image) -> Facts:
     facts: Facts = image._asdict()
     del facts["voucher_id"]  # a hash of what may hold a secret
     config, base_device = json.loads(image.config), facts.pop("pool_device")
@@ -72,8 +94,13 @@ def _image(image: Image) -> Facts:
     return {
         "image_id": image.id,
         "key": image.object_key,
+        "current": not isinstance(image, RetiredImage),
         "size": image.size_bytes,
         **facts,
+        "archives": [path for path in map(host.archive_path, image.digests) if os.path.exists(path)],
+        "snapshots": [
+            {"name": one.name, "device": one.device} for one in host.store.all(Snapshot, "image_id=?", image.id)
+        ],
         "base_device": base_device or None,
         "snap_device": image.snap_device or None,
         "state": image.state.value,
@@ -85,7 +112,7 @@ def _image(image: Image) -> Facts:
     }
 
 
-def _snapshots(host: Run, pool: str) -> list[Facts]:
+def _snapshots(host: Run, only: Only) -> list[Facts]:
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
@@ -97,7 +124,7 @@ def _snapshots(host: Run, pool: str) -> list[Facts]:
             "mapped": _mapped(host, snapshot.ulid),
         }
         for snapshot in host.store.all(Snapshot)
-        if not pool or _is_in(host, snapshot, pool)
+        if only.key in ("", keys.get(snapshot.image_id)) and (not only.pool or _is_in(host, snapshot, only.pool))
     ]
 
 
@@ -110,8 +137,8 @@ def _known(number: int) -> int | None:
     return None if number < 0 else number
 
 
-def _pools(host: Run, pool: str) -> list[Facts]:
-    return [_pool(host, one) for one in host.store.all(PoolRecord) if pool in ("", one.name)]
+def _pools(host: Run, only: Only) -> list[Facts]:
+    return [_pool(host, one) for one in host.store.all(PoolRecord) if only.pool in ("", one.name)]
 
 
 def _pool(host: Run, pool: PoolRecord) -> Facts:
@@ -131,7 +158,7 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
     return facts
 
 
-def _operations(host: Run, _pool: str) -> list[Facts]:
+def _operations(host: Run, only: Only) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
@@ -142,10 +169,11 @@ def _operations(host: Run, _pool: str) -> list[Facts]:
             "progress": read_progress(progress_path(host.settings, operation)),
         }
         for operation in host.store.all(Operation)
+        if only.key in ("", operation.subject)
     ]
 
 
-def _drift(host: Run, _pool: str) -> list[Facts]:
+def _drift(host: Run, _only: Only) -> list[Facts]:
     return [one.record() for one in drift(host)]
 
 
@@ -154,7 +182,7 @@ def _mapped(host: Run, ulid: str) -> bool:
     return volume is not None and host.dm.find(volume.uuid) is not None
 
 
-_REPORTS: dict[Subject, Callable[[Run, str], Any]] = {
+_REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {
     Subject.IMAGES: _images,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,

@@ -20,3 +20,4 @@ class SnapshotOptions(NamedTuple):
     read_only: bool | None
     access: NodeAccess
     assume: frozenset[str] = frozenset()  # in check mode, what earlier steps would have changed: "generation", "pool"
+    sha256: str = ""  # of the generation that is meant; empty for the current one

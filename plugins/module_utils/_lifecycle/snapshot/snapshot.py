@@ -34,6 +34,7 @@ class Activate(Arrow):
     def __init__(self, options: SnapshotOptions) -> None:
         self._options = options
         self.assumes_generation = "generation" in options.assume
+        self.named_sha256 = options.sha256
 
     def admit(self, host: Run, image: Image) -> None:
         """Refuse another pool than the one that the image lies in."""

@@ -27,6 +27,7 @@ class UnpackOptions(NamedTuple):
     free_bytes: int = 0  # beside the image, when the size is computed; 0: the default
     assume: frozenset[str] = frozenset()  # in check mode, what earlier steps would have changed: "generation", "pool"
     limits_given: tuple[str, ...] = ()
+    sha256: str = ""  # of the generation that is meant; empty for the current one
 
     @property
     def lets_archive_go(self) -> bool:

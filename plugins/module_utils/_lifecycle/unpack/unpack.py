@@ -54,10 +54,15 @@ class Unpack(Arrow):
     def __init__(self, options: UnpackOptions) -> None:
         self._options = options
         self.assumes_generation = "generation" in options.assume
+        self.named_sha256 = options.sha256
 
     def admit(self, host: Run, image: Image) -> None:
-        """Refuse another pool than the one that the image lies in, and an invalid platform."""
+        """Refuse another pool than the one that the image lies in, a named generation without an archive, and an invalid platform."""
         require_in_pool(host, image, host.settings.pool.value)
+        if self._options.sha256 and not (host.dry_run and self.assumes_generation):
+            from ..image.named import require_archive  # late: most runs name none
+
+            require_archive(host, image)
         if self._options.platform:
             from ..._image.platforms import Platform  # late: most runs name none
 
