@@ -17,10 +17,11 @@ from ..._errors import BadInput, FlydError
 from ..._host.files.durable import disk_of, remove_file, require_room
 from ..._host.processes.command import Program
 from ..._host.processes.crash import crash_point
-from ..._names import new_ulid
+from ..._names import exact_size_text, new_ulid, option_size, printable
 from ..._thin.dm.device import SECTOR_BYTES
+from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.loop import check_backing_file
-from ..._thin.pool.backing import NO_ROOM_HINT, device_identity
+from ..._thin.pool.backing import NO_ROOM_HINT, device_bytes, device_identity
 from ..._thin.pool.geometry import Geometry
 from ..._thin.pool.reserve import reserve_head
 from ..._thin.pool.thin_pool import (
@@ -53,6 +54,7 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
     pool = new_record(host, options, str(new_ulid()))
     missing = _missing_files(pool)
     _refuse_used_metadata(pool, missing)
+    _refuse_files_of_other_sizes(pool, missing)
     with host.store.transaction():
         host.store.put(host.begin(OperationKind.POOL, pool.name))
         host.store.put(pool)
@@ -68,6 +70,7 @@ def foresee_pool(host: Run, pool: PoolRecord) -> None:
     """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
     missing = _missing_files(pool)
     _refuse_used_metadata(pool, missing)
+    _refuse_files_of_other_sizes(pool, missing)
     if not pool.is_loop:
         check_files(host.runner, spec_of(pool), may_format=True)
         return
@@ -77,8 +80,6 @@ def foresee_pool(host: Run, pool: PoolRecord) -> None:
             disk = disk_of(path)
             needed[disk] = needed.get(disk, 0) + size_bytes
             require_room(path, needed[disk], hint=NO_ROOM_HINT)
-        else:
-            check_backing_file(path, size_bytes)
 
 
 def _missing_files(pool: PoolRecord) -> list[str]:
@@ -91,6 +92,26 @@ def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
             f"the metadata file or device {pool.metadata} is not blank",
             hint=f"it may belong to another pool: see `blkid {pool.metadata}`; if nothing on it matters, zero its first 4 KiB with dd",
         )
+
+
+def _refuse_files_of_other_sizes(pool: PoolRecord, missing: list[str]) -> None:
+    if not pool.is_loop:
+        return
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    for what, path, size_bytes, unit_bytes in (
+        ("metadata", pool.metadata, pool.metadata_bytes, METADATA_BLOCK_BYTES),
+        ("data", pool.data, pool.data_sectors * SECTOR_BYTES, block_bytes),
+    ):
+        if path in missing:
+            continue
+        check_backing_file(path)
+        found_bytes = device_bytes(path)
+        if found_bytes != size_bytes:
+            fitting = f"give {what}_size: {option_size(found_bytes)}, or " if found_bytes % unit_bytes == 0 else "give "
+            raise BadInput(
+                f"the file {printable(path)} exists with {exact_size_text(found_bytes)}, and {exact_size_text(size_bytes)} of {what} are requested",
+                hint=f"{fitting}another {what}_file; if nothing in the file is needed, remove it, and it is made in the right size",
+            )
 
 
 def _give_up(host: Run, pool: PoolRecord, made: list[str]) -> None:

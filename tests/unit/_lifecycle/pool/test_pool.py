@@ -28,6 +28,7 @@ from module_utils._lifecycle.pool.request import DataSize
 from module_utils._lifecycle.store.records import Operation, PoolRecord
 from module_utils._lifecycle.volumes.missing_volumes import foreign_thin_ids
 from module_utils._lifecycle.volumes.volumes import _free_thin_id
+from module_utils._names import exact_size_text, option_size
 from module_utils._thin.pool.reserve import RESERVED_BYTES, RESERVED_ID
 from tests.unit._lifecycle.conftest import needs_root
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
@@ -326,13 +327,29 @@ def test_a_creation_that_fails_on_its_way_leaves_nothing(virgin: Machine, line: 
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_a_file_of_the_operator_in_another_size_is_refused_in_check_mode_too(virgin: Machine, dry_run: bool) -> None:
-    data = virgin.root / "files/data"
-    data.write_bytes(bytes(POOL_BYTES - 512))
-    data.chmod(0o600)
-    with pytest.raises(DamagedPool, match="are expected"):
-        virgin.pool(data=str(data), dry_run=dry_run)
-    assert data.exists()
+@pytest.mark.parametrize(
+    ("what", "found_bytes", "wanted_bytes", "size"),
+    [
+        ("data", POOL_BYTES // 2, POOL_BYTES, f"data_size: {option_size(POOL_BYTES // 2)}"),
+        ("data", POOL_BYTES - 512, POOL_BYTES, ""),
+        ("metadata", 2 * METADATA_BYTES, METADATA_BYTES, f"metadata_size: {option_size(2 * METADATA_BYTES)}"),
+    ],
+)
+def test_a_file_of_the_operator_in_another_size_is_refused_in_check_mode_too(
+    virgin: Machine, what: str, found_bytes: int, wanted_bytes: int, size: str, dry_run: bool
+) -> None:
+    path = virgin.root / "files" / what
+    path.write_bytes(bytes(found_bytes))
+    path.chmod(0o600)
+    with pytest.raises(BadInput) as refused:
+        virgin.pool(**{what: str(path)}, dry_run=dry_run)
+    text = f"{path} exists with {exact_size_text(found_bytes)}, and {exact_size_text(wanted_bytes)} of {what}"
+    assert text in refused.value.msg
+    assert size in refused.value.hint
+    assert f"another {what}_file" in refused.value.hint
+    assert ("_size" in refused.value.hint) == bool(size)
+    assert path.stat().st_size == found_bytes
+    assert nothing_is_left(virgin)
 
 
 def test_files_of_the_operator_are_used_and_not_removed_when_the_creation_fails(virgin: Machine) -> None:
