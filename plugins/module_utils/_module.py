@@ -13,23 +13,21 @@ import contextlib
 import os
 import signal
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-from ._errors import BadInput, FlydError, Internal, MissingLibrary, Transient, Unsupported
+from ._errors import BadInput, FlydError, MissingLibrary, Transient, Unsupported
 from ._host import environment
-from ._host.files.durable import from_os_error
 from ._lifecycle.actions import records
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
 from ._lifecycle.params import ModuleParams
 from ._lifecycle.run import Run, open_host
 from ._lifecycle.settings import Settings
-from ._names import new_run_id, printable
+from ._names import new_run_id
 from ._redaction import redacted, redacted_value, secrets_of, secrets_of_environment
 
 COMMON_ARGUMENTS: dict[str, Any] = {
@@ -148,7 +146,9 @@ def _understood(error: BaseException, opened: list[Run]) -> FlydError:
         return error
     if isinstance(error, _Stopped):
         return Transient(f"stopped by {error}", hint="run again: what was open has been undone or will be settled")
-    return from_os_error(error, "working on this host") if isinstance(error, OSError) else _unexpected(error, opened)
+    from ._lifecycle.unexpected import as_flyd_error  # late: hardly any run needs it
+
+    return as_flyd_error(error, opened)
 
 
 def _log(module: AnsibleModule, error: FlydError, opened: list[Run]) -> None:
@@ -208,19 +208,6 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "attempts": 1 + sum(host.retry.repeated for host in opened),
         "changed": any(host.has_mended or host.removed for host in opened),
     }
-
-
-def _unexpected(error: BaseException, opened: list[Run]) -> FlydError:
-    """An error of kind internal, with its traceback in the log."""
-    where = "the log"
-    for host in opened:
-        if not host.dry_run:
-            host.log.write("internal_error", traceback=traceback.format_exc())
-            where = host.settings.path("log", "flyd.jsonl")
-    return Internal(
-        f"a fault in flyd.lite itself: {type(error).__name__}: {printable(str(error))}",
-        hint=f"please report it with the last lines of {where}; running again is safe: open work is settled first",
-    )
 
 
 def _take_name(module: str) -> None:

@@ -8,7 +8,7 @@
     python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
 
 The main program of an archive that holds the collection's module_utils beside it; see pack.py. ``restore`` does what the next play would
-do first, and says on standard output what it did. Exit code 0, or 1 with the reason on standard error.
+do first, and says on standard output what it did. Exit code 0, or 1 with the reason on standard error, in one line: KIND: TEXT; HINT.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import sys
 
-from module_utils._errors import FlydError
-from module_utils._host.files.durable import from_os_error
+from module_utils._errors import Internal
 from module_utils._host.files.publishing import publish, withdraw
 from module_utils._lifecycle.pool.restore import restore
 from module_utils._lifecycle.report.metrics import metrics
-from module_utils._lifecycle.run import open_host
+from module_utils._lifecycle.run import Run, open_host
 from module_utils._lifecycle.settings import Settings
+from module_utils._lifecycle.unexpected import as_flyd_error
 from module_utils._names import ShortName
 
 LOCK_SECONDS = 300.0
@@ -30,11 +30,12 @@ PROGRAM_SECONDS = 120.0
 HIDDEN = "flyd-restore.service may see nothing below /home, /root and /run/user; what lies there is brought back by the next play\n"
 
 
-def bring_back(settings: Settings) -> None:
+def bring_back(settings: Settings, opened: list[Run]) -> None:
     """What was there before the start is there again."""
     if not os.path.exists(settings.path("flyd.db")):
         return  # nothing was ever made here
     with open_host(settings, dry_run=False) as host:
+        opened.append(host)
         outcome = restore(host)
     recovered = [f"{one.kind.value}: {one.text}" for one in outcome.settled]
     restored = [f"restored: {device}" for device in outcome.facts["restored"]]
@@ -59,16 +60,19 @@ def main() -> int:
         retries=4,
         retry_delay_seconds=0.5,
     )
+    opened: list[Run] = []
     try:
         if verb == "metrics":
             write_metrics(settings, rest[0])
         elif verb == "withdraw":
             sys.stdout.write("removed\n" if withdraw(rest[0]) else "")
         else:
-            bring_back(settings)
-    except (FlydError, OSError) as caught:
-        error = caught if isinstance(caught, FlydError) else from_os_error(caught, "working on this host")
-        sys.stderr.write(f"{error}\n{error.hint}\n{HIDDEN if verb == 'restore' else ''}")
+            bring_back(settings, opened)
+    except Exception as caught:  # noqa: BLE001 - the last gate: a journal has one line with a hint, not a traceback
+        error = as_flyd_error(caught, opened)
+        sys.stderr.write(f"{error.kind.value}: {error}; {error.hint}\n")
+        if verb == "restore" and not isinstance(error, Internal):
+            sys.stderr.write(HIDDEN)
         return 1
     return 0
 

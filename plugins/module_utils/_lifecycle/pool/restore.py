@@ -15,6 +15,7 @@ from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import PoolRecord
+from ..unexpected import as_flyd_error
 from ..volumes.recover import recover
 from .bring_up import bring_up, map_snapshots
 from .grow import settle_growth
@@ -39,11 +40,20 @@ def restore(host: Run) -> Outcome:
 def _try_pool(host: Run, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
     try:
         with doing(f"bringing back the pool '{pool.name}'"):
-            outcome = attempted(host, lambda: _restored(host, pool), transition="restore", pool=pool.name)
+            outcome = _attempted(host, pool)
             done += outcome.facts["restored"]
     except FlydError as error:
         host.log.failed(error, module="restore", subject=pool.name)
         failed.append(error)
+
+
+def _attempted(host: Run, pool: PoolRecord) -> Outcome:
+    try:
+        return attempted(host, lambda: _restored(host, pool), transition="restore", pool=pool.name)
+    except FlydError:
+        raise
+    except Exception as error:  # whatever it is must not keep the other pools down
+        raise as_flyd_error(error, [host]) from error
 
 
 def _restored(host: Run, pool: PoolRecord) -> Outcome:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from module_utils._errors import Busy, DamagedPool, ForeignDevice, NoSpace
+from module_utils._errors import Busy, DamagedPool, ForeignDevice, Internal, NoSpace
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool.restore import restore
@@ -160,6 +160,19 @@ def test_a_pool_in_trouble_is_reported_and_the_others_come_back(activated: Machi
     activated.fake.set_pool("other", damaged=True)
     activated.fake.reboot()
     with pytest.raises(DamagedPool, match="thin_check refuses"):
+        restored(activated)
+    assert set(activated.fake.devices()) == {"pool", activated.records(Snapshot)[0].device.rpartition("/")[2]}
+
+
+def test_a_fault_in_the_work_on_one_pool_does_not_keep_the_others_down(activated: Machine) -> None:
+    activated.pool(name="other")
+    activated.fake.reboot()
+    with activated.host() as host, host.store.transaction():
+        # No path has a zero byte in it, so what looks at this device fails as nothing expects it to.
+        other = host.store.pool("other")
+        assert other is not None
+        host.store.put(other._replace(data="/dev/\0", is_loop=False))
+    with pytest.raises(Internal, match="ValueError"):
         restored(activated)
     assert set(activated.fake.devices()) == {"pool", activated.records(Snapshot)[0].device.rpartition("/")[2]}
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from module_utils._lifecycle.store.records import PoolRecord
+from module_utils._lifecycle.store.store import open_store
 
 NOBODY = 65534
 ROOT = Path(__file__).parents[4]
@@ -85,7 +89,27 @@ def test_an_unreadable_database_is_reported(tmp_path: Path) -> None:
     (state_dir / "flyd.db").write_bytes(b"no database" * 1000)
     done = run(program, "restore", str(state_dir))
     assert done.returncode == 1
-    assert "is damaged" in done.stderr
+    assert done.stderr.startswith("corrupt_store: ")
+    assert "is damaged" in done.stderr.splitlines()[0]
+
+
+def test_an_internal_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
+    program, state_dir = packed(tmp_path / "program.py"), tmp_path / "state"
+    store = open_store(str(state_dir / "flyd.db"), writable=True, busy_seconds=1)
+    with store.transaction():
+        # No path has a zero byte in it, so what looks at this device fails as nothing expects it to.
+        store.put(PoolRecord("1", "pool", "/dev/\0", "/dev/m", False, 8192, 1 << 20, 128, 0, True, 10, 1, True))
+    store.close()
+    done = run(program, "restore", str(state_dir))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    log = state_dir / "log" / "flyd.jsonl"
+    assert line.startswith("internal: while bringing back the pool 'pool': a fault in flyd.lite itself: ValueError: ")
+    assert f"; please report it with the last lines of {log}" in line
+    events = {one["event"]: one for one in map(json.loads, log.read_text().splitlines())}
+    assert "Traceback (most recent call last)" in events["internal_error"]["traceback"]
+    assert "require_same_disk" in events["internal_error"]["traceback"]
+    assert events["failed"]["error_kind"] == "internal"
 
 
 def test_every_module_that_is_packed_can_be_imported(tmp_path: Path) -> None:
