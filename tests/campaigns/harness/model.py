@@ -47,11 +47,9 @@ class Model:
             return UNCHANGED
         if now is not None:
             self.retired.setdefault(key, []).append(now)
-        kept, same = [], []
-        for one in self.retired.get(key, []):
-            (same if one.content == content else kept).append(one)
-        self.retired[key] = kept
-        [self.current[key]] = same or [Generation(content)]
+        retired = self.retired.get(key, [])
+        self.retired[key] = [one for one in retired if one.content != content]
+        self.current[key] = next((one for one in retired if one.content == content), Generation(content))
         return CHANGED
 
     def unpack(self, key: str) -> str:

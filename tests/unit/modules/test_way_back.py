@@ -24,7 +24,9 @@ pytest.importorskip("boto3", reason="boto3 is not installed")
 
 from jinja2.nativetypes import NativeEnvironment
 
-from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
+from module_utils._names import ObjectKey
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, LAYERS, OTHER_ARCHIVE, Machine
+from tests.unit.builders import images
 from tests.unit.modules.modules import MODULES, Modules, Result
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
@@ -146,6 +148,21 @@ def test_every_generation_is_listed_with_what_it_has(host: Machine) -> None:
         assert one["base_device"]
     (host.state / "archives" / OLD).unlink()
     assert Modules(host).run("flyd_info", {})["images"][1]["archives"] == []
+
+
+def test_the_current_generation_is_listed_first_then_the_newest_of_the_others(host: Machine) -> None:
+    host.s3.forget()
+    host.s3.put("images/another.tar", ARCHIVE)
+    host.fetch(key=ObjectKey("images/another.tar"))
+    third = images.docker_archive(LAYERS[1:])
+    host.s3.put(KEY.value, third)
+    host.fetch()
+    listed = [(one["key"], one["sha256"]) for one in Modules(host).run("flyd_info", {"what": ["images"]})["images"]]
+    of_key = [(KEY.value, digest) for digest in (hashlib.sha256(third).hexdigest(), NEW, OLD)]
+    assert [one for one in listed if one[0] == KEY.value] == of_key
+    first = listed.index(of_key[0])
+    assert listed[first : first + 3] == of_key, "those of a key are together"
+    host.s3.delete("images/another.tar")
 
 
 def test_an_unknown_key_is_a_warning_of_the_report(host: Machine) -> None:

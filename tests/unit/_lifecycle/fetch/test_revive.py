@@ -13,6 +13,7 @@ import pytest
 
 from module_utils._errors import BadInput, Transient, Untrusted
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.store.records import Image, Operation, OperationKind, RetiredImage, Snapshot, State
 from module_utils._names import ObjectKey, new_ulid
 from module_utils._source.place import Place
@@ -184,12 +185,36 @@ def test_bytes_that_the_controller_has_not_sent_are_not_waited_for(host: Machine
     assert (outcome.facts["revived"], outcome.facts["sha256"]) == (True, SHA256)
 
 
-def test_another_pool_than_the_one_it_lies_in_is_refused(with_bases: Machine) -> None:
+def test_the_pool_that_counts_is_its_own_and_another_one_is_refused(with_bases: Machine) -> None:
+    with_bases.remove_base(force=True, sha256=OTHER_SHA256)
     with_bases.pool(name="second")
+    with_bases.unpack(pool="second")
     before = with_bases.records(Image)
     with pytest.raises(BadInput, match="lies in the pool 'pool', not in 'second'"):
         with_bases.fetch(checksum=PINNED, pool="second")
     assert with_bases.records(Image) == before
+    assert with_bases.fetch(checksum=PINNED, pool="pool").facts["revived"]
+
+
+def test_of_several_with_the_digest_as_older_releases_left_them_the_one_with_a_base_counts(with_bases: Machine) -> None:
+    [old] = with_bases.records(RetiredImage)
+    with with_bases.host() as run, run.store.transaction():
+        for _time in range(2):
+            run.store.put(RetiredImage(str(new_ulid()), KEY.value, SHA256, State.FETCHED))
+    assert revived(with_bases).facts["image_id"] == old.id
+
+
+def test_an_archive_that_another_run_removes_meanwhile_leaves_all_as_it_is(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_meanwhile(_host: Run, _key: str) -> None:
+        (host.state / "archives" / SHA256).unlink()
+
+    monkeypatch.setattr("module_utils._lifecycle.fetch.download.forget_parts", remove_meanwhile)
+    before = host.generations()
+    with pytest.raises(Transient, match="was removed while it was being recorded"):
+        host.fetch(checksum=PINNED)
+    assert host.generations() == before
 
 
 def test_a_family_is_taken_back_by_its_own_digest(pooled: Machine) -> None:
