@@ -546,7 +546,7 @@ freed_bytes:
   returned: O(state=absent)
   type: int
 run_id:
-  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
   returned: always
   type: str
 run_seconds:

@@ -417,7 +417,7 @@ operations:
         key:
           description: The key that is downloaded.
           type: str
-        run:
+        run_id:
           description: The ULID of the run that downloads it.
           type: str
         received_bytes:
@@ -475,7 +475,7 @@ drift:
       description: The same as a sentence, for people, with what to do where something is to be done.
       type: str
 run_id:
-  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
   returned: always
   type: str
 run_seconds:

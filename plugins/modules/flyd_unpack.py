@@ -145,7 +145,7 @@ options:
         type: int
       seconds:
         description:
-          - The time to read, and again to write.
+          - How many seconds it may take to read the archive, and then again how many to write its tree. Together they may take twice as long.
           - V(3600) when left out.
         type: int
       decoder_memory_bytes:
@@ -378,7 +378,7 @@ waited_seconds:
   returned: success
   type: float
 run_id:
-  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
   returned: always
   type: str
 run_seconds:

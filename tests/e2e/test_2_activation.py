@@ -133,11 +133,12 @@ def test_the_log_has_every_transition_and_no_credential(prepared: Machine, activ
     }
     assert {"pool", "fetch", "unpack", "snapshot"} <= set(ended)
     for name, line in ended.items():
-        assert len(line["run"]) == 26, name
+        assert len(line["run_id"]) == 26, name
         assert line["attempts"] >= 1, name
         assert line["seconds"] > 0, name
-        assert line["bytes"] > 0, name
-    assert ended["fetch"]["bytes"] > 100 << 20
+    assert ended["pool"]["data_size"] > 0
+    assert ended["snapshot"]["size"] > 0
+    assert ended["fetch"]["size"] > 100 << 20
     assert ended["unpack"]["bytes"] > 100 << 20
     for secret in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         assert prepared.environment[secret] not in text

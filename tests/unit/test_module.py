@@ -179,7 +179,7 @@ def test_a_failure_is_reported_and_logged_without_the_package_for_ulids(
     result = ended(failing(error))
     assert result["failed"]
     lines = [json.loads(line) for line in (tmp_path / "state/log/flyd.jsonl").read_text().splitlines()]
-    assert [line["run"] for line in lines if line["event"] == "failed"] == [result["run_id"]]
+    assert [line["run_id"] for line in lines if line["event"] == "failed"] == [result["run_id"]]
 
 
 @needs_root

@@ -80,7 +80,7 @@ def _generation(host: Run, image: Image) -> Facts:
         "state": image.state.value,
         "sha256": image.sha256 or None,
         "pool": pool and pool.device_path,
-        "base": image.pool_device or None,
+        "base_device": image.pool_device or None,
         "snapshots": {one.name: _snapshot(host, one) for one in host.store.all(Snapshot, "image_id=?", image.id)},
     }
 
@@ -117,7 +117,7 @@ def revived(host: Run, before: Facts, image: Image, archives: list[str], *, etag
 def unpacked(pool_name: str) -> Facts:
     """What an unpacking changes."""
     base = f"/dev/mapper/base-{NEW_ULID}"
-    return {"state": State.UNPACKED.value, "pool": f"/dev/mapper/{pool_name}", "base": base}
+    return {"state": State.UNPACKED.value, "pool": f"/dev/mapper/{pool_name}", "base_device": base}
 
 
 def activated(before: Facts, name: str, *, device: str | None, read_only: bool) -> Facts:
@@ -181,7 +181,7 @@ def no_pool(name: str) -> Facts:
     return {"name": name, "active": False}
 
 
-_NO_BASE: Facts = {"pool": None, "base": None, "snapshots": {}}
+_NO_BASE: Facts = {"pool": None, "base_device": None, "snapshots": {}}
 
 
 def _at_most(state: str, highest: State) -> str:

@@ -127,7 +127,7 @@ def _with_operations(stages: Stages) -> Iterator[Run]:
             host.store.put(operation)
         spool = machine.state / "spool"
         spool.mkdir(exist_ok=True, mode=0o700)
-        progress = '{"key": "other.tar", "run": "x", "received_bytes": 1, "total_bytes": 2, "bytes_per_second": 1}'
+        progress = '{"key": "other.tar", "run_id": "x", "received_bytes": 1, "total_bytes": 2, "bytes_per_second": 1}'
         (spool / f"{operation.ulid}.progress").write_text(progress)
     yield Run("flyd_info", "present", Modules(machine).run("flyd_info", {}))
 
@@ -304,7 +304,7 @@ def test_the_run_of_a_result_is_the_one_of_its_lines_in_the_log(unpacked: Machin
     result = Modules(unpacked).run("flyd_snapshot", {"key": KEY.value, "name": "blue"})
     assert result["msg"] == f"SUCCESS: Image activated at device {result['device']}"
     ended = [line for line in unpacked.log() if line.get("message") == result["msg"]]
-    assert [line["run"] for line in ended] == [result["run_id"]]
+    assert [line["run_id"] for line in ended] == [result["run_id"]]
 
 
 def test_access_that_was_never_given_is_null_and_a_mode_is_written_as_ansible_writes_it(unpacked: Machine) -> None:

@@ -115,7 +115,7 @@ class Fetching:
             {
                 **told,
                 "waited_seconds": round(host.retry.waited_seconds, 3),
-                "bytes": after.size_bytes,
+                "size": after.size_bytes,
                 "trust": after.trust,
             }
         )

@@ -53,7 +53,7 @@ class Progress:
         spent = max(now - self._begun, 1e-3)
         told = {
             "key": self._key,
-            "run": str(self._log.run),
+            "run_id": str(self._log.run),
             "received_bytes": received_bytes,
             "total_bytes": total_bytes,
             "bytes_per_second": round((received_bytes - self._first_bytes) / spent),

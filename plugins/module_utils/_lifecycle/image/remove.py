@@ -67,8 +67,8 @@ class RemoveSnapshot(Arrow):
         unmap_all(host, volumes)
         for generation, snapshot in found:
             remove_snapshot(host, generation, snapshot)
-        log["bytes"] = max(0, before - used_bytes(host))
-        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
+        log["freed_bytes"] = max(0, before - used_bytes(host))
+        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["freed_bytes"]}
 
     def _found(self, host: Run) -> list[tuple[Image, Snapshot]]:
         return [
@@ -113,8 +113,8 @@ class RemoveBase(Arrow):
         found = self._found(host)
         before = used_bytes(host)
         remove_bases(host, found, self._allowed(host, found))
-        log["bytes"] = max(0, before - used_bytes(host))
-        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
+        log["freed_bytes"] = max(0, before - used_bytes(host))
+        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["freed_bytes"]}
 
     def _found(self, host: Run) -> list[Image]:
         return [generation for generation in _meant(host, self._key, self._sha256) if generation.base_ulid]
@@ -179,7 +179,9 @@ class RemoveArchive(Arrow):
         remove_bases(host, unpacked, self._allowed(host, unpacked))
         with host.store.transaction():  # a run for another key commits no row of these between the look and the deed
             archives = self._archives(host)
-            log["bytes"] = sum(os.stat(path).st_blocks * 512 for path in archives) + max(0, before - used_bytes(host))
+            log["freed_bytes"] = sum(os.stat(path).st_blocks * 512 for path in archives) + max(
+                0, before - used_bytes(host)
+            )
             for path in archives:
                 remove_archive(host, os.path.basename(path))
                 host.removed.append(path)
@@ -189,7 +191,7 @@ class RemoveArchive(Arrow):
         with host.store.transaction():
             for generation in _meant(host, self._key, self._sha256):
                 host.store.drop(generation)
-        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["bytes"]}
+        return host.store.image_or_new(self._key), {"removed": list(host.removed), "freed_bytes": log["freed_bytes"]}
 
     def _unpacked(self, host: Run) -> list[Image]:
         return [generation for generation in _meant(host, self._key, self._sha256) if generation.base_ulid]

@@ -61,7 +61,7 @@ def converge(host: Run, request: PoolRequest) -> Outcome:
     with host.log.transition("pool", pool=options.name.value) as log:
         pool = pool if pool is not None and pool.formatted else make_pool(host, options, pool)
         bring_up(host, pool)
-        log.update(bytes=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
+        log.update(data_size=pool.data_sectors * SECTOR_BYTES, device=pool.device_path)
     recover(host)
     restored = map_again(host, pool)  # before all that may be refused: guests need them even in a pool that is full
     outcome = _adjusted(host, pool, wanted_pool(pool, options), options)

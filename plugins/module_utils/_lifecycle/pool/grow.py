@@ -42,7 +42,7 @@ def grow(host: Run, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
         except BaseException:
             settle_growth(host, pool)
             raise
-        log.update(bytes=wanted.data_sectors * SECTOR_BYTES)
+        log.update(data_size=wanted.data_sectors * SECTOR_BYTES)
         return _record(host, wanted)
 
 

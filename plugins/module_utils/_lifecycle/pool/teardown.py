@@ -66,7 +66,7 @@ def _removed(host: Run, name: ShortName, *, force: bool) -> Outcome:
         removed = [pool.device_path, *([pool.data, pool.metadata] if pool.is_loop else [])]
         freed_bytes = _allocated_bytes(pool)
         if not host.dry_run:
-            with host.log.transition("remove pool", pool=pool.name, bytes=freed_bytes):
+            with host.log.transition("remove pool", pool=pool.name, freed_bytes=freed_bytes):
                 take_down(host, pool)
                 finish_teardown(host, pool)
         facts = {"removed": removed, "freed_bytes": freed_bytes}

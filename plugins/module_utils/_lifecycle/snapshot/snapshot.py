@@ -123,7 +123,7 @@ class Activate(Arrow):
         self._options.access.apply(device.path)
         self._remember_access(host, snapshot, device.path)
         facts = _facts(host, image, snapshot, volume)
-        log.update(device=snapshot.device, name=snapshot.name, bytes=facts["size"], message=facts["msg"])
+        log.update(device=snapshot.device, name=snapshot.name, size=facts["size"], message=facts["msg"])
         return image, facts
 
     def _image_view(self, host: Run, image: Image) -> Facts:

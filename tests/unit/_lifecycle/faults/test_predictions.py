@@ -126,8 +126,8 @@ def test_the_diff_of_a_chain_names_the_pool_and_every_device(virgin: Machine) ->
     assert virgin.pool().after["device"] == "/dev/mapper/pool"
     virgin.fetch()
     base = virgin.unpack()
-    assert (base.before["pool"], base.before["base"]) == (None, None)
-    assert (base.after["pool"], base.after["base"]) == ("/dev/mapper/pool", base.facts["device"])
+    assert (base.before["pool"], base.before["base_device"]) == (None, None)
+    assert (base.after["pool"], base.after["base_device"]) == ("/dev/mapper/pool", base.facts["device"])
     snapshot = virgin.snapshot("second", access=NodeAccess(mode=Mode(0o600)))
     assert snapshot.before["snapshots"] == {}
     assert snapshot.after["snapshots"] == {

@@ -100,7 +100,7 @@ def test_it_has_the_base_and_the_snapshots_that_it_had_and_nothing_is_made_again
     old = with_bases.records(RetiredImage)[0]
     snapshots, thin_ids = with_bases.records(Snapshot), with_bases.fake.thin_ids("pool")
     outcome = revived(with_bases)
-    assert (outcome.after["state"], outcome.after["base"]) == ("activated", old.pool_device)
+    assert (outcome.after["state"], outcome.after["base_device"]) == ("activated", old.pool_device)
     assert outcome.after["snapshots"]["default"]["device"] == old.snap_device
     assert not with_bases.unpack().changed
     made = with_bases.snapshot()
@@ -259,7 +259,7 @@ def test_the_bytes_of_then_revive_their_generation_and_travel_only_when_the_serv
         outcome = machine.fetch(checksum=checksum)
         asked = machine.s3.requests()
         assert (outcome.changed, outcome.facts["revived"], outcome.facts["new_generation"]) == (True, True, False)
-        assert (outcome.facts["image_id"], outcome.after["base"]) == (old.id, old.pool_device)
+        assert (outcome.facts["image_id"], outcome.after["base_device"]) == (old.id, old.pool_device)
         is_told = says != "nothing"
         assert (predicted.after == outcome.after, predicted.facts["revived"]) == (is_told, is_told)
         assert (f"GET {KEY}" in asked) is not is_told

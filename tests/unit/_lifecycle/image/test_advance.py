@@ -201,13 +201,14 @@ def test_the_log_has_each_transition_with_run_attempt_seconds_and_bytes(activate
     assert [line["transition"] for line in lines if line["event"] == "begin"] == ["pool", "fetch", "unpack", "snapshot"]
     assert list(ends) == ["pool", "fetch", "unpack", "snapshot"]
     for line in ends.values():
-        assert len(line["run"]) == 26
+        assert len(line["run_id"]) == 26
         assert line["outcome"] == "ok"
         assert line["attempts"] >= 1
         assert line["seconds"] >= 0
-    assert all(ends[name]["bytes"] > 0 for name in ("pool", "fetch", "unpack"))
+    sizes = {"pool": "data_size", "fetch": "size", "unpack": "bytes", "snapshot": "size"}
+    assert all(ends[name][size] > 0 for name, size in sizes.items())
     assert ends["fetch"]["key"] == ends["unpack"]["key"] == ends["snapshot"]["key"] == KEY.value
-    assert len({line["run"] for line in lines}) == 4
+    assert len({line["run_id"] for line in lines}) == 4
 
 
 def test_the_log_says_how_a_transition_failed(fetched: Machine) -> None:

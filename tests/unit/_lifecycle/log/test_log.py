@@ -31,7 +31,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 def test_a_line_has_time_run_and_event(path: Path) -> None:
     Log(str(path), RUN).write("settled", what="undid it")
     [line] = lines(path)
-    assert (line["run"], line["event"], line["what"]) == (str(RUN), "settled", "undid it")
+    assert (line["run_id"], line["event"], line["what"]) == (str(RUN), "settled", "undid it")
     assert str(line["time"]).endswith("Z")
 
 
@@ -57,10 +57,10 @@ def test_lines_of_several_processes_do_not_mix(path: Path) -> None:
 
 def test_a_transition_reports_its_end_with_what_was_found_out(path: Path) -> None:
     with Log(str(path), RUN).transition("fetch", key="k") as facts:
-        facts["bytes"] = 7
+        facts["size"] = 7
     begin, end = lines(path)
     assert (begin["event"], begin["transition"], begin["key"]) == ("begin", "fetch", "k")
-    assert (end["event"], end["outcome"], end["bytes"], end["attempts"]) == ("end", "ok", 7, 1)
+    assert (end["event"], end["outcome"], end["size"], end["attempts"]) == ("end", "ok", 7, 1)
     assert {"seconds", "cpu_seconds", "peak_memory_kib"} <= set(end)
 
 
