@@ -10,6 +10,7 @@ import hashlib
 import http.server
 import itertools
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -41,6 +42,17 @@ QUICK = DownloadOptions(
     streams=3, segment_bytes=SEGMENT_BYTES, chunk_bytes=8 << 10, checkpoint_seconds=0.0, deadline_seconds=20
 )
 _numbers = itertools.count(1)
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine that the tests run on: no credentials, no proxies, no instance."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -154,28 +153,19 @@ def test_a_public_bucket_is_read_without_credentials(options: S3Options, store: 
         assert read_all(bucket, bucket.head(stored.key)) == stored.content
 
 
-@pytest.fixture
-def no_credentials_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [one for one in os.environ if one.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-
-
-@pytest.mark.usefixtures("no_credentials_here")
+@pytest.mark.usefixtures("bare_environment")
 def test_missing_credentials_are_reported(options: S3Options) -> None:
     error = refused_by(replace(options, access_key="", secret_key=""))
     assert (error.kind, error.details["code"]) == (ErrorKind.BAD_INPUT, "NoCredentials")
 
 
-@pytest.mark.usefixtures("no_credentials_here")
+@pytest.mark.usefixtures("bare_environment")
 def test_a_profile_that_does_not_exist_is_reported(options: S3Options) -> None:
     error = refused_by(replace(options, access_key="", secret_key="", profile="nobody"))
     assert (error.kind, error.details["code"]) == (ErrorKind.BAD_INPUT, "ProfileNotFound")
 
 
-@pytest.mark.usefixtures("no_credentials_here")
+@pytest.mark.usefixtures("bare_environment")
 def test_credentials_of_the_environment_are_used(
     options: S3Options, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

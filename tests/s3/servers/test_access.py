@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import http.server
-import os
 import re
 import time
 from collections.abc import Callable
@@ -30,20 +29,10 @@ from tests.faults.proxy import FaultProxy
 from tests.s3.conftest import Stored, served
 from tests.s3.server import ACCESS_KEY, BUCKET, DOMAIN, SECRET_KEY
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
 Store = Callable[..., Stored]
 ROLE = "arn:aws:iam::123456789012:role/images"
 TOKEN = "flyd-test-session-token"
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine that the tests run on: no credentials, no proxies, no instance."""
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from module_utils._source.s3.head_request import light_head
 from tests.s3.module import Module
 from tests.s3.place import ACCESS_KEY, SECRET_KEY, Place, changing, running
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
 CONTENT = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PINNED = f"sha256:{SHA256}"
@@ -40,17 +41,6 @@ SSE_KEY = "an-sse-c-key-that-nobody-shows-!"
 ARN = "arn:aws:s3:eu-north-1:123456789012:accesspoint/images"
 HOW = DownloadOptions(streams=2, segment_bytes=64 << 10, deadline_seconds=20)
 Serve = Callable[..., Place]
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine that the tests run on."""
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
 
 @pytest.fixture
