@@ -31,6 +31,7 @@ class ErrorKind(str, enum.Enum):
     FOREIGN_DEVICE = "foreign_device"
     DAMAGED_POOL = "damaged_pool"
     CORRUPT_STORE = "corrupt_store"
+    UNHEALTHY = "unhealthy"
     UNSUPPORTED = "unsupported"
     INTERNAL = "internal"
 
@@ -113,6 +114,12 @@ class CommandFailed(FlydError):
             retryable=True,
             **details,
         )
+
+
+class Unhealthy(FlydError):
+    """What runs in a guest does not answer as its health check asks."""
+
+    kind = ErrorKind.UNHEALTHY
 
 
 class ForeignDevice(FlydError):

@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -98,7 +99,7 @@ def run(
     arguments: dict[str, Any],
     *,
     absent: Work | None = None,
-    repaired: Work | None = None,
+    others: Mapping[str, Work] = MappingProxyType({}),
     read_only: bool = False,
     counts: Mapping[str, Counts] | None = None,
     pool_options: Sequence[str] = ("pool",),
@@ -106,11 +107,12 @@ def run(
 ) -> None:
     """Run a module: parse its options, do what O(state) asks for on the opened host, exit. ``rules`` are AnsibleModule's own.
 
-    A module without ``absent`` has no option state; ``repaired`` is one state more. A ``read_only`` module never writes; the others do not in check mode.
+    A module without ``absent`` has no option state; ``others`` are its states beside these two.
+    A ``read_only`` module never writes; the others do not in check mode.
     ``counts`` has the options that count for some states only; the first of ``pool_options`` that is given names the pool.
     When a Python package is missing, the module starts over in the interpreter that the role prepare has made.
     """
-    states = {"present": present, "absent": absent, "repaired": repaired}
+    states = {"present": present, "absent": absent, **others}
     choices = [state for state, work in states.items() if work is not None]
     spec = {"state": {"type": "str", "choices": choices, "default": "present"}} if absent else {}
     module = Module(argument_spec={**COMMON_ARGUMENTS, **arguments, **spec}, supports_check_mode=True, **rules)
@@ -206,7 +208,7 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "settled": [one.record() for host in opened for one in host.settled],
         "actions": records([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
-        "changed": any(host.has_mended or host.removed for host in opened),
+        "changed": any(host.has_mended or host.removed or host.flipped for host in opened),
     }
 
 

@@ -18,8 +18,8 @@ options:
       - What to report.
     type: list
     elements: str
-    choices: [images, snapshots, pools, operations, drift]
-    default: [images, snapshots, pools, operations, drift]
+    choices: [images, snapshots, pools, instances, operations, drift]
+    default: [images, snapshots, pools, instances, operations, drift]
   pool:
     description:
       - Report only the pool of that name, and the images and snapshots in it. Images that are in no pool are left out, too.
@@ -233,6 +233,9 @@ images:
         seconds:
           description: The seconds of each phase of the unpacking, by name.
           type: dict
+    confirmed_at:
+      description: When an instance was first confirmed with this generation, in UTC. Empty when none was.
+      type: str
     made_with:
       description: The options of M(flyd.lite.flyd_unpack) that the base was made with. Empty when there is none.
       type: dict
@@ -377,6 +380,57 @@ pools:
     is_low:
       description: Whether the pool has less free than it should.
       type: bool
+instances:
+  description: Every instance.
+  returned: when O(what) has V(instances)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the instance.
+      type: str
+    key:
+      description: The image that the name points at. None when its generation is gone.
+      type: str
+    image_id:
+      description: The generation of the image.
+      type: str
+    sha256:
+      description: The same as RV(instances.current).
+      type: str
+    platform:
+      description: The platform of the image. None where it names none.
+      type: str
+    link:
+      description: The public path of the instance.
+      type: str
+    device:
+      description: The device of the snapshot. None when the snapshot is gone.
+      type: str
+    ulid:
+      description: The ULID in the device's name. None when the snapshot is gone.
+      type: str
+    drive:
+      description: A drive object as Firecracker's API takes it. None when the snapshot is gone.
+      type: dict
+    current:
+      description: The SHA-256 of the generation that the name points at.
+      type: str
+    previous:
+      description: The SHA-256 of the generation to go back to. None when there is none.
+      type: str
+    confirmed:
+      description: Whether the generation in RV(instances.current) is confirmed.
+      type: bool
+    left:
+      description: The SHA-256 of the generation that the instance has gone back from, until the next one is confirmed. None when it has not.
+      type: str
+    settings:
+      description: The recorded options of M(flyd.lite.flyd_instance), C(switch), C(health) and those around them.
+      type: dict
+    updated_at:
+      description: When the instance was changed last, in UTC.
+      type: str
 operations:
   description: The open operations, each of which a run is at work with or has abandoned.
   returned: when O(what) has V(operations)
@@ -446,6 +500,7 @@ drift:
           flyd.lite and the database does not know it.
         - Of a file, V(archive_changed), an archive whose size is not the recorded one; V(archive_touched), one whose times or inode are not;
           V(file_orphaned), one that belongs to no run.
+        - Of an instance, V(instance_link), its name does not point at what the database has; V(instance_unconfirmed), it waits to be confirmed.
         - Of the host, V(udev_rule), V(lvm_filter) and V(mdadm_setting), which are missing or out of date; V(environment), the Python
           environment does not work; V(boot_program), the program that a boot runs knows an older schema only.
       type: str
@@ -463,6 +518,8 @@ drift:
         - archive_changed
         - archive_touched
         - file_orphaned
+        - instance_link
+        - instance_unconfirmed
         - udev_rule
         - lvm_filter
         - mdadm_setting
@@ -521,6 +578,9 @@ actions:
         - grow_filesystem
         - check_metadata
         - repair_metadata
+        - switch_guest
+        - start_timer
+        - stop_timer
     subject:
       description: The paths of the files or devices that it was done to. Empty where it concerns none.
       type: str
@@ -545,6 +605,7 @@ error_kind:
     - foreign_device
     - damaged_pool
     - corrupt_store
+    - unhealthy
     - unsupported
     - internal
 retryable:

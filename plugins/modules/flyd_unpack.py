@@ -400,6 +400,7 @@ settled:
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
           database no longer has either, and the next transition makes it again.
+        - V(link_restored), the name of an instance that did not point at what the database has.
         - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
       type: str
       choices:
@@ -410,6 +411,7 @@ settled:
         - file_removed
         - volume_missing
         - base_damaged
+        - link_restored
         - not_recovered
     subject:
       description: What it is about, a key, the path of a file or device, or C(pool NAME).
@@ -451,6 +453,9 @@ actions:
         - grow_filesystem
         - check_metadata
         - repair_metadata
+        - switch_guest
+        - start_timer
+        - stop_timer
     subject:
       description: The paths of the files or devices that it was done to. Empty where it concerns none.
       type: str
@@ -475,6 +480,7 @@ error_kind:
     - foreign_device
     - damaged_pool
     - corrupt_store
+    - unhealthy
     - unsupported
     - internal
 retryable:

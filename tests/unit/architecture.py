@@ -49,7 +49,8 @@ ONLY_HERE = {
     "mypy_boto3_s3": ("module_utils/_source/",),
     "ulid": ("module_utils/_names.py",),
     "sqlite3": tuple(
-        f"module_utils/_lifecycle/store/{name}.py" for name in ("store", "schema", "migration", "read_only")
+        f"module_utils/_lifecycle/store/{name}.py"
+        for name in ("store", "schema", "migration", "read_only", "sqlite_errors")
     ),
     "subprocess": ("module_utils/_host/processes/command.py",),
     # Reading and extracting of archives is our own; these would bring rules of their own, and start programs unseen.

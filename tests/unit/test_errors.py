@@ -23,6 +23,7 @@ from module_utils._errors import (
     NoSpace,
     OutOfOrder,
     Transient,
+    Unhealthy,
     Unsupported,
     Untrusted,
     doing,
@@ -41,6 +42,7 @@ FAMILY: list[type[FlydError]] = [
     ForeignDevice,
     DamagedPool,
     CorruptStore,
+    Unhealthy,
     Unsupported,
     Internal,
 ]
@@ -64,6 +66,7 @@ def test_the_kinds_are_those_that_programs_rely_on() -> None:
         "foreign_device",
         "damaged_pool",
         "corrupt_store",
+        "unhealthy",
         "unsupported",
         "internal",
     ]

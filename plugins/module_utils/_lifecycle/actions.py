@@ -42,6 +42,9 @@ class Verb(str, enum.Enum):
     GROW_FILESYSTEM = "grow_filesystem"
     CHECK_METADATA = "check_metadata"
     REPAIR_METADATA = "repair_metadata"
+    SWITCH_GUEST = "switch_guest"
+    START_TIMER = "start_timer"
+    STOP_TIMER = "stop_timer"
 
 
 # By the words that a command line begins with.
@@ -71,8 +74,12 @@ VERBS = {
     ("resize2fs",): Verb.GROW_FILESYSTEM,
     ("thin_check",): Verb.CHECK_METADATA,
     ("thin_repair",): Verb.REPAIR_METADATA,
+    ("switch",): Verb.SWITCH_GUEST,
+    ("systemd-run",): Verb.START_TIMER,
+    ("systemctl",): Verb.STOP_TIMER,
 }
-_NOTHING = (Verb.LIST_LOOPS, Verb.FIND_TARGET)  # they concern no device
+# They concern no device.
+_NOTHING = (Verb.LIST_LOOPS, Verb.FIND_TARGET, Verb.SWITCH_GUEST, Verb.START_TIMER, Verb.STOP_TIMER)
 
 
 def records(ran: Iterable[CommandLine]) -> list[dict[str, object]]:

@@ -43,6 +43,7 @@ RETRIED: Mapping[ErrorKind, Retried] = {
     ErrorKind.FOREIGN_DEVICE: Retried.NO,
     ErrorKind.DAMAGED_POOL: Retried.NO,
     ErrorKind.CORRUPT_STORE: Retried.NO,
+    ErrorKind.UNHEALTHY: Retried.NO,
     ErrorKind.UNSUPPORTED: Retried.NO,
     ErrorKind.INTERNAL: Retried.NO,
 }

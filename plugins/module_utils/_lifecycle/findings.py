@@ -22,6 +22,7 @@ class RecoveryKind(str, enum.Enum):
     FILE_REMOVED = "file_removed"
     VOLUME_MISSING = "volume_missing"
     BASE_DAMAGED = "base_damaged"
+    LINK_RESTORED = "link_restored"
     NOT_RECOVERED = "not_recovered"
 
 
@@ -45,6 +46,8 @@ class DriftKind(str, enum.Enum):
     ARCHIVE_CHANGED = "archive_changed"
     ARCHIVE_TOUCHED = "archive_touched"
     FILE_ORPHANED = "file_orphaned"
+    INSTANCE_LINK = "instance_link"
+    INSTANCE_UNCONFIRMED = "instance_unconfirmed"
     UDEV_RULE = "udev_rule"
     LVM_FILTER = "lvm_filter"
     MDADM_SETTING = "mdadm_setting"

@@ -58,6 +58,10 @@ class ModuleParams:
         """A whole number that is not negative, or None."""
         return None if self._params.get(name) is None else int(self.number(name))
 
+    def optional_number(self, name: str) -> float | None:
+        """A finite number that is not negative, or None."""
+        return None if self._params.get(name) is None else self.number(name)
+
     def mapping(self, name: str) -> dict[str, Any]:
         """A dictionary, empty when it was not given."""
         return dict(self._params.get(name) or {})

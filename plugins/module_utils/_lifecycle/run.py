@@ -56,6 +56,7 @@ class Run:
         self.dry_run = dry_run
         self.settled: list[Finding] = []
         self.removed: list[str] = []
+        self.flipped: list[str] = []  # the instances that this run has changed, although it fails
         self.warnings: list[str] = []
         self.subject: dict[str, str] = {}  # what is being moved, for the log
         self.given_up: set[str] = set()  # the intents of attempts that have failed

@@ -4,6 +4,7 @@
 """What a host does without a controller.
 
     python flyd-host.py restore STATE_DIR          bring back the pools and the activated snapshots after a start
+    python flyd-host.py recover STATE_DIR          finish or undo what interrupted runs have left, as the next play would do first
     python flyd-host.py metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
     python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
 
@@ -42,6 +43,15 @@ def bring_back(settings: Settings, opened: list[Run]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in (*recovered, *restored)))
 
 
+def settle(settings: Settings) -> None:
+    """What runs have left is finished or undone; started by the timer of an instance that was not confirmed in time."""
+    from module_utils._lifecycle.volumes.recover import recover
+
+    with open_host(settings, dry_run=False) as host:
+        recover(host)
+        sys.stdout.write("".join(f"{one.kind.value}: {one.text}\n" for one in host.settled))
+
+
 def write_metrics(settings: Settings, path: str) -> None:
     """The file is there whole, or as it was."""
     with open_host(settings, dry_run=True) as host:
@@ -64,6 +74,8 @@ def main() -> int:
     try:
         if verb == "metrics":
             write_metrics(settings, rest[0])
+        elif verb == "recover":
+            settle(settings)
         elif verb == "withdraw":
             sys.stdout.write("removed\n" if withdraw(rest[0]) else "")
         else:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._lifecycle.store.store import Store, open_store
+from tests.unit._lifecycle.instance.machine import Bound
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
 from tests.unit._lifecycle.programs import run_in_this_process
 from tests.unit._lifecycle.s3_stand_in import S3StandIn
@@ -62,6 +63,8 @@ class Stages:
             "fetched": ("pooled", machine.fetch),
             "unpacked": ("fetched", machine.unpack),
             "activated": ("unpacked", machine.snapshot),
+            "bound": ("activated", lambda: Bound(machine).call()),
+            "flipped": ("bound", lambda: Bound(machine).flip()),
             "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }

@@ -16,7 +16,7 @@ import shutil
 import signal
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
@@ -59,6 +59,9 @@ from tests.unit._lifecycle.disk import in_process, picture
 from tests.unit._lifecycle.s3_stand_in import BUCKET, S3StandIn
 from tests.unit.builders import images, tar
 from tests.unit.fakes.host import FakeHost
+
+if TYPE_CHECKING:
+    from tests.unit._lifecycle.instance.machine import Bound
 
 KEY = ObjectKey("images/redis_latest.tar")
 LAYERS = (
@@ -247,12 +250,35 @@ class Machine:
         """flyd_pool, state repaired."""
         return self.run(lambda host: repair_pool(host, ShortName("pool"), metadata_bytes), dry_run=dry_run)
 
+    # Instances
+
+    def bind(self) -> Outcome:
+        """flyd_instance."""
+        return self._bound().call("present", switch=("/bin/true",))
+
+    def go_back(self) -> Outcome:
+        """flyd_instance, state previous."""
+        return self._bound().call("previous")
+
+    def unbind(self) -> Outcome:
+        """flyd_instance, state absent."""
+        return self._bound().call("absent")
+
+    def _bound(self) -> Bound:
+        from tests.unit._lifecycle.instance.machine import Bound  # late: it is made for this machine
+
+        return Bound(self)
+
     # What there is
 
     def records(self, record: type[Any]) -> list[Any]:
         """The rows of a table."""
         with self.host(dry_run=True) as host:
             return host.store.all(record)
+
+    def digest_of(self, image_id: str) -> str:
+        """The digest of a generation."""
+        return next((one.sha256 for one in self.generations() if one.id == image_id), "")
 
     def image(self, key: ObjectKey = KEY) -> Image | None:
         with self.host(dry_run=True) as host:

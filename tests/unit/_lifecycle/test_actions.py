@@ -51,7 +51,7 @@ def test_an_action_says_what_was_done_to_what(argv: str, action: str, subject: s
 def test_every_program_that_is_run_has_a_verb() -> None:
     run = {Program[name].value for name in re.findall(r"runner\.run\(\s*Program\.(\w+)", CODE)}
     assert run
-    assert run == {words[0] for words in VERBS} - {"fallocate"}
+    assert run == {words[0] for words in VERBS} - {"fallocate", "switch"}  # the last is the operator's: hook.py
 
 
 def test_every_verb_of_dmsetup_that_is_used_has_one_here() -> None:

@@ -55,6 +55,8 @@ FAKES = {
     Program.BLKDISCARD: "ext4",
     Program.THIN_CHECK: "thin_tools",
     Program.THIN_REPAIR: "thin_tools",
+    Program.SYSTEMCTL: "systemd",
+    Program.SYSTEMD_RUN: "systemd",
 }
 LAUNCHER = """#!{python} -SE
 import sys
@@ -110,7 +112,7 @@ class FakeHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for directory in ("bin", "dev/mapper", "sys/block", "sys/module", "proc", "files"):
+        for directory in ("run", "bin", "dev/mapper", "sys/block", "sys/module", "proc", "files"):
             (root / directory).mkdir(parents=True)
         (root / "files").chmod(0o700)
         (root / "state.json").write_text(json.dumps(empty_state()))
@@ -233,6 +235,8 @@ class FakeHost:
             for node in (self.root / "dev/mapper").iterdir():
                 node.unlink()
             kernel.state["loops_begin"] = kernel.state.get("loops_begin", 0) + 3
+        shutil.rmtree(self.root / "run")
+        (self.root / "run").mkdir()
 
     # Trees
 

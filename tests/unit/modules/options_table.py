@@ -82,6 +82,13 @@ SITUATIONS: dict[str, dict[str, Situation]] = {
         "there": Situation("activated", KEY_GIVEN),
         "absent": Situation("activated", {**KEY_GIVEN, "state": "absent"}),
     },
+    "flyd_instance": {
+        "new": Situation("activated", {**KEY_GIVEN, "name": "web"}),
+        "there": Situation("bound", {**KEY_GIVEN, "name": "web"}),
+        "confirmed": Situation("bound", {**KEY_GIVEN, "name": "web", "state": "confirmed"}),
+        "previous": Situation("flipped", {**KEY_GIVEN, "name": "web", "state": "previous"}),
+        "absent": Situation("bound", {**KEY_GIVEN, "name": "web", "state": "absent"}),
+    },
     "flyd_info": {"report": Situation("activated", {})},
 }
 
@@ -108,12 +115,13 @@ def _common() -> Iterable[Row]:
             yield from rows(module, option, "all", good, NO_EFFECT)
             for value in bad:
                 yield from rows(module, option, "all", value, REFUSED)
-    for module in ("flyd_fetch", "flyd_unpack", "flyd_snapshot"):
+    for module in ("flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance"):
         yield from rows(module, "key", "all", "bad\x07key", REFUSED, says="object key")
         yield from rows(module, "pool", "all", "not/a/name", REFUSED, says="name")
         yield from rows(module, "pool", "all", "pool", NO_EFFECT)
-        yield from rows(module, "pool", "absent", "other", REFUSED, stage="activated")
-    for module in ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot"):
+        if module != "flyd_instance":
+            yield from rows(module, "pool", "absent", "other", REFUSED, stage="activated")
+    for module in ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance"):
         yield from rows(module, "state", "all", "gone", REFUSED)
 
 
@@ -432,6 +440,89 @@ def _snapshot() -> Iterable[Row]:
         yield from rows(m, option, "absent", value, WARNS)
 
 
+def _instance() -> Iterable[Row]:
+    m = "flyd_instance"
+    present, undone = "new there", "confirmed previous absent"
+    yield from rows(m, "pool", "all", "other", REFUSED)
+    yield from rows(m, "name", "all", "../x", REFUSED)
+    yield from rows(m, "name", present, "other", SELECTS, shows={"changed": True, "name": "other"})
+    for situation in ("confirmed", "previous"):
+        yield from rows(m, "name", situation, "other", REFUSED, kind="out_of_order", says="other")
+    yield from rows(m, "name", "absent", "other", SELECTS, shows={"changed": False, "removed": []})
+    yield from rows(m, "sha256", "all", "12", REFUSED)
+    yield from rows(m, "sha256", "new there confirmed", SHA256, SAME)
+    yield from rows(m, "sha256", "previous", SHA256, SELECTS, shows={"changed": True, "current": SHA256})
+    yield from rows(m, "sha256", present, "0" * 64, REFUSED, kind="out_of_order", says="0" * 64, is_foreseen=False)
+    yield from rows(
+        m, "sha256", "confirmed previous", "0" * 64, REFUSED, kind="out_of_order", says="0" * 64, is_foreseen=False
+    )
+    yield from rows(m, "sha256", "absent", SHA256, WARNS)
+    for option, value in (
+        ("switch", ["/bin/true"]),
+        ("switch_timeout", 60),
+        ("min_healthy", 1),
+        ("healthy_deadline", 30),
+        ("health_interval", 1),
+    ):
+        yield from rows(m, option, "new", value, MADE)
+        yield from rows(m, option, "there", value, CONVERGES)
+        yield from rows(m, option, undone, value, WARNS)
+    yield from rows(m, "switch", present, ["no-such-program"], REFUSED, says="no-such-program", stage="activated")
+    for option in ("switch_timeout", "min_healthy", "healthy_deadline", "health_interval", "confirm_within"):
+        for value in (-1, "many" if option == "confirm_within" else "nan"):
+            yield from rows(m, option, "all", value, REFUSED)
+    yield from rows(m, "confirm_within", present, 600, REFUSED, kind="unsupported")
+    yield from rows(m, "confirm_within", undone, 600, WARNS)
+    quick = {"min_healthy": 0, "healthy_deadline": 0, "health_interval": 0.01}
+    yield from rows(m, "health", "all", {"no_such_check": 1}, REFUSED, says="no_such_check")
+    yield from rows(m, "health", "new", {}, MADE)
+    yield from rows(m, "health", "there", {}, SAME)
+    yield from rows(m, "health", undone, {"port": 1}, WARNS)
+    for option, good, bad in (
+        ("command", ["/bin/true"], None),
+        ("port", 6379, 70000),
+        ("host", "127.0.0.2", None),
+        ("url", "http://127.0.0.1:1/", "ftp://server"),
+        ("status", 204, "many"),
+    ):
+        name = f"health.{option}"
+        is_alone = option in ("host", "status")  # of a check that is not given
+        yield from rows(m, name, "there", good, SAME if is_alone else CONVERGES)
+        yield from rows(m, name, undone, good, WARNS)
+        if option == "command" or is_alone:
+            yield from rows(m, name, "new", good, MADE, also=quick)
+        else:
+            unhealthy = {"failed": True, "error_kind": "unhealthy"}
+            yield from rows(m, name, "new", good, SELECTS, shows=unhealthy, also=quick, is_foreseen=False)
+        if bad is not None:
+            yield from rows(m, name, present, bad, REFUSED, says=option)
+    yield from rows(m, "size", "new", "2M", MADE)
+    yield from rows(m, "size", "there", "2M", REFUSED)
+    yield from rows(m, "size", present, "lots", REFUSED)
+    yield from rows(m, "read_only", "new", True, MADE, shows={"drive.is_read_only": True})
+    yield from rows(m, "read_only", "there", True, REFUSED)
+    yield from rows(m, "read_only", "there", False, SAME)
+    for option in ("owner", "group"):
+        id_name = "uid" if option == "owner" else "gid"
+        yield from rows(m, option, "new", "1234", MADE, shows={f"node.{id_name}": 1234})
+        yield from rows(m, option, "there", "1234", CONVERGES, shows={f"node.{id_name}": 1234})
+        yield from rows(m, option, present, "not-a-user-of-this-host", REFUSED)
+    yield from rows(m, "mode", "new", "0640", MADE, shows={"node.mode": 0o640})
+    yield from rows(m, "mode", "there", "0640", CONVERGES, shows={"node.mode": 0o640})
+    yield from rows(m, "mode", present, "preserve", REFUSED)
+    yield from rows(m, "assume", "all", ["sunshine"], REFUSED)
+    yield from rows(m, "assume", "new there confirmed", ["pool"], NO_EFFECT)
+    for option, value in (
+        ("size", "2M"),
+        ("read_only", True),
+        ("owner", "root"),
+        ("group", "root"),
+        ("mode", "0640"),
+    ):
+        yield from rows(m, option, undone, value, WARNS)
+    yield from rows(m, "assume", "previous absent", ["pool"], WARNS)
+
+
 def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["weather"], REFUSED)
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
@@ -439,9 +530,9 @@ def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "pool", "report", "pool", SAME)
     yield from rows("flyd_info", "key", "report", "bad\x07key", REFUSED, says="object key")
     yield from rows("flyd_info", "key", "report", KEY.value, SAME)
-    nothing: dict[str, Any] = {"images": [], "snapshots": [], "operations": []}
+    nothing: dict[str, Any] = {"images": [], "snapshots": [], "instances": [], "operations": []}
     yield from rows("flyd_info", "key", "report", "other.tar", SELECTS, shows=nothing)
-    other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "operations": [], "drift": []}
+    other: dict[str, Any] = {"images": [], "snapshots": [], "pools": [], "instances": [], "operations": [], "drift": []}
     yield from rows("flyd_info", "pool", "report", "other", SELECTS, shows=other)
     yield from rows("flyd_info", "state_dir", "report", "TMP/empty", SELECTS, shows={"images": []})
 
@@ -453,4 +544,4 @@ def _sha256() -> str:
 
 
 SHA256, OTHER = _sha256(), "0" * 64
-ROWS = [*_common(), *_pool(), *_fetch(), *_unpack(), *_snapshot(), *_info()]
+ROWS = [*_common(), *_pool(), *_fetch(), *_unpack(), *_snapshot(), *_instance(), *_info()]

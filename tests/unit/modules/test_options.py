@@ -156,7 +156,7 @@ def test_an_option_does_what_the_table_says(stages: Stages, row: Row) -> None:
     if row.effect in (Effect.CONVERGES, Effect.MADE):
         assert result["changed"]
         assert not tried.call(given_of(row))["changed"], "it changes again"
-    elif row.situation not in ("absent", "down", "new"):
+    elif row.situation not in ("absent", "down", "new", "previous"):
         assert not result["changed"]
         tried.is_untouched()
 

@@ -87,7 +87,13 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_snapshot", "unpacked", "present", {"mode": "0640", "owner": "1"}
     yield "flyd_snapshot", "activated", "absent", absent
     yield "flyd_snapshot", "activated", "failure", {"size": "2M"}
+    yield "flyd_instance", "activated", "present", {"health": {"command": ["/bin/true"]}, "min_healthy": 0}
+    yield "flyd_instance", "bound", "confirmed", {"state": "confirmed"}
+    yield "flyd_instance", "flipped", "previous", {"state": "previous"}
+    yield "flyd_instance", "bound", "absent", absent
+    yield "flyd_instance", "activated", "failure", {"switch": ["no-such-program"]}
     yield "flyd_info", "virgin", "present", {}
+    yield "flyd_info", "flipped", "present", {}
     yield "flyd_info", "activated", "present", {}
     for module in MODULES:
         yield module, "pooled", "failure", {"lock_timeout": "soon"}
@@ -95,7 +101,9 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 
 
 def _options(module: str, machine: Machine) -> dict[str, Any]:
-    key = {"key": KEY.value} if module in ("flyd_fetch", "flyd_unpack", "flyd_snapshot") else {}
+    key = {"key": KEY.value} if module not in ("flyd_pool", "flyd_info") else {}
+    if module == "flyd_instance":
+        key["name"] = "web"
     s3 = {"bucket": BUCKET, "endpoint_url": machine.s3.url, "region": "us-east-1", "anonymous": True}
     return {**key, **(s3 if module == "flyd_fetch" else {})}
 
@@ -153,6 +161,7 @@ _FINDING_SOMETHING_LEFT = {
     "flyd_fetch": "pooled",
     "flyd_unpack": "fetched",
     "flyd_snapshot": "unpacked",
+    "flyd_instance": "activated",
 }
 
 

@@ -15,6 +15,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..._errors import CommandFailed, Unsupported
@@ -49,6 +51,8 @@ class Program(str, enum.Enum):
     THIN_CHECK = ("thin_check", "thin-provisioning-tools")
     THIN_DUMP = ("thin_dump", "thin-provisioning-tools")
     THIN_REPAIR = ("thin_repair", "thin-provisioning-tools")
+    SYSTEMCTL = ("systemctl", "systemd")
+    SYSTEMD_RUN = ("systemd-run", "systemd")
 
 
 class CommandLine(str):
@@ -123,6 +127,16 @@ class Runner:
 
 
 def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
+    return run_argv(argv, stdin, limit)
+
+
+def run_argv(
+    argv: tuple[str, ...], stdin: str, limit: float, environment: Mapping[str, str] = MappingProxyType({})
+) -> Completed:
+    """Run ``argv``, whose first word is a path, to its end; only for ``Runner`` and the gate of the operator's programs (hook.py).
+
+    ``environment`` is added to the one made from scratch. Raises ``CommandFailed`` when it has not ended after ``limit`` seconds.
+    """
     begun = time.monotonic()
     # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
     # pylint: disable-next=ansible-bad-function  # as above, and run_command has no time limit
@@ -131,7 +145,7 @@ def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_ENVIRONMENT,
+        env={**_ENVIRONMENT, **environment},
         cwd="/",
         start_new_session=True,
         close_fds=True,

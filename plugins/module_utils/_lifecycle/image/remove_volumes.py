@@ -19,6 +19,7 @@ from ..store.store import utc_now
 from ..volumes.unmapping import require_removable, unmap_all
 from ..volumes.volumes import destroy_volume
 from .archives import state_without_base
+from .bound import require_unbound
 
 
 def remove_bases(host: Run, generations: Iterable[Image], snapshots: Iterable[Snapshot]) -> None:
@@ -50,6 +51,7 @@ def _remove_volume(host: Run, ulid: str, after: Image, snapshot: Snapshot | None
         raise OutOfOrder(f"the pool of {volume.device_name} is not active", hint="run flyd_pool first")
     operation = host.begin(OperationKind.REMOVE, after.object_key, volume_ulid=ulid)
     with host.store.transaction():
+        require_unbound(host, [ulid])
         host.store.put(operation)
         if snapshot is not None:
             host.store.drop(snapshot)

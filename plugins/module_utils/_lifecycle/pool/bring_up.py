@@ -18,6 +18,7 @@ from ..run import Run
 from ..snapshot.device_node import NodeAccess
 from ..store.lock_names import image_lock
 from ..store.records import Image, PoolRecord, RetiredImage, Snapshot, Volume, VolumeState
+from ..volumes.instance_links import restore_links
 from ..volumes.volumes import map_thin
 from .create import spec_of
 from .state import is_active, unmapped_snapshots
@@ -104,6 +105,8 @@ def map_snapshots(host: Run, pool: PoolRecord) -> list[str]:
                 done += map_snapshot(host, pool, snapshot.ulid)
         except FlydError as error:
             failed.append(error)
+    if done:
+        restore_links(host)
     if failed:
         raise failed[0]
     return done

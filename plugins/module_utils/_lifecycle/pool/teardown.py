@@ -26,6 +26,7 @@ from ..._thin.pool.repair import blank_superblock
 from ..._thin.pool.thin_pool import deactivate
 from ..attempts import attempted
 from ..diff import no_pool, pool_view
+from ..image.bound import require_unbound
 from ..image.remove_volumes import image_without_base
 from ..image.unknown import unknown_pool
 from ..outcome import Facts, Outcome
@@ -61,6 +62,7 @@ def _removed(host: Run, name: ShortName, *, force: bool) -> Outcome:
         recover(host)
         _require_empty(host, pool, force=force)
         _require_no_others(host, pool, force=force)
+        require_unbound(host, _ulids_in(host, pool))
         require_pool_free(host, pool)
         _require_loops_free(host, pool)
         removed = [pool.device_path, *([pool.data, pool.metadata] if pool.is_loop else [])]
@@ -84,6 +86,7 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
     """
     if host.store.find(Operation, "kind=? AND subject=?", OperationKind.TEARDOWN.value, pool.name) is None:
         with host.store.transaction():
+            require_unbound(host, _ulids_in(host, pool))
             host.store.put(host.begin(OperationKind.TEARDOWN, pool.name))
     host.removed.append(pool.device_path)
     crash_point("teardown:planned")
@@ -103,6 +106,10 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
     crash_point("teardown:removed")
     with host.store.transaction():
         _forget(host, pool)
+
+
+def _ulids_in(host: Run, pool: PoolRecord) -> list[str]:
+    return [volume.ulid for volume in host.store.all(Volume, "pool_id=?", pool.id)]
 
 
 def _wipe(host: Run, pool: PoolRecord) -> None:

@@ -25,11 +25,15 @@ from ..._thin.pool.thin_pool import status
 from ..attempts import repeated_if_transient
 from ..findings import DriftKind, Finding, of_pool
 from ..image.seals import touched
+from ..instance.link import path_of
+from ..instance.views import content_of
 from ..pool.create import spec_of
 from ..pool.state import lost_volumes
 from ..run import Run
+from ..store.instance_record import Instance
 from ..store.records import Operation, PoolRecord, Snapshot, Volume, VolumeState
 from ..store.schema import VERSION
+from ..volumes.instance_links import wrong_links
 from ..volumes.missing_volumes import foreign_thin_ids
 
 Devices = Mapping[str, Device]  # by UUID
@@ -52,6 +56,7 @@ def drift(host: Run) -> list[Finding]:
         *_of_devices(pools, volumes, devices),
         *_of_unfinished(volumes),
         *touched(host),
+        *_of_instances(host),
         *_left_in_state_directory(host),
         *_of_guards(host, devices),
         *_of_environment(),
@@ -122,6 +127,20 @@ def _of_snapshots(host: Run, volumes: list[Volume], devices: Devices) -> Iterato
     for found in host.store.all(Snapshot):
         if found.ulid not in mapped:
             yield Finding(DriftKind.SNAPSHOT_UNMAPPED, found.device, f"the snapshot {found.device} is not mapped")
+
+
+def _of_instances(host: Run) -> Iterator[Finding]:
+    for instance, content in wrong_links(host):
+        path = path_of(instance.name)
+        text = f"{path} does not point at {content.device}, as the store has it; the next run of any module makes it so"
+        yield Finding(DriftKind.INSTANCE_LINK, path, text)
+    for instance in host.store.all(Instance):
+        if instance.target_id:
+            text = f"the instance '{instance.name}' is not confirmed yet"
+            yield Finding(DriftKind.INSTANCE_UNCONFIRMED, path_of(instance.name), text)
+        elif content_of(host, *instance.shown) is None:
+            text = f"the instance '{instance.name}' points at a snapshot that the store does not have: bind it again"
+            yield Finding(DriftKind.INSTANCE_LINK, path_of(instance.name), text)
 
 
 def _of_devices(pools: list[PoolRecord], volumes: list[Volume], devices: Devices) -> Iterator[Finding]:

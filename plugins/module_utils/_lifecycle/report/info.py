@@ -21,8 +21,11 @@ from ..fetch.fetched import objects_of
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
 from ..image.placement import pool_of
+from ..instance.options import Settings
+from ..instance.views import instance_facts
 from ..outcome import Facts, Outcome
 from ..run import Run
+from ..store.instance_record import Instance
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.recover import abandoned
 from .drift import drift
@@ -36,6 +39,7 @@ class Subject(str, enum.Enum):
     IMAGES = "images"
     SNAPSHOTS = "snapshots"
     POOLS = "pools"
+    INSTANCES = "instances"
     OPERATIONS = "operations"
     DRIFT = "drift"
 
@@ -128,6 +132,21 @@ def _snapshots(host: Run, only: Only) -> list[Facts]:
     ]
 
 
+def _instances(host: Run, pool: str) -> list[Facts]:
+    """Each with the options that are recorded."""
+    found = []
+    for instance in host.store.all(Instance):
+        image = host.store.generation(instance.shown[0])
+        if not pool or (image is not None and _name(pool_of(host, image)) == pool):
+            recorded = Settings.from_json(instance.target_settings if instance.target_id else instance.settings)
+            left = host.store.generation(instance.left_id) if instance.left_id else None
+            facts = {**instance_facts(host, instance), "left": left and left.sha256, "settings": recorded.to_json()}
+            facts["updated_at"] = instance.updated_at
+            del facts["config"], facts["vouched_by"], facts["trust"]
+            found.append(facts)
+    return found
+
+
 def _is_in(host: Run, snapshot: Snapshot, pool: str) -> bool:
     volume = host.store.find(Volume, "ulid=?", snapshot.ulid)
     return volume is not None and _name(host.store.find(PoolRecord, "id=?", volume.pool_id)) == pool
@@ -186,6 +205,7 @@ _REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {
     Subject.IMAGES: _images,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
+    Subject.INSTANCES: _instances,
     Subject.OPERATIONS: _operations,
     Subject.DRIFT: _drift,
 }

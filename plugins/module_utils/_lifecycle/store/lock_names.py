@@ -6,20 +6,26 @@
 Invariant: a run that holds a lock takes only locks that come after it here, so two runs never wait for each other:
 
 1. ``pool_setup_lock``: a pool is created, grown, activated, repaired or removed
-2. ``image_lock``: an image, its archive, its base and its snapshots are changed
-3. ``RECOVERY``: one abandoned operation is finished or undone
-4. ``pool_lock``: a thin volume is created or deleted, or the pool's table is changed
+2. ``instance_lock``: an instance is bound to a generation, confirmed, taken back or removed
+3. ``image_lock``: an image, its archive, its base and its snapshots are changed
+4. ``RECOVERY``: one abandoned operation is finished or undone
+5. ``pool_lock``: a thin volume is created or deleted, or the pool's table is changed
 """
 
 from __future__ import annotations
 
 RECOVERY = "recovery"
-_POOL_SETUP, _IMAGE, _POOL = "pool setup ", "image ", "pool "
+_POOL_SETUP, _INSTANCE, _IMAGE, _POOL = "pool setup ", "instance ", "image ", "pool "
 
 
 def pool_setup_lock(pool_name: str) -> str:
     """The lock of a pool's creation, growth, activation, repair and removal."""
     return f"{_POOL_SETUP}{pool_name}"
+
+
+def instance_lock(name: str) -> str:
+    """The lock of an instance and of its link."""
+    return f"{_INSTANCE}{name}"
 
 
 def image_lock(key: str) -> str:
@@ -34,7 +40,8 @@ def pool_lock(pool_name: str) -> str:
 
 def lock_text(name: str) -> str:
     """A lock's name for messages: "image images/redis.tar", "the pool 'fleet'", "the setup of the pool 'fleet'"."""
-    for begin, text in ((_POOL_SETUP, "the setup of the pool"), (_POOL, "the pool")):
+    kinds = ((_POOL_SETUP, "the setup of the pool"), (_INSTANCE, "the instance"), (_POOL, "the pool"))
+    for begin, text in kinds:
         if name.startswith(begin):
             return f"{text} '{name[len(begin) :]}'"
     return name

@@ -53,6 +53,7 @@ class OperationKind(str, enum.Enum):
     SNAPSHOT = "snapshot"
     REMOVE = "remove"
     TEARDOWN = "teardown"
+    BIND = "bind"
 
 
 class Image(NamedTuple):
@@ -85,6 +86,7 @@ class Image(NamedTuple):
         ""  # what was vouched for, ``sha512:…`` when a checksum file says so; empty for a family's objects
     )
     made_with: str = "{}"  # the options that the base was made with, as JSON; see made_with.py
+    confirmed_at: str = ""  # when an instance was first confirmed with this generation; empty: never
 
     @property
     def digests(self) -> tuple[str, ...]:

@@ -80,7 +80,28 @@ _VERSION_6: tuple[str, ...] = (
     "ALTER TABLE _busy_6 RENAME TO _busy",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+# Names that point at one generation of an image, and when a generation was first confirmed under one.
+_VERSION_7: tuple[str, ...] = (
+    """CREATE TABLE instances(
+    name TEXT PRIMARY KEY, current_id TEXT NOT NULL, current_ulid TEXT NOT NULL, previous_id TEXT NOT NULL DEFAULT '',
+    left_id TEXT NOT NULL DEFAULT '', target_id TEXT NOT NULL DEFAULT '', target_ulid TEXT NOT NULL DEFAULT '',
+    settings TEXT NOT NULL DEFAULT '{}', target_settings TEXT NOT NULL DEFAULT '{}', deadline_seconds INTEGER NOT NULL DEFAULT 0,
+    created_at DATETIME, updated_at DATETIME)""",
+    *(
+        f"ALTER TABLE {table} ADD COLUMN confirmed_at TEXT NOT NULL DEFAULT ''"
+        for table in ("images", "retired_images")
+    ),
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+)
 VERSION = len(MIGRATIONS)
 
 

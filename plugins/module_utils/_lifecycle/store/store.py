@@ -16,8 +16,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from ..._errors import Busy, CommandFailed, CorruptStore, FlydError, NoSpace, Unsupported
+from ..._errors import CorruptStore, Unsupported
 from ..._host.files.durable import check_private_directory, make_private_directory, sync_directory
+from .instance_record import Instance
 from .migration import migrate
 from .read_only import in_memory, look_at
 from .records import (
@@ -35,6 +36,7 @@ from .records import (
     to_row,
 )
 from .schema import VERSION, user_version
+from .sqlite_errors import store_errors
 
 R = TypeVar("R")
 
@@ -46,6 +48,7 @@ _TABLES: dict[type, str] = {
     PoolRecord: "pools",
     Operation: "operations",
     Archive: "archives",
+    Instance: "instances",
 }
 
 
@@ -119,6 +122,10 @@ class Store:
     def generations(self, object_key: str) -> list[Image]:
         """All generations of a key: the current one, if any, and those that were retired."""
         return [*self.all(Image, "object_key=?", object_key), *self.all(RetiredImage, "object_key=?", object_key)]
+
+    def generation(self, image_id: str) -> Image | None:
+        """The generation of that id, current or retired."""
+        return self.find(Image, "id=?", image_id) or self.find(RetiredImage, "id=?", image_id)
 
     def digests_of_others(self, object_key: str) -> set[str]:
         """The archives and layers that other keys are made of."""
@@ -206,42 +213,3 @@ def _refuse_lost(path: str) -> None:
             hint="restore flyd.db from a backup; only if nothing in the pool matters, take its devices down, move the state directory (state_dir) away "
             "and start over: docs/errors.md, corrupt_store, has the commands",
         )
-
-
-@contextlib.contextmanager
-def store_errors(path: str) -> Iterator[None]:
-    """Turn errors of SQLite into ours."""
-    try:
-        yield
-    except FlydError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise _from_sqlite(error, path) from error
-
-
-def _from_sqlite(error: sqlite3.DatabaseError, path: str) -> FlydError:
-    said = str(error)
-    if "locked" in said or "busy" in said:
-        return Busy(
-            f"the store {path} stayed locked by another program",
-            hint=f"see who holds it (`fuser -v {path}`), or raise lock_timeout",
-        )
-    if "full" in said:
-        return NoSpace(
-            f"the store {path} cannot grow: its disk is full",
-            hint="make room on that file system, then run again; nothing is lost",
-        )
-    if "readonly" in said or "unable to open" in said:
-        return Unsupported(
-            f"the store {path} cannot be written or opened: {said}",
-            hint="check the mount options, owner and mode of its directory",
-        )
-    if "disk I/O" in said:
-        return CommandFailed(
-            f"the disk below the store {path} fails: {said}",
-            hint="see `dmesg`; the change was not recorded, and the next run settles what it had begun: run again once the disk is sound",
-        )
-    return CorruptStore(
-        f"the store {path} is damaged: {said}",
-        hint=f"keep a copy of the file, look with `sqlite3 {path} 'PRAGMA integrity_check'`, and restore it from a backup",
-    )

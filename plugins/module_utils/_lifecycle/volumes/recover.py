@@ -16,10 +16,13 @@ from ..._errors import FlydError
 from ..._host.processes.process import Identity, own_identity
 from ..._thin.dm.device import Device
 from ..findings import RecoveryKind, of_pool
+from ..instance.link import DIRECTORY
+from ..instance.waiting import is_in_time, waits
 from ..run import Run
 from ..store.lock import dead_locks, is_dead
 from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from .instance_links import restore_links, wrong_links
 from .orphaned_parts import ownerless_parts, remove_ownerless_parts
 
 # Their own modules take these up again: flyd_pool resumes a pool, flyd_fetch with the bytes that it has.
@@ -34,18 +37,31 @@ _TAKEN_UP_AGAIN = (
 
 
 def abandoned(host: Run) -> list[Operation]:
-    """The open intents whose process is gone, or whose attempt of this run has failed, and which any run may settle."""
+    """The open intents whose process is gone, or whose attempt of this run has failed, and which any run may settle.
+
+    A bind that waits to be confirmed outlives its process, until its time has passed.
+    """
     return [
         found
         for found in host.store.all(Operation)
-        if found.kind not in _TAKEN_UP_AGAIN
-        and (found.ulid in host.given_up or not Identity(found.boot_id, found.pid, found.started).is_alive())
+        if found.kind not in _TAKEN_UP_AGAIN and (found.ulid in host.given_up or not _is_open(host, found))
     ]
 
 
+def _is_open(host: Run, operation: Operation) -> bool:
+    if operation.kind is OperationKind.BIND and waits(host, operation):
+        return is_in_time(host, operation)
+    return Identity(operation.boot_id, operation.pid, operation.started).is_alive()
+
+
 def nothing_to_recover(host: Run) -> bool:
-    """Whether no run that was interrupted has left an intent, a lock or a part of a download behind."""
-    return not abandoned(host) and not dead_locks(host.store) and not ownerless_parts(host)
+    """Whether no run that was interrupted has left an intent, a lock or a part of a download behind, and the names of instances are right."""
+    return (
+        not abandoned(host)
+        and not dead_locks(host.store)
+        and not ownerless_parts(host)
+        and not any(True for _wrong in wrong_links(host))
+    )
 
 
 def recover(host: Run, *, coming_up: str = "") -> None:
@@ -61,6 +77,10 @@ def recover(host: Run, *, coming_up: str = "") -> None:
             except FlydError as error:
                 _leave(host, operation.subject, f"the {operation.kind.value} of {operation.subject}", error)
     _sweep(host)
+    try:
+        restore_links(host)
+    except FlydError as error:
+        _leave(host, DIRECTORY, "the names of instances", error)
     from .missing_volumes import settle_lost  # late, as below: most runs have nothing to do and settle nothing
 
     for pool in host.store.all(PoolRecord, "formatted"):
@@ -128,6 +148,9 @@ def _is_worked_on(host: Run, lock: str) -> bool:
 def _settle_one(host: Run, operation: Operation, coming_up: str) -> None:
     if host.store.find(Operation, "ulid=?", operation.ulid) is None:
         return  # another process settled it while this one waited
+    if operation.kind is OperationKind.BIND:
+        _undo_bind(host, operation)
+        return
     volume = host.store.find(Volume, "ulid=?", operation.volume_ulid)
     pool = None if volume is None else _active_pool_of(host, volume)
     if volume is not None and pool is None and not (host.dry_run and volume.pool_id == coming_up):
@@ -146,6 +169,21 @@ def _settle_one(host: Run, operation: Operation, coming_up: str) -> None:
     with host.store.transaction():
         host.store.drop(operation)
     host.report(kind, operation.subject, f"{did} {what}", operation=operation.ulid)
+
+
+def _undo_bind(host: Run, operation: Operation) -> None:
+    """The name goes back to what was confirmed last."""
+    kind, what = RecoveryKind.OPERATION_UNDONE, f"the bind of the instance '{operation.subject}'"
+    if host.dry_run:
+        host.report(kind, operation.subject, f"would undo {what}")
+        return
+    from ..instance.back import return_to_current  # late, as above
+
+    failure = return_to_current(host, operation)
+    text = f"undid {what}" + (f", but its guest was not switched: {failure}" if failure else "")
+    if failure:
+        host.warnings.append(text)
+    host.report(kind, operation.subject, text, operation=operation.ulid)
 
 
 def _active_pool_of(host: Run, volume: Volume) -> PoolRecord | None:

@@ -17,6 +17,7 @@ from ..._host.processes.crash import crash_point
 from ..._thin.dm.in_use import require_free
 from ..._thin.dm.table import thin_id_of
 from ..._thin.pool.health import require_writable
+from ..image.bound import require_unbound
 from ..pool.bring_up import map_snapshot, status_of_known
 from ..run import Run
 from ..store.records import PoolRecord, Volume
@@ -26,10 +27,12 @@ from .volumes import unmap
 def require_removable(host: Run, volumes: Iterable[Volume]) -> None:
     """Raise what would stop the removal of any of ``volumes``, before one of them is removed. Writes nothing.
 
-    ``OutOfOrder``: a pool is not active. ``DamagedPool``, ``NoSpace`` or ``CorruptStore``: a pool takes no changes, or is not the one it was.
+    ``OutOfOrder``: an instance points at one, or a pool is not active.
+    ``DamagedPool``, ``NoSpace`` or ``CorruptStore``: a pool takes no changes, or is not the one it was.
     ``ForeignDevice``: a volume has a second device. ``Busy``: a device is in use; the message names all such devices and their users.
     """
     wanted = list(volumes)
+    require_unbound(host, (volume.ulid for volume in wanted))
     for pool_id in dict.fromkeys(volume.pool_id for volume in wanted):
         in_pool = [volume for volume in wanted if volume.pool_id == pool_id]
         pool = host.store.find(PoolRecord, "id=?", pool_id)

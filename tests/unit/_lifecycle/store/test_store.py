@@ -325,9 +325,13 @@ def test_a_damaged_page_is_reported_when_it_is_met(store_path: Path, store: Stor
     with open(store_path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (os.path.getsize(store_path) - 4096))
-    damaged = open_store(str(store_path), writable=False, busy_seconds=1)
-    with contextlib.closing(damaged), pytest.raises(CorruptStore, match="is damaged"):
-        damaged.all(Image)
+
+    def read() -> None:  # it is met when the file is opened, or later
+        with contextlib.closing(open_store(str(store_path), writable=False, busy_seconds=1)) as damaged:
+            damaged.all(Image)
+
+    with pytest.raises(CorruptStore, match="is damaged"):
+        read()
 
 
 def test_an_empty_file_on_a_virgin_host_reads_as_an_empty_store(store_path: Path) -> None:
