@@ -104,19 +104,6 @@ class Digest(NamedTuple):
         return f"{self.algorithm}:{self.hex}"
 
 
-def parse_sha256(text: str, *, what: str = "sha256") -> str:
-    """The 64 hex digits of a SHA-256, given with or without ``sha256:``; empty for nothing. Raises ``BadInput`` that names ``what``."""
-    if not text.strip():
-        return ""
-    value = text.strip().lower().removeprefix("sha256:")
-    if not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise BadInput(
-            f"{what} is {printable(text)!r}, which is not a SHA-256",
-            hint=f"give {what} the 64 hexadecimal digits, with or without sha256: before them; flyd_info shows those on this host",
-        )
-    return value
-
-
 class Ulid(_Name):
     """A ULID in canonical form: 26 characters of Crockford's base 32. A name, never a thin id."""
 

@@ -460,7 +460,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Ru
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.device_node import NodeAccess
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.snapshot.options import SnapshotOptions
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
-from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName, parse_sha256
+from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey, ShortName
 
 HEALTH = {
     "command": {"type": "list", "elements": "str"},
@@ -515,7 +515,7 @@ def parse(given: ModuleParams) -> InstanceOptions:
     snapshot = SnapshotOptions(
         key, name, given.size_bytes("size"), given.optional_flag("read_only"), access, assume=assume
     )
-    return InstanceOptions(name, key, parse_sha256(given.text("sha256")), Asked.of(given), snapshot, assume)
+    return InstanceOptions(name, key, given.sha256("sha256"), Asked.of(given), snapshot, assume)
 
 
 def work(host: Run, given: ModuleParams) -> Outcome:

@@ -14,6 +14,7 @@ from ..image.placement import require_in_pool
 from ..outcome import Facts
 from ..run import Run
 from ..snapshot.snapshot import Activate
+from ..store.generations import generation_of
 from ..store.instance_record import Instance
 from ..store.lock_names import image_lock
 from ..store.records import Image, Snapshot, State
@@ -37,10 +38,10 @@ def asked_generation(host: Run, options: InstanceOptions) -> Image:
         if host.dry_run and ("generation" in options.assume or not image.id):
             return assumed_generation(key)
     else:
-        found = [one for one in host.store.generations(key) if one.sha256 == options.sha256]
-        if not found and host.dry_run:
-            return assumed_generation(key)._replace(sha256=options.sha256)
-        image = found[0] if found else Image("", key)
+        found = generation_of(host.store, key, options.sha256)
+        if found is None and host.dry_run:
+            return assumed_generation(key, options.sha256)
+        image = found or Image("", key)
     if not host.dry_run and not image.base_ulid and not _snapshot_of(host, image, options.name.value):
         raise _not_unpacked(host, options, image)
     return image

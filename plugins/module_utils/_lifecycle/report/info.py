@@ -132,12 +132,13 @@ def _snapshots(host: Run, only: Only) -> list[Facts]:
     ]
 
 
-def _instances(host: Run, pool: str) -> list[Facts]:
+def _instances(host: Run, only: Only) -> list[Facts]:
     """Each with the options that are recorded."""
     found = []
     for instance in host.store.all(Instance):
         image = host.store.generation(instance.shown[0])
-        if not pool or (image is not None and _name(pool_of(host, image)) == pool):
+        is_meant = only.key in ("", image and image.object_key)
+        if is_meant and (not only.pool or (image is not None and _name(pool_of(host, image)) == only.pool)):
             recorded = Settings.from_json(instance.target_settings if instance.target_id else instance.settings)
             left = host.store.generation(instance.left_id) if instance.left_id else None
             facts = {**instance_facts(host, instance), "left": left and left.sha256, "settings": recorded.to_json()}

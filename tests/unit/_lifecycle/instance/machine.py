@@ -22,7 +22,8 @@ from module_utils._lifecycle.snapshot.device_node import NodeAccess
 from module_utils._lifecycle.snapshot.options import SnapshotOptions
 from module_utils._lifecycle.store.records import Image
 from module_utils._names import ObjectKey, ShortName
-from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
+from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
+from tests.unit.builders import images, tar
 
 NAME = "web"
 _WORK = {"present": bind, "confirmed": confirm_bind, "previous": go_back, "absent": remove_instance}
@@ -74,8 +75,9 @@ class Bound:
         """Another object behind the key, fetched and unpacked; the image."""
         now = self.machine.image()
         assert now is not None
-        other = OTHER_ARCHIVE if len(self.machine.generations()) % 2 else ARCHIVE
-        self.machine.s3.put(KEY.value, other)
+        number = str(len(self.machine.generations())).encode()
+        layer = tar.tar(tar.directory(b"etc"), tar.file(b"etc/number", number))
+        self.machine.s3.put(KEY.value, images.docker_archive((layer,)))
         self.machine.fetch()
         self.machine.unpack()
         image = self.machine.image()
