@@ -441,6 +441,7 @@ def _snapshot() -> Iterable[Row]:
 
 
 def _instance() -> Iterable[Row]:
+    value: Any
     m = "flyd_instance"
     present, undone = "new there", "confirmed previous absent"
     yield from rows(m, "pool", "all", "other", REFUSED)

@@ -37,6 +37,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "flyd_fetch": {"key": KEY.value, "bucket": BUCKET, "anonymous": True},
     "flyd_unpack": {"key": KEY.value},
     "flyd_snapshot": {"key": KEY.value},
+    "flyd_instance": {"key": KEY.value, "name": "web"},
 }
 BAD: dict[str, tuple[Any, str]] = {
     "pool": ("not/a/name", "not/a/name"),

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 
 import pytest
 
 from module_utils._errors import BadInput, CommandFailed, FlydError, ForeignDevice, OutOfOrder, Unhealthy
 from module_utils._host.health import Check
+from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.store.instance_record import Instance
 from module_utils._lifecycle.store.records import Operation, Snapshot
 from tests.unit._lifecycle.disk import in_process
@@ -19,6 +21,7 @@ from tests.unit._lifecycle.machine import KEY
 
 
 def row(bound: Bound) -> Instance:
+    found: Instance
     [found] = bound.machine.records(Instance)
     return found
 
@@ -182,12 +185,12 @@ def test_a_program_that_is_missing_is_refused_before_anything_is_made(bound: Bou
     assert bound.machine.records(Instance) == []
 
 
-@pytest.mark.parametrize("asked", [{}, {"sha256": "0" * 64}])
-def test_a_generation_that_is_not_here_is_refused(bound: Bound, asked: dict[str, str]) -> None:
-    if not asked:
+@pytest.mark.parametrize("sha256", ["", "0" * 64])
+def test_a_generation_that_is_not_here_is_refused(bound: Bound, sha256: str) -> None:
+    if not sha256:
         bound.machine.remove_all()
     with pytest.raises(OutOfOrder, match="unpacked are") as caught:
-        bound.bind(**asked)
+        bound.bind(sha256=sha256)
     assert "flyd_unpack" in caught.value.hint
     assert bound.machine.records(Operation) == []
 
@@ -213,7 +216,7 @@ def test_a_name_of_another_state_directory_is_refused(bound: Bound) -> None:
 def test_a_snapshot_that_an_instance_points_at_is_not_removed(bound: Bound) -> None:
     bound.bind()
     before = bound.machine.everything()
-    removals = (
+    removals: tuple[Callable[[], Outcome], ...] = (
         lambda: bound.machine.remove_snapshot(NAME),
         lambda: bound.machine.remove_snapshot(NAME, dry_run=True),
         bound.machine.remove_all,

@@ -16,6 +16,7 @@ FORWARD = ("bind:planned", "bind:flipped", "bind:switched", "bind:healthy")
 
 
 def row(bound: Bound) -> Instance:
+    found: Instance
     [found] = bound.machine.records(Instance)
     return found
 
