@@ -16,5 +16,7 @@ antsibull-docs collection --use-current --squash-hierarchy --no-indexes --fail-o
     --dest-dir "$source/collections/flyd/lite" flyd.lite
 # The theme shows the contents of a page beside it, and refuses a list of them inside.
 sed -i '/^\.\. contents::/,/^$/d' "$source"/collections/flyd/lite/*.rst
+# There is no public repository yet; the address that Galaxy wants in galaxy.yml leads nowhere.
+sed -i '/^\.\. ansible-links::/d;/^  - title: "Repository (Sources)"/,/^$/d' "$source/collections/flyd/lite/index.rst"
 sphinx-build -q -W --keep-going --jobs auto --builder html "$source" "$site"
 echo "$site/index.html"

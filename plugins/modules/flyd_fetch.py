@@ -16,7 +16,7 @@ description:
   - A key that ends in V(/) is a family. The objects under it, in natural order (1, 2, 10), are the layers of one image. They are
     fetched together, and each lies under its own digest, so a layer that several families have is there once.
   - The digest of a family is the SHA-256 of what C(sha256sum) prints for its objects in that order, named by their keys behind the
-    family's. Where the layers lie as files, C(sha256sum $(ls -v) | sha256sum) gives it.
+    family's. Where the layers lie as files, V(sha256sum $(ls -v\) | sha256sum) gives it.
   - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether all is still the same, and not at all
     when O(checksum) pins it. A checksum file that O(checksum) names is one request more. When S3 has a SHA-256 of the object, it is
     compared too; the list of a family has none.
