@@ -132,7 +132,7 @@ def check_backing_file(path: str, expected_bytes: int | None = None) -> None:
     if expected_bytes is not None and found.st_size != expected_bytes:
         raise DamagedPool(
             f"the backing file {printable(path)} has {exact_size_text(found.st_size)}, {exact_size_text(expected_bytes)} are expected",
-            hint="it was truncated, grown or exchanged: bring the right file back, or give data_size or metadata_size as it is",
+            hint="it was truncated, grown or exchanged: bring the right file back (data_file, metadata_file)",
             path=printable(path),
         )
 

@@ -87,7 +87,7 @@ def _target(fd: int, name: str, parent: os.stat_result, path: str, links: int) -
     if not is_safe(parent) or owner not in (0, os.geteuid()):
         raise BadInput(
             f"{printable(name)} in the path {printable(path)} is a symbolic link that uid {owner} controls",
-            hint="remove the link, or give a path without it (state_dir, data_file, metadata_file): its owner could point it anywhere",
+            hint="remove the link, or give a path without it: its owner could point it anywhere",
         )
     return os.readlink(name, dir_fd=fd)
 

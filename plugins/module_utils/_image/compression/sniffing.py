@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an archive or a layer is compressed with, told by its first bytes.
+"""What an archive or a layer is compressed with, found from its first bytes.
 
 Invariant: media types and file names are never asked.
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a compressed stream will take, told from its first bytes.
+"""How much memory a compressed stream will take, found from its first bytes.
 
 Invariant: it is only a first look, which says how many streams fit beside each other. What a stream really takes is limited where it is
 decompressed, whatever its later headers say. Sources: the .xz file format 1.2, RFC 8878.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a file is that is no tar and in no compression that is read, told by its first bytes.
+"""What a file is that is no tar and in no compression that is read, recognized by its first bytes.
 
 Invariant: nothing that begins with a tar header is named; what is named has a hint that says what to do with it.
 """

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Callable
 
 from ..extent import Extent
 from ..refusal import malformed
 
 _NOT_HERE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _BUFFER_BYTES = 1 << 20
-
-Step = Callable[[int, int, int, int], int]
 
 
 def _by_range(source: int, at: int, target: int, count: int) -> int:

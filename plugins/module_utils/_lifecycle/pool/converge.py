@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool is made, brought back, grown, or told what would be done to it: the work of flyd_pool, imported when there is some.
+"""A pool is made, brought back, or grown, or in check mode this is predicted: the work of flyd_pool, imported when there is some.
 
 Invariant: as in pool.py; the caller holds the lock of the pool's setup.
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from typing import NamedTuple
 
 from ..._errors import BadInput, FlydError
 from ..._host.files.durable import disk_of, remove_file, require_room
@@ -21,7 +22,7 @@ from ..._names import exact_size_text, new_ulid, option_size, printable
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.loop import check_backing_file
-from ..._thin.pool.backing import NO_ROOM_HINT, device_bytes, device_identity
+from ..._thin.pool.backing import device_bytes, device_identity
 from ..._thin.pool.geometry import Geometry
 from ..._thin.pool.reserve import reserve_head
 from ..._thin.pool.thin_pool import (
@@ -53,8 +54,7 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
         return _make(host, begun)
     pool = new_record(host, options, str(new_ulid()))
     missing = _missing_files(pool)
-    _refuse_used_metadata(pool, missing)
-    _refuse_files_of_other_sizes(pool, missing)
+    _refuse_backing(pool, missing)
     with host.store.transaction():
         host.store.put(host.begin(OperationKind.POOL, pool.name))
         host.store.put(pool)
@@ -69,17 +69,9 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
 def foresee_pool(host: Run, pool: PoolRecord) -> None:
     """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
     missing = _missing_files(pool)
-    _refuse_used_metadata(pool, missing)
-    _refuse_files_of_other_sizes(pool, missing)
+    _refuse_backing(pool, missing)
     if not pool.is_loop:
         check_files(host.runner, spec_of(pool), may_format=True)
-        return
-    needed: dict[int, int] = {}
-    for path, size_bytes in ((pool.metadata, pool.metadata_bytes), (pool.data, pool.data_sectors * SECTOR_BYTES)):
-        if path in missing:
-            disk = disk_of(path)
-            needed[disk] = needed.get(disk, 0) + size_bytes
-            require_room(path, needed[disk], hint=NO_ROOM_HINT)
 
 
 def _missing_files(pool: PoolRecord) -> list[str]:
@@ -94,24 +86,54 @@ def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
         )
 
 
-def _refuse_files_of_other_sizes(pool: PoolRecord, missing: list[str]) -> None:
-    if not pool.is_loop:
-        return
-    block_bytes = pool.block_sectors * SECTOR_BYTES
-    for what, path, size_bytes, unit_bytes in (
-        ("metadata", pool.metadata, pool.metadata_bytes, METADATA_BLOCK_BYTES),
-        ("data", pool.data, pool.data_sectors * SECTOR_BYTES, block_bytes),
-    ):
-        if path in missing:
-            continue
-        check_backing_file(path)
-        found_bytes = device_bytes(path)
-        if found_bytes != size_bytes:
-            fitting = f"give {what}_size: {option_size(found_bytes)}, or " if found_bytes % unit_bytes == 0 else "give "
+def _refuse_backing(pool: PoolRecord, missing: list[str]) -> None:
+    """Refuse, in the words of the options, files and devices in which a new pool cannot be made."""
+    _refuse_used_metadata(pool, missing)
+    needed: dict[int, int] = {}
+    for part in _parts(pool):
+        if part.path in missing:
+            disk = disk_of(part.path)
+            needed[disk] = needed.get(disk, 0) + part.size_bytes
+            hint = f"give a smaller {part.name}_size or another {part.name}_file, or make room"
+            require_room(part.path, needed[disk], hint=hint)
+        elif pool.is_loop:
+            check_backing_file(part.path)
+            _refuse_another_size(part)
+        elif device_bytes(part.path) < part.size_bytes:
             raise BadInput(
-                f"the file {printable(path)} exists with {exact_size_text(found_bytes)}, and {exact_size_text(size_bytes)} of {what} are requested",
-                hint=f"{fitting}another {what}_file; if nothing in the file is needed, remove it, and it is made in the right size",
+                f"the device {printable(part.path)} has {exact_size_text(device_bytes(part.path))}, and {exact_size_text(part.size_bytes)} of {part.name} "
+                "are requested",
+                hint=f"give a smaller {part.name}_size or a larger {part.name}_device",
             )
+
+
+class _Part(NamedTuple):
+    """The data or the metadata of a pool, with how many bytes it grows by."""
+
+    name: str
+    path: str
+    size_bytes: int
+    unit_bytes: int
+
+
+def _parts(pool: PoolRecord) -> tuple[_Part, _Part]:
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    return (
+        _Part("metadata", pool.metadata, pool.metadata_bytes, METADATA_BLOCK_BYTES),
+        _Part("data", pool.data, pool.data_sectors * SECTOR_BYTES, block_bytes),
+    )
+
+
+def _refuse_another_size(part: _Part) -> None:
+    found_bytes = device_bytes(part.path)
+    if found_bytes == part.size_bytes:
+        return
+    is_possible = found_bytes % part.unit_bytes == 0
+    fitting = f"give {part.name}_size: {option_size(found_bytes)}, or " if is_possible else "give "
+    raise BadInput(
+        f"the file {printable(part.path)} exists with {exact_size_text(found_bytes)}, and {exact_size_text(part.size_bytes)} of {part.name} are requested",
+        hint=f"{fitting}another {part.name}_file; if nothing in the file is needed, remove it, and it is made in the right size",
+    )
 
 
 def _give_up(host: Run, pool: PoolRecord, made: list[str]) -> None:

@@ -69,16 +69,17 @@ def settle_growth(host: Run, pool: PoolRecord) -> PoolRecord:
 
 
 def _make_room(host: Run, wanted: PoolRecord) -> None:
-    for path, size_bytes in (
-        (wanted.metadata, wanted.metadata_bytes),
-        (wanted.data, wanted.data_sectors * SECTOR_BYTES),
+    for what, path, size_bytes in (
+        ("metadata", wanted.metadata, wanted.metadata_bytes),
+        ("data", wanted.data, wanted.data_sectors * SECTOR_BYTES),
     ):
         if wanted.is_loop:
-            enlarge_backing_file(host.runner, path, size_bytes)
+            hint = f"give a smaller {what}_size, or make room"
+            enlarge_backing_file(host.runner, path, size_bytes, no_room_hint=hint)
         elif device_bytes(path) < size_bytes:
             raise BadInput(
                 f"the pool '{wanted.name}' is to grow to {exact_size_text(size_bytes)}, but {path} has {exact_size_text(device_bytes(path))}",
-                hint="make the device larger first, or give a smaller data_size or metadata_size",
+                hint=f"make the device larger first, or give a smaller {what}_size",
             )
 
 

@@ -23,7 +23,6 @@ from .metadata import first_block, has_superblock
 _NOTHING_FOUND = 2  # exit code of `blkid --probe`
 # Below /sys/block/NAME; the first that says something.
 _IDENTITIES = ("dm/uuid", "wwid", "device/wwid", "md/uuid", "serial")
-NO_ROOM_HINT = "give a smaller data_size or metadata_size, another data_file or state_dir, or make room"
 
 
 class Backing(NamedTuple):
@@ -44,7 +43,7 @@ def make_backing_file(runner: Runner, path: str, size_bytes: int) -> bool:
         return False
     directory = os.path.dirname(path)
     make_private_directory(directory)
-    require_room(path, size_bytes, hint=NO_ROOM_HINT)
+    require_room(path, size_bytes, hint="make room on that file system")
     runner.ran.append(CommandLine("fallocate", "--length", str(size_bytes), path))
     with file_errors("making the backing file"):
         _allocate(directory, os.path.basename(path), size_bytes)
@@ -68,10 +67,10 @@ def _allocate(directory: str, name: str, size_bytes: int) -> None:
     sync_directory(directory)
 
 
-def enlarge_backing_file(runner: Runner, path: str, size_bytes: int) -> None:
+def enlarge_backing_file(runner: Runner, path: str, size_bytes: int, *, no_room_hint: str) -> None:
     """Let the backing file grow to ``size_bytes``, allocated and on disk; ``NoSpace`` when its file system has not as much."""
     check_backing_file(path)
-    require_room(path, size_bytes - device_bytes(path), hint="give a smaller data_size or metadata_size, or make room")
+    require_room(path, size_bytes - device_bytes(path), hint=no_room_hint)
     runner.ran.append(CommandLine("fallocate", "--length", str(size_bytes), path))
     with file_errors("growing the backing file"), _for_writing(path) as fd:
         end = os.lseek(fd, 0, os.SEEK_END)
@@ -105,12 +104,12 @@ def check_device(runner: Runner, path: str, size_bytes: int, *, is_new: bool) ->
     if found < size_bytes and is_new:
         raise BadInput(
             f"the device {path} has {exact_size_text(found)}, and {exact_size_text(size_bytes)} are requested",
-            hint="give data_size and metadata_size no more than their devices have, or larger devices",
+            hint="give a larger device, or ask for less",
         )
     if found < size_bytes:
         raise DamagedPool(
             f"the device {path} has {exact_size_text(found)}, the pool needs {exact_size_text(size_bytes)}",
-            hint="bring back the device that the pool was made on (data_device, metadata_device)",
+            hint="bring back the device that the pool was made on",
         )
 
 

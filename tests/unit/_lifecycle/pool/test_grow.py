@@ -115,8 +115,9 @@ def test_a_growth_that_fails_leaves_the_pool_as_it_was(pooled: Machine, line: st
 
 
 def test_a_growth_beyond_the_disk_is_refused_before_anything_grows(pooled: Machine) -> None:
-    with pytest.raises(NoSpace, match="its file system has"):
+    with pytest.raises(NoSpace, match="its file system has") as refused:
         pooled.grow(data_bytes=GREATER_THAN_ANY_DISK, metadata_bytes=None)
+    assert "_size" in refused.value.hint
     assert pooled.left_over() == []
 
 

@@ -309,8 +309,9 @@ def test_a_foreign_device_that_took_the_name_while_the_pool_was_down_is_refused(
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_pool_too_large_for_the_disk_can_be_asked_for_smaller(virgin: Machine, dry_run: bool) -> None:
-    with pytest.raises(NoSpace):
+    with pytest.raises(NoSpace) as refused:
         virgin.pool(data_bytes=GREATER_THAN_ANY_DISK, block_bytes=1 << 30, dry_run=dry_run)
+    assert refused.value.hint.startswith("give a smaller data_size or another data_file")
     assert nothing_is_left(virgin)
     assert virgin.pool().changed
     assert virgin.left_over() == []
@@ -520,8 +521,10 @@ def test_more_than_a_device_has_is_refused_in_check_mode_too(
     virgin: Machine, dry_run: bool, given: dict[str, Any]
 ) -> None:
     disks(virgin, data_bytes=POOL_BYTES, metadata_bytes=16 << 20)
-    with pytest.raises(BadInput, match="are requested"):
+    with pytest.raises(BadInput, match="are requested") as refused:
         make_on_devices(virgin, dry_run=dry_run, **given)
+    what = "data" if "data_bytes" in given else "metadata"
+    assert refused.value.hint == f"give a smaller {what}_size or a larger {what}_device"
     assert nothing_is_left(virgin)
 
 

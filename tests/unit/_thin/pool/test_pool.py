@@ -210,7 +210,7 @@ def test_a_block_device_that_is_too_small_is_refused(fake_host: FakeHost, spec: 
     small = spec._replace(backing=Backing(spec.backing.metadata, spec.backing.metadata, is_loop=False))
     with pytest.raises(BadInput, match="are requested") as caught:
         activate(fake_host.dm, fake_host.runner, small, may_format=True)
-    assert "data_size" in caught.value.hint
+    assert "larger device" in caught.value.hint
 
 
 def test_a_block_device_that_became_smaller_is_not_the_pools(
