@@ -92,6 +92,10 @@ def _prepare() -> Iterable[Row]:
     yield from rows(role, "packages", "prepared", ["kmod", "xz"], {"__prepare_missing | sort": ["xz"]})
     yield from rows(role, "packages", "prepared", LEFT_OUT, {"__prepare_missing": [], "__prepare_predicted": []})
     yield from rows(role, "packages", every, [], {"__prepare_missing": []})
+    installed = {"stdout_lines": ["ii  kmod", "package device-mapper is not installed"]}
+    red_hat = {"ansible_facts": {"os_family": "RedHat"}, "__prepare_installed": installed}
+    missing = ["device-mapper", "device-mapper-persistent-data", "e2fsprogs", "python3", "util-linux"]
+    yield from rows(role, "packages", "new", LEFT_OUT, {"__prepare_missing | sort": missing}, also=red_hat)
     written = "when Restrict mdadm to the arrays that are listed"
     removed = "when Remove the restriction of mdadm to listed arrays"
     arrays = ("tests/unit/_thin/guards/test_mdadm.py::test_the_role_runs_what_is_tested_here",)
