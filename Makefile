@@ -200,7 +200,7 @@ test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the 
 .PHONY: test-instances
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)
 test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, back by itself, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)
-	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_10_instances.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/instances
 
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM

@@ -22,6 +22,7 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from ._errors import BadInput, FlydError, MissingLibrary, Transient, Unsupported
 from ._host import environment
+from ._host.processes.process import take_name
 from ._lifecycle.actions import records
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
@@ -92,6 +93,8 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible-core comes without
 
 
 Work = Callable[[Run, ModuleParams], Outcome]
+# For a state before which the database may have to be made: its path.
+Opener = Callable[..., contextlib.AbstractContextManager[str]]
 
 
 def run(
@@ -100,6 +103,7 @@ def run(
     *,
     absent: Work | None = None,
     others: Mapping[str, Work] = MappingProxyType({}),
+    openers: Mapping[str, Opener] = MappingProxyType({}),
     read_only: bool = False,
     counts: Mapping[str, Counts] | None = None,
     pool_options: Sequence[str] = ("pool",),
@@ -118,14 +122,16 @@ def run(
     module = Module(argument_spec={**COMMON_ARGUMENTS, **arguments, **spec}, supports_check_mode=True, **rules)
     state = module.params.get("state", "present")
     _unwind_on_signals()
-    _take_name(str(module._name))
+    take_name(str(module._name).rpartition(".")[2])
     host: list[Run] = []
     try:
         # A run that needs no package of the environment warns of it too: the host's next boot does.
         for warning in (*without_effect(module.params, arguments, counts or {}, state), *environment.warnings()):
             module.warn(warning)
         settings = ModuleParams(module.params).settings(starts_over=_can_start_over(), pool_options=pool_options)
-        outcome = _work(module, states[state] or present, host, settings, dry_run=read_only or module.check_mode)
+        outcome = _work(
+            module, states[state] or present, host, settings, openers.get(state), dry_run=read_only or module.check_mode
+        )
     except (Exception, _Stopped) as error:  # noqa: BLE001 - the last gate: no traceback may reach an operator
         _fail(module, _understood(error, host), host)
     else:
@@ -168,15 +174,30 @@ def _can_start_over() -> bool:
     return os.path.exists(environment.interpreter()) and not has_respawned()
 
 
-def _work(module: Module, work: Work, opened: list[Run], settings: Settings, *, dry_run: bool) -> Outcome:
+def _work(
+    module: Module, work: Work, opened: list[Run], settings: Settings, opener: Opener | None, *, dry_run: bool
+) -> Outcome:
     if os.geteuid() != 0:
         raise Unsupported(
             f"running as uid {os.geteuid()}, not as root",
             hint="set `become: true`: loop devices and device-mapper need root",
         )
-    with open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run) as host:
+    given = ModuleParams(dict(module.params))
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(opener(settings, given, dry_run=dry_run)) if opener else ""
+        host = stack.enter_context(
+            open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run, database=database)
+        )
         opened.append(host)
-        return work(host, ModuleParams(dict(module.params)))
+        stack.callback(_keep_copies, host)
+        return work(host, given)
+
+
+def _keep_copies(host: Run) -> None:
+    if host.store.has_changed:
+        from ._lifecycle.backup.keep import keep_copies  # late: a run with nothing to do needs nothing of it
+
+        keep_copies(host)
 
 
 def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, Any]:
@@ -210,12 +231,6 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "attempts": 1 + sum(host.retry.repeated for host in opened),
         "changed": any(host.has_mended or host.removed or host.flipped for host in opened),
     }
-
-
-def _take_name(module: str) -> None:
-    """Show as ``module`` in `ps` and to runs that wait for a lock: with pipelining the command line is a bare interpreter's."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write(module.rpartition(".")[2])
 
 
 class _Stopped(BaseException):

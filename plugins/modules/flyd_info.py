@@ -500,6 +500,7 @@ drift:
           flyd.lite and the database does not know it.
         - Of a file, V(archive_changed), an archive whose size is not the recorded one; V(archive_touched), one whose times or inode are not;
           V(file_orphaned), one that belongs to no run.
+        - V(database_copy), a pool that has no copy of the database with it.
         - Of an instance, V(instance_link), its name does not point at what the database has; V(instance_unconfirmed), it waits to be confirmed.
         - Of the host, V(udev_rule), V(lvm_filter) and V(mdadm_setting), which are missing or out of date; V(environment), the Python
           environment does not work; V(boot_program), the program that a boot runs knows an older schema only.
@@ -518,6 +519,7 @@ drift:
         - archive_changed
         - archive_touched
         - file_orphaned
+        - database_copy
         - instance_link
         - instance_unconfirmed
         - udev_rule

@@ -42,10 +42,13 @@ options:
         The metadata is copied first; C(thin_repair) writes new metadata, which is checked before it takes the place of the old;
         then C(e2fsck -fn) checks the bases. A base or snapshot that could not be saved is forgotten, and made again by the next
         run. Nothing in the pool may be in use. It is done only when it is asked for.
+      - V(recovered) makes a lost database again from the copy that lies with the pool, and brings back all pools, snapshots and instances. A
+        database that is there is left as it is; one that is damaged is to be moved away first. A pool that does not lie in O(state_dir) is named
+        with its files or devices. What runs have done that were killed before they could write the copy is not known afterwards.
       - With V(absent) and V(repaired), files and devices that are not those of the pool are refused, and options that have no effect are
         named in a warning.
     type: str
-    choices: [present, absent, repaired]
+    choices: [present, absent, repaired, recovered]
     default: present
   key:
     description:
@@ -141,6 +144,10 @@ EXAMPLES = r"""
   flyd.lite.flyd_pool:
     state: repaired
   register: repaired
+
+- name: Make a lost database again
+  flyd.lite.flyd_pool:
+    state: recovered
 """
 
 RETURN = r"""
@@ -214,7 +221,33 @@ status:
   sample: rw
 restored:
   description: The devices of the snapshots that were not mapped, as after a reboot, and are now. In check mode, those that would be.
-  returned: O(state=present), O(state=repaired)
+  returned: O(state=present), O(state=repaired), O(state=recovered)
+  type: list
+  elements: str
+source:
+  description: The file or device that the database was made again from. None when there was one.
+  returned: O(state=recovered)
+  type: str
+recovered:
+  description: How much the database that was made again knows. None when there was one.
+  returned: O(state=recovered)
+  type: dict
+  contains:
+    pools:
+      description: Pools.
+      type: int
+    generations:
+      description: Generations of images.
+      type: int
+    snapshots:
+      description: Snapshots.
+      type: int
+    instances:
+      description: Instances.
+      type: int
+left_out:
+  description: The devices of volumes that the copy has, and the pool no longer.
+  returned: O(state=recovered)
   type: list
   elements: str
 removed:
@@ -399,6 +432,7 @@ diff:
   type: dict
 """
 
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.backup.recovered import Recovery
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import (
     named_pool,
     pool_name_of,
@@ -431,6 +465,7 @@ ARGUMENTS = {
 }
 
 
+RECOVERY = Recovery()
 COUNTS = {
     **present_only("data_size", "block_size", "low_water_mark", "error_if_no_space", "min_free_percent"),
     "metadata_size": Counts(("present", "repaired")),
@@ -473,6 +508,11 @@ def repair(host: Run, given: ModuleParams) -> Outcome:
     return repair_pool(host, _checked_name(host, given), given.size_bytes("metadata_size"))
 
 
+def recover(host: Run, given: ModuleParams) -> Outcome:
+    """Handle state=recovered."""
+    return RECOVERY.work(host, _named(host, given))
+
+
 def _named(host: Run, given: ModuleParams) -> str:
     """The name of the pool as it was given; empty when it was not."""
     return named_pool(host, given.text("name"), given.text("pool"))
@@ -492,7 +532,8 @@ def main() -> None:
         work,
         ARGUMENTS,
         absent=undo,
-        others={"repaired": repair},
+        others={"repaired": repair, "recovered": recover},
+        openers={"recovered": RECOVERY.opened},
         counts=COUNTS,
         pool_options=("name", "pool"),
         mutually_exclusive=[("data_file", "data_device"), ("metadata_file", "metadata_device")],

@@ -50,7 +50,7 @@ ONLY_HERE = {
     "ulid": ("module_utils/_names.py",),
     "sqlite3": tuple(
         f"module_utils/_lifecycle/store/{name}.py"
-        for name in ("store", "schema", "migration", "read_only", "sqlite_errors")
+        for name in ("store", "schema", "migration", "read_only", "sqlite_errors", "copies")
     ),
     "subprocess": ("module_utils/_host/processes/command.py",),
     # Reading and extracting of archives is our own; these would bring rules of their own, and start programs unseen.

@@ -46,6 +46,7 @@ class DriftKind(str, enum.Enum):
     ARCHIVE_CHANGED = "archive_changed"
     ARCHIVE_TOUCHED = "archive_touched"
     FILE_ORPHANED = "file_orphaned"
+    DATABASE_COPY = "database_copy"
     INSTANCE_LINK = "instance_link"
     INSTANCE_UNCONFIRMED = "instance_unconfirmed"
     UDEV_RULE = "udev_rule"

@@ -151,18 +151,30 @@ class Run:
         self.log.write("retry", what=failed.what, **self.subject, **numbers, **reason)
 
 
-@contextlib.contextmanager
-def open_host(
-    settings: Settings, *, dry_run: bool, secrets: frozenset[str] = frozenset(), run: Ulid | None = None
-) -> Iterator[Run]:
-    """The host with its store open, whose log never shows ``secrets``; raises ``BadInput`` for an invalid state directory."""
+def require_state_dir(settings: Settings) -> None:
+    """Raise ``BadInput`` for a state directory that cannot be one."""
     below_root = os.path.normpath(settings.state_dir).strip("/")  # normpath leaves // as it is
     if not os.path.isabs(settings.state_dir) or not below_root:
         raise BadInput(
             f"state_dir {settings.state_dir!r} is not an absolute path below /",
             hint="give state_dir a directory such as /var/lib/flyd",
         )
-    store = open_store(settings.path("flyd.db"), writable=not dry_run, busy_seconds=settings.lock_timeout_seconds)
+
+
+@contextlib.contextmanager
+def open_host(
+    settings: Settings,
+    *,
+    dry_run: bool,
+    secrets: frozenset[str] = frozenset(),
+    run: Ulid | None = None,
+    database: str = "",
+) -> Iterator[Run]:
+    """The host with its store open, whose log never shows ``secrets``; ``database`` is another file than the state
+    directory's. Raises ``BadInput`` for an invalid state directory."""
+    require_state_dir(settings)
+    path = database or settings.path("flyd.db")
+    store = open_store(path, writable=not dry_run, busy_seconds=settings.lock_timeout_seconds)
     try:
         runner = Runner(timeout_seconds=settings.command_timeout_seconds)
         yield Run(settings, store, runner, DeviceMapper(runner), dry_run=dry_run, secrets=secrets, run=run)

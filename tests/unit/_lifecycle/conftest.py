@@ -65,6 +65,7 @@ class Stages:
             "activated": ("unpacked", machine.snapshot),
             "bound": ("activated", lambda: Bound(machine).call()),
             "flipped": ("bound", lambda: Bound(machine).flip()),
+            "lost": ("activated", lambda: (machine.state / "flyd.db").unlink()),
             "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }

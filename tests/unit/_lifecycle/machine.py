@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
+from module_utils._lifecycle.backup.keep import keep_copies
 from module_utils._lifecycle.fetch.fetch import Fetch
 from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from module_utils._lifecycle.image.advance import advance
@@ -104,7 +105,10 @@ class Machine:
             self.ran = runner.ran
             host = Run(settings, store, runner, self.fake.device_mapper(runner), dry_run=dry_run)
             host.retry.sleep = self.waits.append
-            yield host
+            try:
+                yield host
+            finally:
+                keep_copies(host)  # as modules do
         finally:
             store.close()
 

@@ -248,6 +248,7 @@ class Kernel:
         file.write(
             NODE.pack(0, LEAF, 1, len(ids), ENTRIES, 24, 0)
             + struct.pack(f"<{ENTRIES}Q", *ids, *bytes(ENTRIES - len(ids)))
+            + b"".join(struct.pack("<QQ8x", 0, data["thins"][str(one)].get("made_at", 0)) for one in ids)
         )
         file.seek(OURS_BYTES)
         file.write(len(raw).to_bytes(8, "little") + raw)

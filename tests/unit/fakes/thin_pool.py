@@ -38,7 +38,7 @@ def message(kernel: Kernel, name: str, text: str) -> None:
 
 def create_thin(kernel: Kernel, pool: list[str], data: State, thin_id: int) -> None:
     require_new(data, thin_id)
-    data["thins"][str(thin_id)] = {}
+    data["thins"][str(thin_id)] = {"made_at": data["transaction_id"]}
     open(kernel.volume(pool, thin_id), "x").close()
 
 
@@ -50,7 +50,7 @@ def create_snap(kernel: Kernel, pool: list[str], data: State, thin_id: int, orig
         raise KernelError(errno.ENODATA)
     if any(not kernel.devices[other]["suspended"] for other in mappings(kernel, pool, origin)):
         data["corrupted"] = True  # the kernel allows it, and what the snapshot holds is anybody's guess
-    data["thins"][str(thin_id)] = {}
+    data["thins"][str(thin_id)] = {"made_at": data["transaction_id"]}
     copy_sparsely(kernel.volume(pool, origin), kernel.volume(pool, thin_id))
     import shutil  # here: it costs more than the rest of a program's start
 

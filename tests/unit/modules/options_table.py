@@ -65,6 +65,7 @@ SITUATIONS: dict[str, dict[str, Situation]] = {
         "down": Situation("rebooted", {}),
         "absent": Situation("pooled", {"state": "absent"}),
         "repaired": Situation("pooled", {"state": "repaired"}),
+        "recovered": Situation("lost", {"state": "recovered"}),
     },
     "flyd_fetch": {
         "new": Situation("pooled", {**_S3, "bucket": BUCKET}),
@@ -128,7 +129,7 @@ def _common() -> Iterable[Row]:
 def _pool() -> Iterable[Row]:
     value: Any
     m = "flyd_pool"
-    there, undone = "there down", "absent repaired"
+    there, undone = "there down", "absent repaired recovered"
     for option in ("name", "pool"):
         yield from rows(m, option, "all", "../x", REFUSED, says="name")
         yield from rows(
@@ -141,13 +142,13 @@ def _pool() -> Iterable[Row]:
             also={"data_size": "4M"},
         )
         yield from rows(m, option, "absent", "other", SELECTS, shows={"changed": False, "removed": []})
-        yield from rows(m, option, "repaired", "other", REFUSED, kind="out_of_order", says="other")
+        yield from rows(m, option, "repaired recovered", "other", REFUSED, kind="out_of_order", says="other")
     yield from rows(m, "pool", "all", "other", WARNS, also={"name": "pool"})
     yield from rows(m, "pool", "all", "pool", NO_EFFECT, also={"name": "pool"})
     yield from rows(m, "key", "new there down", "bad\x07key", REFUSED, says="object key")
     yield from rows(m, "key", "new there down", KEY.value, NO_EFFECT)
     yield from rows(m, "key", undone, KEY.value, REFUSED)
-    yield from rows(m, "force", "new there down repaired", True, REFUSED)
+    yield from rows(m, "force", "new there down repaired recovered", True, REFUSED)
     yield from rows(m, "force", "absent", True, SELECTS, shows={"changed": True}, stage="activated")
     for what in ("data", "metadata"):
         yield from rows(m, f"{what}_file", "new", f"TMP/{what}", MADE, shows={f"{what}.path": f"TMP/{what}"})
@@ -165,7 +166,7 @@ def _pool() -> Iterable[Row]:
     yield from rows(m, "metadata_size", f"{there}", "4K", REFUSED)
     yield from rows(m, "metadata_size", "repaired", "32M", WARNS)
     yield from rows(m, "metadata_size", "repaired", "lots", REFUSED)
-    yield from rows(m, "metadata_size", "absent", "32M", WARNS)
+    yield from rows(m, "metadata_size", "absent recovered", "32M", WARNS)
     yield from rows(m, "block_size", "new", "128K", MADE, shows={"block_size": 128 << 10})
     yield from rows(m, "block_size", there, "128K", REFUSED)
     yield from rows(m, "block_size", there, "64K", SAME)

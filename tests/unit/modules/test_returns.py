@@ -77,6 +77,7 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_pool", "activated", "failure", {**absent}
     yield "flyd_pool", "activated", "absent", {**absent, "force": True}
     yield "flyd_pool", "damaged", "repaired", {"state": "repaired"}
+    yield "flyd_pool", "lost", "recovered", {"state": "recovered"}
     yield "flyd_fetch", "pooled", "present", {}
     yield "flyd_fetch", "activated", "present", {}
     yield "flyd_fetch", "activated", "failure", {"pool": "other"}

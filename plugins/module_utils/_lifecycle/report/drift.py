@@ -23,6 +23,7 @@ from ..._thin.dm.table import ThinTable
 from ..._thin.guards.missing import missing_guards
 from ..._thin.pool.thin_pool import status
 from ..attempts import repeated_if_transient
+from ..backup.keep import has_copy
 from ..findings import DriftKind, Finding, of_pool
 from ..image.seals import touched
 from ..instance.link import path_of
@@ -58,6 +59,7 @@ def drift(host: Run) -> list[Finding]:
         *touched(host),
         *_of_instances(host),
         *_left_in_state_directory(host),
+        *_of_copies(host, pools),
         *_of_guards(host, devices),
         *_of_environment(),
         *_of_program(host),
@@ -159,6 +161,13 @@ def _of_unfinished(volumes: list[Volume]) -> Iterator[Finding]:
         if volume.state is not VolumeState.LIVE:
             text = f"the volume {volume.device_name} (thin id {volume.thin_id}) is {volume.state.value}"
             yield Finding(DriftKind.VOLUME_UNFINISHED, volume.device_path, text)
+
+
+def _of_copies(host: Run, pools: list[PoolRecord]) -> Iterator[Finding]:
+    for pool in pools:
+        if pool.formatted and not has_copy(host.settings, pool):
+            text = f"the pool '{pool.name}' has no copy of the database; the next run that changes something writes one"
+            yield Finding(DriftKind.DATABASE_COPY, of_pool(pool.name), text)
 
 
 def _of_guards(host: Run, devices: Devices) -> Iterator[Finding]:

@@ -9,12 +9,10 @@ N. A process that is killed leaves the database at one version and at most a ``.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 
-from ..._host.files.durable import sync_directory
 from . import schema
+from .copies import write_copy
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -51,14 +49,4 @@ def _keep_copy(connection: sqlite3.Connection, version: int) -> None:
     path = str(connection.execute("PRAGMA database_list").fetchone()[2])
     if not path:
         return
-    copy = copy_path(path, version)
-    part = f"{copy}.part"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(part)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    # Through connections of SQLite: a plain open and close of the file would drop the locks that this process has on it.
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(part)) as target:
-        target.execute("PRAGMA synchronous=FULL")
-        source.backup(target)
-    os.rename(part, copy)
-    sync_directory(os.path.dirname(path))
+    write_copy(path, copy_path(path, version))

@@ -47,5 +47,6 @@ def _from_sqlite(error: sqlite3.DatabaseError, path: str) -> FlydError:
         )
     return CorruptStore(
         f"the store {path} is damaged: {said}",
-        hint=f"keep a copy of the file, look with `sqlite3 {path} 'PRAGMA integrity_check'`, and restore it from a backup",
+        hint=f"look with `sqlite3 {path} 'PRAGMA integrity_check'`; then move the file away (`mv {path} {path}.damaged`) and make it again from the "
+        "copy that lies with the pool (flyd_pool, state: recovered), or restore it from a backup",
     )

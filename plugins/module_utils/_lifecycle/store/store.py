@@ -63,6 +63,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
         self.path = path
+        self.has_changed = False  # whether a record was, since it was opened: locks are none
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -96,6 +97,7 @@ class Store:
 
     def put(self, record: Any) -> None:
         """Insert ``record``, or replace the row that has its key (upsert, so that rows which refer to it stay)."""
+        self.has_changed = True
         names = columns(type(record))
         sql = (
             f"INSERT INTO {_TABLES[type(record)]}({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - our own names
@@ -105,12 +107,14 @@ class Store:
 
     def change(self, record: Any, **values: Any) -> None:
         """Set columns of the row that has ``record``'s key, and leave the others as another process may have set them."""
+        self.has_changed = True
         key = columns(type(record))[0]
         sql = f"UPDATE {_TABLES[type(record)]} SET {', '.join(f'{name}=?' for name in values)} WHERE {key}=?"  # noqa: S608 - our own names
         self._connection.execute(sql, (*values.values(), getattr(record, key)))
 
     def drop(self, record: Any) -> None:
         """Delete the row that has ``record``'s key."""
+        self.has_changed = True
         key = columns(type(record))[0]
         self._connection.execute(f"DELETE FROM {_TABLES[type(record)]} WHERE {key}=?", (getattr(record, key),))  # noqa: S608 - our own names
 
@@ -210,6 +214,7 @@ def _refuse_lost(path: str) -> None:
     if os.path.isdir(os.path.join(os.path.dirname(path), "pools")):
         raise CorruptStore(
             f"the store {path} is empty, but {os.path.dirname(path)}/pools holds a pool that it should know",
-            hint="restore flyd.db from a backup; only if nothing in the pool matters, take its devices down, move the state directory (state_dir) away "
+            hint="make it again from the copy that lies with the pool (flyd_pool, state: recovered), or restore flyd.db from a backup; "
+            "only if nothing in the pool matters, take its devices down, move the state directory (state_dir) away "
             "and start over: docs/errors.md, corrupt_store, has the commands",
         )

@@ -36,6 +36,9 @@ _NEEDS_CHECK = 1
 # struct node_header: csum, flags, blocknr, nr_entries, max_entries, value_size, padding; then the keys, then the values
 _NODE = struct.Struct("<IIQIIII")
 _INTERNAL, _LEAF = 1, 2
+_DETAILS = struct.Struct(
+    "<QQ8x"
+)  # struct disk_device_details: mapped_blocks, transaction_id, creation_time, snapshotted_time
 _ATTEMPTS = 50
 
 
@@ -73,11 +76,23 @@ def read_superblock(path: str) -> Superblock:
         return _parse(_block(fd, 0), path)
 
 
+class VolumeDetails(NamedTuple):
+    """What the pool records of a volume (struct disk_device_details): its blocks, and the pool's transaction at which it was made."""
+
+    mapped_blocks: int
+    transaction_id: int
+
+
 def read_thin_ids(path: str) -> frozenset[int]:
     """The thin ids that the pool has, of a pool that is up as well.
 
     Raises ``DamagedPool`` for metadata that cannot be read, ``Busy`` when the pool changes faster than it is read.
     """
+    return frozenset(read_details(path))
+
+
+def read_details(path: str) -> dict[int, VolumeDetails]:
+    """By thin id, what the pool records of each volume. Raises as ``read_thin_ids`` does."""
     with _open(path) as fd:
         for _attempt in range(_ATTEMPTS):
             before = _parse(_block(fd, 0), path)
@@ -90,15 +105,16 @@ def read_thin_ids(path: str) -> frozenset[int]:
     raise Busy(f"the pool at {printable(path)} changes faster than it can be read", hint="run again when it is at rest")
 
 
-def _walked(fd: int, start: Superblock) -> tuple[frozenset[int], str]:
+def _walked(fd: int, start: Superblock) -> tuple[dict[int, VolumeDetails], str]:
     try:
-        return frozenset(_keys(fd, start.details_root, start.metadata_blocks, set())), ""
-    except _Torn as error:
-        return frozenset(), str(error)
+        entries = _entries(fd, start.details_root, start.metadata_blocks, set())
+        return {thin_id: VolumeDetails(*_DETAILS.unpack(value)) for thin_id, value in entries}, ""
+    except (_Torn, struct.error) as error:
+        return {}, str(error)
 
 
-def _keys(fd: int, number: int, blocks: int, seen: set[int]) -> Iterator[int]:
-    """The keys of the B-tree below block ``number``."""
+def _entries(fd: int, number: int, blocks: int, seen: set[int]) -> Iterator[tuple[int, bytes]]:
+    """The keys of the B-tree below block ``number``, each with its value."""
     if number in seen or not 0 < number < blocks:
         raise _Torn(f"block {number} cannot be a node")
     seen.add(number)
@@ -111,10 +127,13 @@ def _keys(fd: int, number: int, blocks: int, seen: set[int]) -> Iterator[int]:
     if _NODE.size + most * (8 + value_bytes) > METADATA_BLOCK_BYTES or (flags == _INTERNAL and value_bytes != 8):
         raise _Torn(f"node {number} has impossible entries")
     if flags == _LEAF:
-        yield from struct.unpack_from(f"<{entries}Q", block, _NODE.size)
+        keys, values = struct.unpack_from(f"<{entries}Q", block, _NODE.size), _NODE.size + 8 * most
+        for place, key in enumerate(keys):
+            begin = values + place * value_bytes
+            yield key, block[begin : begin + value_bytes]
         return
     for child in struct.unpack_from(f"<{entries}Q", block, _NODE.size + 8 * most):
-        yield from _keys(fd, child, blocks, seen)
+        yield from _entries(fd, child, blocks, seen)
 
 
 def _is_superblock(block: bytes) -> bool:
