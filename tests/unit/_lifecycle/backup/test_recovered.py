@@ -30,8 +30,8 @@ def lose(machine: Machine) -> None:
     (machine.state / "flyd.db").unlink()
 
 
-def recovered(machine: Machine, *, check: bool = False, **options: Any) -> Result:
-    return Modules(machine).run("flyd_pool", {"state": "recovered", **options}, check=check)
+def recovered(machine: Machine, options: dict[str, Any] | None = None, *, check: bool = False) -> Result:
+    return Modules(machine).run("flyd_pool", {"state": "recovered", **(options or {})}, check=check)
 
 
 def report(machine: Machine) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def contents(machine: Machine) -> dict[str, dict[str, bytes]]:
 
 
 def volume_of(machine: Machine, snapshot: Snapshot) -> Volume:
-    return next(one for one in machine.records(Volume) if one.ulid == snapshot.ulid)
+    volumes: list[Volume] = machine.records(Volume)
+    return next(one for one in volumes if one.ulid == snapshot.ulid)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -176,7 +177,7 @@ def test_an_operation_that_was_open_is_recovered_afterwards(stages: Stages) -> N
 def test_a_name_that_no_pool_has_is_refused(stages: Stages) -> None:
     machine = stages.at("activated")
     lose(machine)
-    result = recovered(machine, name="other")
+    result = recovered(machine, {"name": "other"})
     assert (result["failed"], result["error_kind"]) == (True, "out_of_order"), result
     assert "it has: pool" in result["hint"]
 
@@ -213,12 +214,12 @@ def test_a_pool_on_devices_is_recovered_from_the_start_of_its_data(stages: Stage
         "without being named it is not looked for"
     )
     assert "name the pool's data_device" in result["hint"]
-    result = recovered(machine, **where)
+    result = recovered(machine, where)
     assert (result["changed"], result["source"]) == (True, where["data_device"]), result
     assert report(machine) == before
     assert contents(machine) == written
     assert machine.left_over() == []
-    assert not recovered(machine, **where)["changed"]
+    assert not recovered(machine, where)["changed"]
 
 
 def test_a_pool_without_a_copy_is_drift_until_something_changes(stages: Stages) -> None:
