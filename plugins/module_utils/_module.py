@@ -24,6 +24,7 @@ from ._errors import BadInput, FlydError, MissingLibrary, Transient, Unsupported
 from ._host import environment
 from ._host.processes.process import take_name
 from ._lifecycle.actions import records
+from ._lifecycle.at_end import at_end
 from ._lifecycle.option_states import Counts, without_effect
 from ._lifecycle.outcome import Outcome
 from ._lifecycle.params import ModuleParams
@@ -189,15 +190,8 @@ def _work(
             open_host(settings, dry_run=dry_run, secrets=module.secrets, run=module.run, database=database)
         )
         opened.append(host)
-        stack.callback(_keep_copies, host)
+        stack.callback(at_end, host)
         return work(host, given)
-
-
-def _keep_copies(host: Run) -> None:
-    if host.store.has_changed:
-        from ._lifecycle.backup.keep import keep_copies  # late: a run with nothing to do needs nothing of it
-
-        keep_copies(host)
 
 
 def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, Any]:

@@ -188,6 +188,13 @@ device:
   returned: O(state=present)
   type: str
   sample: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
+path:
+  description:
+    - A path of the device that can be typed. Each C(/) of the key is a C(-) in it, each C(-) is two, and other signs are C(%) and two hexadecimal
+      digits. Of several generations it is the current one's, else the newest.
+  returned: O(state=present)
+  type: str
+  sample: /dev/flyd/images-redis_latest.tar/default
 ulid:
   description: The ULID in the device's name. None in check mode for a snapshot that does not exist.
   returned: O(state=present)

@@ -19,7 +19,7 @@ import sys
 
 from module_utils._errors import Internal
 from module_utils._host.files.publishing import publish, withdraw
-from module_utils._lifecycle.backup.keep import keep_copies
+from module_utils._lifecycle.at_end import at_end
 from module_utils._lifecycle.pool.restore import restore
 from module_utils._lifecycle.report.metrics import metrics
 from module_utils._lifecycle.run import Run, open_host
@@ -39,7 +39,7 @@ def bring_back(settings: Settings, opened: list[Run]) -> None:
     with open_host(settings, dry_run=False) as host:
         opened.append(host)
         outcome = restore(host)
-        keep_copies(host)
+        at_end(host)
     recovered = [f"{one.kind.value}: {one.text}" for one in outcome.settled]
     restored = [f"restored: {device}" for device in outcome.facts["restored"]]
     sys.stdout.write("".join(f"{line}\n" for line in (*recovered, *restored)))
@@ -51,7 +51,7 @@ def settle(settings: Settings) -> None:
 
     with open_host(settings, dry_run=False) as host:
         recover(host)
-        keep_copies(host)
+        at_end(host)
         sys.stdout.write("".join(f"{one.kind.value}: {one.text}\n" for one in host.settled))
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
-from module_utils._lifecycle.backup.keep import keep_copies
+from module_utils._lifecycle.at_end import at_end
 from module_utils._lifecycle.fetch.fetch import Fetch
 from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from module_utils._lifecycle.image.advance import advance
@@ -108,7 +108,7 @@ class Machine:
             try:
                 yield host
             finally:
-                keep_copies(host)  # as modules do
+                at_end(host)  # as modules do
         finally:
             store.close()
 

@@ -21,6 +21,7 @@ from ..outcome import Facts
 from ..run import Run
 from ..store.records import Image, PoolRecord, Snapshot, State, Volume
 from ..store.store import utc_now
+from .names import path_of
 from .options import SnapshotOptions
 
 
@@ -100,6 +101,7 @@ class Activate(Arrow):
             "name": self._options.name.value,
             "read_only": bool(self._options.read_only),
             **dict.fromkeys(("device", "snap_device", "ulid", "size", "drive")),
+            "path": path_of(self._options.key, self._options.name.value),
             "msg": "Image would be activated at a new device, of a snapshot named by a fresh ULID",
         }
 
@@ -193,6 +195,7 @@ def _facts(host: Run, image: Image, snapshot: Snapshot, volume: Volume) -> Facts
         "name": snapshot.name,
         "device": snapshot.device,
         "snap_device": snapshot.device,
+        "path": path_of(image.object_key, snapshot.name),
         "ulid": snapshot.ulid,
         "size": volume.sectors * SECTOR_BYTES,
         "read_only": snapshot.read_only,
