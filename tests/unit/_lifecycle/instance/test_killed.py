@@ -12,6 +12,8 @@ from module_utils._lifecycle.pool.restore import restore
 from module_utils._lifecycle.store.instance_record import Instance
 from tests.unit._lifecycle.instance.machine import NAME, Bound
 
+pytestmark = pytest.mark.slow
+
 FORWARD = ("bind:planned", "bind:flipped", "bind:switched", "bind:healthy")
 
 
