@@ -40,13 +40,14 @@ options:
   size:
     description:
       - The size of the snapshot, at least that of the base, which it has when this is left out. The file system is grown to it.
-      - A snapshot that exists keeps its size. Another one, smaller or larger, is refused.
+      - A snapshot that exists grows to it, also while a guest uses the device; a smaller size is refused. Its file system is then the guest's to grow
+        (C(resize2fs)), as the host does not touch what a guest may have written. A warning says so.
     type: str
   read_only:
     description:
       - Map the snapshot read-only.
-      - When left out, a new snapshot is writable, and one that is there stays as it is. It cannot be changed - another value than that of
-        the snapshot is refused.
+      - When left out, a new snapshot is writable, and one that is there stays as it is.
+      - To change it, the device is mapped again, so it must not be in use.
     type: bool
   owner:
     description:

@@ -34,7 +34,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "plugins")]
 
 from tests.campaigns.harness import arguments
-from tests.campaigns.harness.campaign import Campaign
+from tests.campaigns.harness.campaign import BIND, GO_BACK, UNBIND, Campaign
 from tests.campaigns.harness.sample_images import KEY
 from tests.campaigns.harness.target import Shell, Step, Target
 from tests.e2e.machine import ROOT
@@ -68,6 +68,9 @@ STEPS = (
     "remove base",
     "remove archive",
     "tear down",
+    "bind",
+    "go back",
+    "unbind",
 )
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
@@ -91,7 +94,12 @@ _STEP_OF = {
     "delete": "remove snapshot",
     "remove:deleted": "remove archive",
     "teardown": "tear down",
+    "bind": "bind",
+    "back": "go back",
+    "instance": "unbind",
 }
+# Of a bind that waits to be confirmed, which needs systemd and what the role prepare installs: test-instances has it.
+_ELSEWHERE = {"bind:timed", "confirm:recorded"}
 _LIFE = ("pool", "fetch", "unpack", "snapshot")
 # What of a life has to be there before a step (all of it, if the step is not named), and what is there after it. After the others the
 # machine is not as the steps of a life leave it.
@@ -162,7 +170,7 @@ def labels() -> list[str]:
         for label in re.findall(r'crash_point\(f?"([^"]+)"\)', path.read_text()):
             name = re.search(r"\{(\w+)\}", label)
             found += [label] if name is None else [label.replace(name[0], word) for word in _KINDS[name[1]]]
-    return sorted(set(found))
+    return sorted(set(found) - _ELSEWHERE)
 
 
 def step_of(label: str) -> str:
@@ -213,6 +221,9 @@ class Crashes:
             "remove base": Step("flyd_unpack", {**absent, "force": True}),
             "remove archive": Step("flyd_fetch", absent),
             "tear down": Step("flyd_pool", {"state": "absent", "force": True}),
+            "bind": BIND,
+            "go back": GO_BACK,
+            "unbind": UNBIND,
         }
 
     def survey(self, steps: Sequence[str] = STEPS) -> list[Fault]:
@@ -271,7 +282,7 @@ class Crashes:
         steps, wanted, there = self.steps(), set(_BEFORE.get(name, _LIFE)), set(self._there or ())
         first: list[str] = []
         if self._there is None:
-            first = ["tear down", "remove archive"]
+            first = ["unbind", "tear down", "remove archive"]
         elif "pool" in there - wanted:
             first, there = ["tear down"], there & {"fetch"}
         elif "unpack" in there - wanted:
@@ -282,7 +293,13 @@ class Crashes:
             first.append("remove archive")
         self._there = None
         missing = [step for step in _LIFE if step in wanted - there]
-        harm = {"repair": [Shell(DAMAGE)], "bring back": [Shell(DOWN)]}
+        other, same = self.campaign.activation(1)[1:3], self.campaign.activation(0)[1:3]
+        harm: dict[str, list[Step | Shell]] = {
+            "repair": [Shell(DAMAGE)],
+            "bring back": [Shell(DOWN)],
+            "go back": [*other, BIND, *same, BIND],  # so that the current generation is the one whose tree is known
+            "unbind": [BIND],
+        }
         return [*(steps[step] for step in [*first, *missing]), *harm.get(name, [])]
 
     def succeed(self, steps: Sequence[Step | Shell]) -> list[dict[str, Any]]:

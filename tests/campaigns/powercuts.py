@@ -104,7 +104,7 @@ class PowerCuts:
         self._session.drive([])  # so that the start of Python is not counted
         for generation in range(len(BUCKETS)):
             begun = time.monotonic()
-            self._session.succeed(self._campaign.activation(generation))
+            self._session.succeed(self._campaign.life(generation))
             self._seconds += (time.monotonic() - begun) * _WITH_REMOVAL
             self._trees.append(self._target.invariants("--trees")["trees"][KEY])
         self._target.ssh("sync")
@@ -118,9 +118,9 @@ class PowerCuts:
         return [phase for phase, _step in self._everything()]
 
     def _everything(self) -> list[tuple[str, Step]]:
-        first, second = self._campaign.activation(0), self._campaign.activation(1)[1:]
+        first, second = self._campaign.life(0), self._campaign.life(1)[1:]
         return [
-            *((f"{step.module}, absent", step) for step in self._campaign.removal()),
+            *((f"{step.module}, absent", step) for step in self._campaign.end()),
             *((step.module, step) for step in first),
             *((f"{step.module}, next generation", step) for step in second),
         ]
@@ -181,7 +181,7 @@ class PowerCuts:
         print(f"the machine's disks and console are kept in {kept}", flush=True)
         lab("reset", self._target.name, "--from", self._saved)
         self._attach(new=True)
-        self._session.succeed(self._campaign.activation(1))
+        self._session.succeed(self._campaign.life(1))
 
     def _cut(self, at_seconds: float) -> int:
         """Kill the machine that many seconds into its run; says how many steps had ended."""
@@ -215,14 +215,14 @@ class PowerCuts:
     def _remove_again(self, done: Round) -> None:
         """The unit does what it can, as a pool that was half removed is not brought back; then the removal goes on."""
         results = self._session.succeed(
-            [Shell(f"{RESTORE} || true"), *self._campaign.removal(), Shell(f"({_LEFT.command}) 2>&1")]
+            [Shell(f"{RESTORE} || true"), *self._campaign.end(), Shell(f"({_LEFT.command}) 2>&1")]
         )
         done.settled += _settled(results)
         if left := results[-1]["stdout"].strip():
             done.leaks.append(f"after the removal there is left: {left}")
 
     def _run_again(self, done: Round, *, generation: int) -> None:
-        steps = self._campaign.activation(generation)
+        steps = self._campaign.life(generation)
         checker = Target.checker("--tree", f"{KEY}={self._trees[generation]}")
         results = self._session.succeed(
             [*steps, _FINGERPRINT, *steps, _FINGERPRINT, Shell(f"{checker} || true")],

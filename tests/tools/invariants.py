@@ -11,6 +11,8 @@ object key (``--trees``). Exit code 1 when there is a violation.
 
     thin_ids     the thin ids in the pool's metadata are those in the store, and the transaction ids are equal
     expected     devices, loops, mounts and files are the expected list
+    instances    the name of each confirmed instance points at its device
+    copies       the copy of the database with each pool is whole
     locks        no lock and no intent is held by a process that is gone
     sound        the database, the pool's metadata and the file systems of bases and snapshots check clean
     trees        a base's tree has the digest that ``--tree`` gives
@@ -22,10 +24,12 @@ machine_state.py reads the machine for it; neither shares code with what is chec
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -89,6 +93,33 @@ def expected(host: Host) -> Iterator[str]:
     yield from differing("files", files_below(host.state_dir), expected_files(host))
 
 
+def instances(host: Host) -> Iterator[str]:
+    """The name of each instance that is confirmed points at its device; an open bind belongs to a run that is alive."""
+    for row in host.rows("SELECT * FROM instances"):
+        if row["target_id"]:
+            continue  # see locks
+        device = f"/dev/mapper/snap-{row['current_ulid']}"
+        link = Path("/run/flyd/instances") / row["name"] / "device"
+        found = os.readlink(link) if link.is_symlink() else "nothing"
+        if found != device and os.path.exists(device):
+            yield f"the instance {row['name']} points at {found}, not at {device}"
+
+
+def copies(host: Host) -> Iterator[str]:
+    """The copy of the database that lies with each pool is whole, and not of a later time than the pool."""
+    for pool in host.rows("SELECT * FROM pools WHERE formatted"):
+        path = host.state_dir / "pools" / pool["id"] / "flyd.db"
+        if not path.exists():
+            continue
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            said = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            found = connection.execute("SELECT transaction_id FROM pools WHERE id=?", (pool["id"],)).fetchone()
+        if said != "ok":
+            yield f"the copy of the database {path}: {said}"
+        if found is not None and found[0] > pool["transaction_id"]:
+            yield f"the copy of the database {path} is at transaction {found[0]}, the store at {pool['transaction_id']}"
+
+
 def expected_devices(host: Host) -> set[str]:
     """The active pools, and the volumes of their snapshots."""
     volumes = host.rows("SELECT * FROM volumes WHERE ulid IN (SELECT ulid FROM snapshots)")
@@ -108,6 +139,9 @@ def expected_files(host: Host) -> set[str]:
     for pool in host.rows("SELECT * FROM pools"):
         paths = repair_copies(host, pool) | ({pool["data"], pool["metadata"]} if pool["is_loop"] else set())
         wanted |= {os.path.relpath(path, host.state_dir) for path in paths}
+        # The copy of the database, and what a run has left of one that was killed while it wrote it: the next copy replaces it.
+        copies = {f"pools/{pool['id']}/flyd.db", f"pools/{pool['id']}/flyd.db.part"}
+        wanted |= copies & there
     downloads = {row["ulid"] for row in host.rows("SELECT ulid FROM operations WHERE kind='fetch'")}
     wanted |= {path for path in there if path.startswith("spool/") and Path(path).name.split(".")[0] in downloads}
     return {path for path in wanted if not path.startswith("..")}
@@ -132,9 +166,12 @@ def differing(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
 
 def locks(host: Host) -> Iterator[str]:
     """The one that holds a lock or an intent is alive; an interrupted download may wait for its next run."""
+    waiting = {f"bind of {row['name']}" for row in host.rows("SELECT name FROM instances WHERE deadline_seconds > 0")}
     for table, what in (("_busy", "name"), ("operations", "kind || ' of ' || subject")):
         for row in host.rows(f"SELECT {what} AS what, boot_id, pid, started FROM {table}"):  # noqa: S608 - our own names
-            if not is_alive(row["boot_id"], row["pid"], row["started"]) and not row["what"].startswith("fetch of"):
+            if row["what"] in waiting or row["what"].startswith("fetch of"):
+                continue
+            if not is_alive(row["boot_id"], row["pid"], row["started"]):
                 yield f"{table} has {row['what']}, whose process {row['pid']} is gone"
 
 
@@ -212,7 +249,7 @@ def report(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
     host = Host(Path(os.path.normpath(given.state_dir)))
     violations: list[str] = []
-    for check in (thin_ids, expected, locks):
+    for check in (thin_ids, expected, instances, copies, locks):
         violations += [f"{check.__name__}: {line}" for line in check(host)]
     with mapped(host, live_volumes(host)) as devices:
         violations += [f"sound: {line}" for line in sound(host, devices)]

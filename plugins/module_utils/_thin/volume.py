@@ -26,15 +26,17 @@ _DISCARD_SECONDS = 60.0
 def map_volume(
     dm: DeviceMapper, pool_device: Device, *, name: str, uuid: str, thin_id: int, sectors: int, read_only: bool = False
 ) -> Device:
-    """The device of ``sectors`` (512 bytes) for ``thin_id``: made, or the one with that UUID, resumed if it was left suspended.
+    """The device of ``sectors`` (512 bytes) for ``thin_id``: made, or the one with that UUID, resumed if it was left suspended,
+    and enlarged if it has less.
 
     Raises ``CorruptStore`` with ``errno`` ENODATA when the pool has no such id, ``ForeignDevice`` with EEXIST when others have the name.
     """
+    table = ThinTable(pool_device.number, thin_id, sectors).text()
     there = dm.find(uuid)
     if there is not None and there.name == name and there.sectors:
-        return dm.running(there)
+        return dm.running(there) if there.sectors >= sectors else _enlarge(dm, there, table)
     try:
-        return dm.create(name, uuid, ThinTable(pool_device.number, thin_id, sectors).text(), read_only=read_only)
+        return dm.create(name, uuid, table, read_only=read_only)
     except IoctlFailed as error:
         if error.number != errno.ENODATA:
             raise
@@ -44,6 +46,14 @@ def map_volume(
             errno="ENODATA",
             thin_id=thin_id,
         ) from None
+
+
+def _enlarge(dm: DeviceMapper, device: Device, table: str) -> Device:
+    """Let a device that is mapped, and perhaps in use, have the larger ``table``: its users wait for an instant."""
+    dm.load(device.name, table, read_only=device.read_only)
+    with dm.suspended(device.name):
+        pass  # the resume puts the new table in the place of the old one
+    return dm.by_name(device.name) or device
 
 
 def unmap_volume(dm: DeviceMapper, name: str, uuid: str) -> bool:

@@ -19,6 +19,14 @@ from tests.e2e.machine import lab
 _INIT = f"{HOME}/campaigns/quick_init.sh"
 
 
+_WELL = ["/bin/true"]
+BIND = Step(
+    "flyd_instance", {"key": KEY, "name": "web", "switch": _WELL, "health": {"command": _WELL}, "min_healthy": 0}
+)
+UNBIND = Step("flyd_instance", {"key": KEY, "name": "web", "state": "absent"})
+GO_BACK = Step("flyd_instance", {"key": KEY, "name": "web", "state": "previous"})
+
+
 class Campaign:
     """The machine ``vm`` (a prefix and the number 1), which ``start`` brings up."""
 
@@ -70,6 +78,14 @@ class Campaign:
             Step("flyd_unpack", {"key": KEY}),
             Step("flyd_snapshot", {"key": KEY}),
         ]
+
+    def life(self, generation: int) -> list[Step]:
+        """From nothing to an instance that points at a snapshot of that generation."""
+        return [*self.activation(generation), BIND]
+
+    def end(self) -> list[Step]:
+        """The way back from a life, to the last file."""
+        return [UNBIND, *self.removal()]
 
     @staticmethod
     def removal() -> list[Step]:

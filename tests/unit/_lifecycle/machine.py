@@ -199,7 +199,7 @@ class Machine:
         dry_run: bool = False,
         key: ObjectKey = KEY,
         size_bytes: int = 0,
-        read_only: bool = False,
+        read_only: bool | None = None,
         access: NodeAccess | None = None,
         pool: str = "",
         assume: Collection[str] = (),

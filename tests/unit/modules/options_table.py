@@ -52,6 +52,7 @@ class Row(NamedTuple):
     kind: str = "bad_input"
     says: str = ""
     stage: str = ""
+    is_change: bool = False  # it changes something, although it warns
     is_foreseen: bool = (
         True  # whether check mode can tell: it reads no archive, and takes for granted what earlier steps would make
     )
@@ -398,12 +399,12 @@ def _snapshot() -> Iterable[Row]:
     yield from rows(m, "name", "absent", "guest", SELECTS, shows={"changed": False, "removed": []})
     yield from rows(m, "size", "new", "2M", MADE, shows={"size": 2 << 20})
     yield from rows(m, "size", "new", "512K", REFUSED)
-    yield from rows(m, "size", "there", "2M", REFUSED)
+    yield from rows(m, "size", "there", "2M", WARNS, shows={"changed": True, "size": 2 << 20}, is_change=True)
     yield from rows(m, "size", "there", "512K", REFUSED)
     yield from rows(m, "size", "there", "1M", SAME)
     yield from rows(m, "size", present, "lots", REFUSED)
     yield from rows(m, "read_only", "new", True, MADE, shows={"read_only": True, "drive.is_read_only": True})
-    yield from rows(m, "read_only", "there", True, REFUSED)
+    yield from rows(m, "read_only", "there", True, CONVERGES, shows={"read_only": True, "drive.is_read_only": True})
     yield from rows(m, "read_only", "there", False, SAME)
     yield from rows(m, "read_only", present, "perhaps", REFUSED)
     yield from rows(m, "owner", "new", "1234", MADE, shows={"node.uid": 1234})
@@ -499,10 +500,10 @@ def _instance() -> Iterable[Row]:
         if bad is not None:
             yield from rows(m, name, present, bad, REFUSED, says=option)
     yield from rows(m, "size", "new", "2M", MADE)
-    yield from rows(m, "size", "there", "2M", REFUSED)
+    yield from rows(m, "size", "there", "2M", WARNS, shows={"changed": True}, is_change=True)
     yield from rows(m, "size", present, "lots", REFUSED)
     yield from rows(m, "read_only", "new", True, MADE, shows={"drive.is_read_only": True})
-    yield from rows(m, "read_only", "there", True, REFUSED)
+    yield from rows(m, "read_only", "there", True, CONVERGES, shows={"drive.is_read_only": True})
     yield from rows(m, "read_only", "there", False, SAME)
     for option in ("owner", "group"):
         id_name = "uid" if option == "owner" else "gid"

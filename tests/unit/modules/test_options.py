@@ -153,7 +153,7 @@ def test_an_option_does_what_the_table_says(stages: Stages, row: Row) -> None:
     assert "failed" not in result, result["msg"]
     assert named(row, result.warned) is (row.effect is Effect.WARNS), result.warned
     _is_shown(tried, row, result)
-    if row.effect in (Effect.CONVERGES, Effect.MADE):
+    if row.is_change or row.effect in (Effect.CONVERGES, Effect.MADE):
         assert result["changed"]
         assert not tried.call(given_of(row))["changed"], "it changes again"
     elif row.situation not in ("absent", "down", "new", "previous", "recovered"):

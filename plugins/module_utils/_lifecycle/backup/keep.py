@@ -15,7 +15,7 @@ from ..._errors import FlydError
 from ..._thin.pool.head import read_head, write_head
 from ..run import Run
 from ..settings import Settings
-from ..store.copies import write_copy
+from ..store.copies import part_of, write_copy
 from ..store.records import PoolRecord
 from ..unexpected import as_flyd_error
 
@@ -25,6 +25,12 @@ NAME = "flyd.db"
 def copy_beside(settings: Settings, pool: PoolRecord) -> str:
     """Where the copy of the database lies with a pool whose files are in the state directory; empty for any other pool."""
     return "" if pool.has_reserved_start else settings.path("pools", pool.id, NAME)
+
+
+def copies_beside(settings: Settings, pool: PoolRecord) -> list[str]:
+    """The same, with what a run that was killed may have left of one."""
+    path = copy_beside(settings, pool)
+    return [path, part_of(path)] if path else []
 
 
 def keep_copies(host: Run) -> None:

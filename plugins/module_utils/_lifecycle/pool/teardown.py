@@ -25,7 +25,7 @@ from ..._thin.pool.metadata import has_superblock, read_superblock
 from ..._thin.pool.repair import blank_superblock
 from ..._thin.pool.thin_pool import deactivate
 from ..attempts import attempted
-from ..backup.keep import copy_beside
+from ..backup.keep import copies_beside
 from ..diff import no_pool, pool_view
 from ..image.bound import require_unbound
 from ..image.remove_volumes import image_without_base
@@ -97,7 +97,7 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
         for path in (pool.data, pool.metadata):
             remove_file(path)
             host.removed.append(path)
-        for path in (*_repair_copies(pool.metadata), *filter(None, [copy_beside(host.settings, pool)])):
+        for path in (*_repair_copies(pool.metadata), *copies_beside(host.settings, pool)):
             remove_file(path)
     else:
         _wipe(host, pool)

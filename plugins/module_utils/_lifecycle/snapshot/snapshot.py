@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..._errors import BadInput, CorruptStore
-from ..._names import exact_size_text
+from ..._errors import CorruptStore
 from ..._thin.dm.device import SECTOR_BYTES
 from ..diff import activated, image_facts, image_view, known_id, unpacked
 from ..image.advance import Arrow
@@ -50,12 +49,17 @@ class Activate(Arrow):
         device = host.dm.find(volume.uuid)
         if device is None or not device.sectors or device.suspended or not os.path.exists(device.path):
             return None
-        self._require_same(host, snapshot, volume)
+        if (device.sectors, device.read_only) != (volume.sectors, snapshot.read_only) or self._differs(
+            host, snapshot, volume
+        ):
+            return None
         return None if self._options.access.differs(device.path) else _facts(host, image, snapshot, volume)
 
     def view(self, host: Run, image: Image) -> Facts:
-        """The image, and of the node what was asked for."""
+        """The image, and of the size and the node what was asked for."""
         view, access, snapshot = self._image_view(host, image), self._options.access, self._recorded(host, image)
+        if self._options.size_bytes:
+            view["size"] = None if snapshot is None else _volume_of(host, snapshot).sectors * SECTOR_BYTES
         path = self._node(host, snapshot)
         return {**view, "node": None if path is None else access.found(path)} if access.asked() else view
 
@@ -68,17 +72,30 @@ class Activate(Arrow):
         """The device is known when the snapshot exists and only has to be mapped."""
         snapshot = self._recorded(host, image)
         if snapshot is not None:
-            self._require_same(host, snapshot, _volume_of(host, snapshot))
+            self._differs(host, snapshot, _volume_of(host, snapshot))
         else:
             self._foresee(host, image)
+        facts = self._predicted_facts(host, image, snapshot)
         changes = activated(
             self._image_view(host, image),
             self._options.name.value,
             device=None if snapshot is None else snapshot.device,
-            read_only=snapshot.read_only if snapshot else bool(self._options.read_only),
+            read_only=self._read_only(snapshot),
         )
+        if self._options.size_bytes:
+            changes["size"] = facts["size"] or self._new_size(host, image)
         asked = self._options.access.asked(self._node(host, snapshot))
-        return {**changes, "node": asked} if asked else changes, self._predicted_facts(host, image, snapshot)
+        return {**changes, "node": asked} if asked else changes, facts
+
+    def _new_size(self, host: Run, image: Image) -> int:
+        """The size of a snapshot that is to be made, in bytes, as far as its base is known."""
+        base = host.store.find(Volume, "ulid=?", image.base_ulid)
+        pool = base and host.store.find(PoolRecord, "id=?", base.pool_id)
+        if base is None or pool is None:
+            return self._options.size_bytes
+        from .make_snapshot import sectors_of_new
+
+        return sectors_of_new(pool, base, self._options.size_bytes) * SECTOR_BYTES
 
     def _foresee(self, host: Run, image: Image) -> None:
         """Raise what the real run will find when it makes the snapshot, as far as the base is known."""
@@ -93,7 +110,11 @@ class Activate(Arrow):
 
     def _predicted_facts(self, host: Run, image: Image, snapshot: Snapshot | None) -> Facts:
         if snapshot is not None:
-            return _facts(host, image, snapshot, _volume_of(host, snapshot))
+            from .change import wanted_sectors
+
+            volume = _volume_of(host, snapshot)
+            after = volume._replace(sectors=wanted_sectors(host, volume, self._options))
+            return _facts(host, image, snapshot._replace(read_only=self._read_only(snapshot)), after)
         return {
             **image_facts(image),
             "pool": host.settings.pool.value,
@@ -120,7 +141,10 @@ class Activate(Arrow):
             with host.store.transaction():
                 host.store.put(image)
         volume = _volume_of(host, snapshot)
-        self._require_same(host, snapshot, volume)
+        if self._differs(host, snapshot, volume) or _is_mapped_otherwise(host, snapshot, volume):
+            from .change import change
+
+            snapshot, volume = change(host, snapshot, volume, self._options)
         device = map_thin(host, pool, volume, read_only=snapshot.read_only)
         self._options.access.apply(device.path)
         self._remember_access(host, snapshot, device.path)
@@ -149,31 +173,26 @@ class Activate(Arrow):
     def _recorded(self, host: Run, image: Image) -> Snapshot | None:
         return host.store.find(Snapshot, "image_id=? AND name=?", image.id, self._options.name.value)
 
-    def _require_same(self, host: Run, snapshot: Snapshot, volume: Volume) -> None:
-        """Refuse another size or another way to map it than the snapshot has; what was left out is as it is."""
-        read_only, have_bytes = self._options.read_only, volume.sectors * SECTOR_BYTES
-        if self._options.size_bytes and self._whole_blocks(host, volume) != have_bytes:
-            asked, has = (f"size: {exact_size_text(one)}" for one in (self._options.size_bytes, have_bytes))
-            raise self._fixed(snapshot, asked, has)
-        if read_only is not None and read_only != snapshot.read_only:
-            raise self._fixed(snapshot, _as_option(read_only), _as_option(snapshot.read_only))
+    def _differs(self, host: Run, snapshot: Snapshot, volume: Volume) -> bool:
+        """Whether another size or another way to map it is asked for than the snapshot has; raises ``BadInput`` for a smaller one."""
+        if not self._options.size_bytes and self._options.read_only in (None, snapshot.read_only):
+            return False
+        from .change import differs, require_not_smaller  # late: most runs ask for neither
 
-    def _whole_blocks(self, host: Run, volume: Volume) -> int:
-        """The size that was asked for, in whole blocks of the pool, in bytes."""
-        pool = host.store.find(PoolRecord, "id=?", volume.pool_id)
-        block_bytes = SECTOR_BYTES * (pool.block_sectors if pool else 1)
-        return -(-self._options.size_bytes // block_bytes) * block_bytes
+        require_not_smaller(host, snapshot, volume, self._options)
+        return differs(host, snapshot, volume, self._options)
 
-    def _fixed(self, snapshot: Snapshot, asked: str, has: str) -> BadInput:
-        option = asked.partition(":")[0]
-        return BadInput(
-            f"the snapshot '{snapshot.name}' of {self._options.key} exists with {has}, and {asked} is requested",
-            hint=f"a snapshot keeps both its size and whether it is read-only: leave {option} out, give another name, or remove it (state: absent)",
-        )
+    def _read_only(self, snapshot: Snapshot | None) -> bool:
+        """How the snapshot is mapped afterwards."""
+        if snapshot is not None and self._options.read_only is None:
+            return snapshot.read_only
+        return bool(self._options.read_only)
 
 
-def _as_option(read_only: bool) -> str:
-    return f"read_only: {'true' if read_only else 'false'}"
+def _is_mapped_otherwise(host: Run, snapshot: Snapshot, volume: Volume) -> bool:
+    """Whether the device does not refuse writes as recorded: a run was killed that was to change it."""
+    device = host.dm.find(volume.uuid)
+    return device is not None and device.sectors > 0 and device.read_only != snapshot.read_only
 
 
 def _volume_of(host: Run, snapshot: Snapshot) -> Volume:

@@ -15,9 +15,14 @@ import sqlite3
 from ..._host.files.durable import sync_directory
 
 
+def part_of(target: str) -> str:
+    """Where a copy is written before it is whole."""
+    return f"{target}.part"
+
+
 def write_copy(database: str, target: str) -> None:
     """Write the file ``target`` (0600) with what ``database`` has committed; in a transaction of the caller, which keeps others out."""
-    part = f"{target}.part"
+    part = part_of(target)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

@@ -165,10 +165,10 @@ class DeviceMapper:
         """The live table."""
         return self._dmsetup("table", name).strip()
 
-    def load(self, name: str, table: str) -> None:
+    def load(self, name: str, table: str, *, read_only: bool = False) -> None:
         """Load a table beside the live one; ``suspend`` and ``resume`` put it in its place."""
         self._ours(name)
-        self._dmsetup("load", name, "--table", table)
+        self._dmsetup("load", name, *(["--readonly"] if read_only else []), "--table", table)
 
     def clear(self, name: str) -> None:
         """Forget a table that was loaded and not put in its place."""

@@ -225,7 +225,8 @@ def test_check_mode_finds_a_missing_checksum(pooled: Machine) -> None:
         pooled.fetch(dry_run=True, policy="require")
 
 
-def test_check_mode_finds_a_snapshot_that_is_there_with_another_mode(activated: Machine) -> None:
+def test_check_mode_finds_a_snapshot_that_is_there_and_larger(activated: Machine) -> None:
+    activated.snapshot(size_bytes=2 << 20)
     activated.fake.device_mapper(activated.fake.runner).remove(activated.snapshot().facts["device"].rpartition("/")[2])
-    with pytest.raises(BadInput, match="exists with read_only: false, and read_only: true is requested"):
-        activated.snapshot(dry_run=True, read_only=True)
+    with pytest.raises(BadInput, match="exists with size: 2 MiB, and size: 1 MiB is requested"):
+        activated.snapshot(dry_run=True, size_bytes=1 << 20)

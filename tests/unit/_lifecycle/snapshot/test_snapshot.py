@@ -9,11 +9,10 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, FlydError, NoSpace, OutOfOrder
+from module_utils._errors import BadInput, Busy, FlydError, NoSpace, OutOfOrder
 from module_utils._lifecycle.snapshot.device_node import NodeAccess
 from module_utils._lifecycle.snapshot.mode import Mode
 from module_utils._lifecycle.store.records import Image, Snapshot, State, Volume
@@ -146,15 +145,76 @@ def test_a_read_only_snapshot_is_mapped_so(unpacked: Machine) -> None:
     assert not unpacked.snapshot(read_only=True).changed
 
 
-@pytest.mark.parametrize("asked", [{"read_only": True}, {"size_bytes": 2 * BASE_BYTES}])
 @pytest.mark.parametrize("rebooted", [False, True])
-def test_a_snapshot_that_is_there_is_not_changed(activated: Machine, asked: dict[str, Any], rebooted: bool) -> None:
+def test_a_snapshot_grows_while_it_is_in_use_and_its_file_system_is_left_alone(
+    activated: Machine, rebooted: bool
+) -> None:
     if rebooted:
         activated.fake.reboot()
+    else:
+        activated.fake.hold(node(activated).name)
+    foreseen = activated.snapshot(size_bytes=2 * BASE_BYTES, dry_run=True) if not rebooted else None
+    if rebooted:
         activated.pool()
+    outcome = activated.snapshot(size_bytes=2 * BASE_BYTES)
+    assert (outcome.changed, outcome.facts["size"]) == (True, 2 * BASE_BYTES)
+    assert foreseen is None or (foreseen.before, foreseen.after) == (outcome.before, outcome.after)
+    assert activated.fake.devices()[node(activated).name]["table"].split()[1] == str(2 * BASE_BYTES // 512)
+    assert not [line for line in activated.ran if line.startswith(("resize2fs", "e2fsck"))]
+    assert not activated.snapshot(size_bytes=2 * BASE_BYTES).changed
+    activated.fake.let_go()
+    assert activated.left_over() == []
+
+
+def test_a_growth_that_is_killed_between_store_and_device_is_completed(activated: Machine) -> None:
+    found = snapshot(activated)
+    with activated.host() as host, host.store.transaction():
+        [volume] = host.store.all(Volume, "ulid=?", found.ulid)
+        host.store.put(volume._replace(sectors=2 * volume.sectors))
+    outcome = activated.snapshot()
+    assert (outcome.changed, outcome.facts["size"]) == (True, 2 * BASE_BYTES)
+    assert node(activated).stat().st_size == 2 * BASE_BYTES
+    assert not activated.snapshot().changed
+    assert activated.left_over() == []
+
+
+def test_a_snapshot_refuses_writes_and_takes_them_again(activated: Machine) -> None:
+    for read_only in (True, False):
+        foreseen = activated.snapshot(read_only=read_only, dry_run=True)
+        outcome = activated.snapshot(read_only=read_only)
+        assert (outcome.changed, outcome.facts["read_only"]) == (True, read_only)
+        assert (foreseen.before, foreseen.after) == (outcome.before, outcome.after)
+        assert activated.fake.devices()[node(activated).name]["ro"] is read_only
+        assert snapshot(activated).read_only is read_only
+        assert not activated.snapshot(read_only=read_only).changed
+    assert activated.left_over() == []
+
+
+def test_one_that_is_in_use_keeps_the_way_it_is_mapped(activated: Machine) -> None:
+    activated.fake.hold(node(activated).name)
     before = activated.fake.devices()
-    with pytest.raises(BadInput, match="exists with"):
-        activated.snapshot(**asked)
+    with pytest.raises(Busy):
+        activated.snapshot(read_only=True)
+    assert activated.fake.devices() == before
+    assert not snapshot(activated).read_only
+    activated.fake.let_go()
+    assert activated.snapshot(read_only=True).changed
+
+
+def test_a_change_that_is_killed_before_the_device_follows_is_completed(activated: Machine) -> None:
+    with activated.host() as host, host.store.transaction():
+        host.store.put(snapshot(activated)._replace(read_only=True))
+    assert activated.snapshot(read_only=True).changed
+    assert activated.fake.devices()[node(activated).name]["ro"] is True
+    assert activated.left_over() == []
+
+
+def test_a_snapshot_that_is_there_does_not_become_smaller(activated: Machine) -> None:
+    activated.snapshot(size_bytes=2 * BASE_BYTES)
+    before = activated.fake.devices()
+    for dry_run in (True, False):
+        with pytest.raises(BadInput, match="exists with size: 2 MiB"):
+            activated.snapshot(size_bytes=BASE_BYTES, dry_run=dry_run)
     assert activated.fake.devices() == before
 
 
