@@ -18,8 +18,8 @@ options:
       - What to report.
     type: list
     elements: str
-    choices: [images, snapshots, pools, instances, operations, drift]
-    default: [images, snapshots, pools, instances, operations, drift]
+    choices: [images, snapshots, pools, instances, operations, drift, host, history]
+    default: [images, snapshots, pools, instances, operations, drift, host]
   pool:
     description:
       - Report only the pool of that name, and the images and snapshots in it. Images that are in no pool are left out, too.
@@ -31,6 +31,11 @@ options:
       - Report only the image of that key, its snapshots, and the operations on it. What V(pools) and V(drift) report is not limited by it.
       - A warning says when there is no such image.
     type: str
+  runs:
+    description:
+      - How many transitions V(history) reports.
+    type: int
+    default: 50
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes.info
@@ -337,6 +342,9 @@ pools:
         used:
           description: How much is in use, in bytes. Only for an active pool.
           type: int
+        free:
+          description: How much can be taken beyond what O(flyd.lite.flyd_pool#module:min_free_percent) keeps, in bytes. Only for an active pool.
+          type: int
     metadata:
       description: Where the metadata lives, and how full it is.
       type: dict
@@ -350,6 +358,9 @@ pools:
         used:
           description: How much is in use, in bytes. Only for an active pool.
           type: int
+        free:
+          description: How much can be taken beyond what O(flyd.lite.flyd_pool#module:min_free_percent) keeps, in bytes. Only for an active pool.
+          type: int
     block_size:
       description: The size of a block, in bytes.
       type: int
@@ -361,6 +372,11 @@ pools:
       type: bool
     min_free_percent:
       description: The share that must stay free, in percent.
+      type: int
+    free_below:
+      description:
+        - Free bytes of the file system that holds the files of the pool, which are sparse, so the pool can give out no more. None for devices. Only for
+          an active pool.
       type: int
     transaction_id:
       description: The transaction id that the metadata must have.
@@ -396,7 +412,7 @@ instances:
       description: The generation of the image.
       type: str
     sha256:
-      description: The same as RV(instances.current).
+      description: The same as C(current).
       type: str
     platform:
       description: The platform of the image. None where it names none.
@@ -420,7 +436,7 @@ instances:
       description: The SHA-256 of the generation to go back to. None when there is none.
       type: str
     confirmed:
-      description: Whether the generation in RV(instances.current) is confirmed.
+      description: Whether the generation in C(current) is confirmed.
       type: bool
     left:
       description: The SHA-256 of the generation that the instance has gone back from, until the next one is confirmed. None when it has not.
@@ -533,6 +549,73 @@ drift:
     text:
       description: The same as a sentence, for people, with what to do where something is to be done.
       type: str
+host:
+  description: What runs on the host, in which versions, and how much room there is.
+  returned: when O(what) has V(host)
+  type: dict
+  contains:
+    boot_id:
+      description: The id of this start of the host, random(4).
+      type: str
+    kernel:
+      description: The release of the kernel.
+      type: str
+    platform:
+      description: The host's platform, as images name theirs.
+      type: str
+      sample: linux/amd64
+    collection_version:
+      description: The version of the collection that this module is of.
+      type: str
+    schema:
+      description: The schema of the database that this release has.
+      type: int
+    boot_program_schema:
+      description: The newest schema that the installed program knows which the start of the host runs. None when it is not installed.
+      type: int
+    state_dir:
+      description: O(state_dir) as C(path), with C(size) and C(free) of its file system in bytes, without what stays free for the database.
+      type: dict
+    archives:
+      description: The SHA-256 of each archive that is on the host.
+      type: list
+      elements: str
+history:
+  description: The last transitions that came to an end, newest first, from the log.
+  returned: when O(what) has V(history)
+  type: list
+  elements: dict
+  contains:
+    time:
+      description: When it ended, in UTC.
+      type: str
+    run_id:
+      description: The ULID of its run.
+      type: str
+    transition:
+      description: Which transition, as docs/reference.md lists them.
+      type: str
+    key:
+      description: The image. None where it concerns none.
+      type: str
+    pool:
+      description: The pool. None where it is not named.
+      type: str
+    instance:
+      description: The instance. None where it concerns none.
+      type: str
+    outcome:
+      description: V(ok) or V(failed).
+      type: str
+    error_kind:
+      description: The category of a failure. None without one.
+      type: str
+    error:
+      description: The failure. None without one.
+      type: str
+    seconds:
+      description: How long it took.
+      type: float
 run_id:
   description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
   returned: always
@@ -639,22 +722,28 @@ details:
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.report.info import Subject, inform
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.report.info import (
+    DEFAULT_SUBJECTS,
+    Only,
+    Subject,
+    inform,
+)
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._module import run
 
 SUBJECTS = [subject.value for subject in Subject]
 ARGUMENTS = {
-    "what": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": SUBJECTS},
+    "what": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": DEFAULT_SUBJECTS},
     "pool": {"type": "str"},
     "key": {"type": "str", "no_log": False},
+    "runs": {"type": "int", "default": 50},
 }
 
 
 def work(host: Run, given: ModuleParams) -> Outcome:
     """The options in the terms of the machine."""
     what = frozenset(Subject(word) for word in given.words("what"))
-    return inform(host, what, given.text("pool"), given.text("key"))
+    return inform(host, what, Only.of(given))
 
 
 def main() -> None:

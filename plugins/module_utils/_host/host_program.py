@@ -40,6 +40,16 @@ def complaint(schema_version: int, *, root: str = "/") -> str:
     return f"{path}, which activates pools at boot, {what}, and the database has schema {schema_version}"
 
 
+def schema_of_installed(*, root: str = "/") -> int | None:
+    """The schema of the database that the installed program knows; None when there is none, or it does not say."""
+    try:
+        with open(os.path.join(root, PATH), "rb") as file:
+            found = _SCHEMA.search(file.read(_HEAD_BYTES))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
 def warnings(schema_version: int, *, root: str = "/") -> list[str]:
     """What flyd_pool warns of."""
     found = complaint(schema_version, root=root)

@@ -529,6 +529,9 @@ def _instance() -> Iterable[Row]:
 def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["weather"], REFUSED)
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
+    yield from rows("flyd_info", "runs", "report", 3, NO_EFFECT)
+    for value in (0, -1, "many"):
+        yield from rows("flyd_info", "runs", "report", value, REFUSED)
     yield from rows("flyd_info", "pool", "report", "not/a/name", REFUSED, says="name")
     yield from rows("flyd_info", "pool", "report", "pool", SAME)
     yield from rows("flyd_info", "key", "report", "bad\x07key", REFUSED, says="object key")

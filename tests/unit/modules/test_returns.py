@@ -87,13 +87,14 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_unpack", "activated", "failure", absent
     yield "flyd_snapshot", "unpacked", "present", {"mode": "0640", "owner": "1"}
     yield "flyd_snapshot", "activated", "absent", absent
-    yield "flyd_snapshot", "activated", "failure", {"size": "2M"}
+    yield "flyd_snapshot", "activated", "failure", {"size": "512K"}
     yield "flyd_instance", "activated", "present", {"health": {"command": ["/bin/true"]}, "min_healthy": 0}
     yield "flyd_instance", "bound", "confirmed", {"state": "confirmed"}
     yield "flyd_instance", "flipped", "previous", {"state": "previous"}
     yield "flyd_instance", "bound", "absent", absent
     yield "flyd_instance", "activated", "failure", {"switch": ["no-such-program"]}
     yield "flyd_info", "virgin", "present", {}
+    yield "flyd_info", "flipped", "present", {"what": ["images", "instances", "host", "history"]}
     yield "flyd_info", "flipped", "present", {}
     yield "flyd_info", "activated", "present", {}
     for module in MODULES:

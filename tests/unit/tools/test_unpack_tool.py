@@ -224,9 +224,9 @@ def test_little_memory_is_an_answer_or_enough(tmp_path: Path, target: Path, mebi
     compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     compiled["PYTHONPYCACHEPREFIX"] = str(tmp_path / "pycache")
     (tmp_path / "first").mkdir()
-    whole = [sys.executable, TOOL, tmp_path / "image.tar", tmp_path / "first"]
+    whole: list[str | Path] = [sys.executable, TOOL, tmp_path / "image.tar", tmp_path / "first"]
     subprocess.run(whole, env=compiled, check=True, capture_output=True, timeout=100)
-    limited = ["sh", "-c", script, sys.executable, TOOL, tmp_path / "image.tar", target]
+    limited: list[str | Path] = ["sh", "-c", script, sys.executable, TOOL, tmp_path / "image.tar", target]
     done = subprocess.run(limited, env=compiled, capture_output=True, timeout=100)
     code, answer = the_answer(done.returncode, done.stdout, done.stderr)
     assert code == 0 or answer["error_kind"] in ("unsupported", "command_failed")

@@ -24,11 +24,15 @@ from ..image.placement import pool_of
 from ..instance.options import Settings
 from ..instance.views import instance_facts
 from ..outcome import Facts, Outcome
+from ..params import ModuleParams
 from ..run import Run
 from ..store.instance_record import Instance
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.recover import abandoned
+from ..volumes.room import data_room, metadata_room
 from .drift import drift
+from .history import history
+from .host_facts import host_facts, room_below
 
 UNKNOWN_STATUS = "unknown"  # of a pool that cannot be asked; drift says why
 
@@ -42,6 +46,12 @@ class Subject(str, enum.Enum):
     INSTANCES = "instances"
     OPERATIONS = "operations"
     DRIFT = "drift"
+    HOST = "host"
+    HISTORY = "history"
+
+
+# The history is read from files of up to 60 MiB: only for who asks.
+DEFAULT_SUBJECTS = [subject.value for subject in Subject if subject is not Subject.HISTORY]
 
 
 class Only(NamedTuple):
@@ -49,10 +59,17 @@ class Only(NamedTuple):
 
     pool: str = ""
     key: str = ""
+    runs: int = 50  # of the history
+
+    @classmethod
+    def of(cls, given: ModuleParams) -> Only:
+        """From the options of flyd_info."""
+        key = given.text("key")
+        return cls(given.text("pool"), ObjectKey(key).value if key else "", int(given.number("runs", least=1)))
 
 
-def inform(host: Run, what: frozenset[Subject], pool: str = "", key: str = "") -> Outcome:
-    """The report on each of ``what``, of the ``pool`` of that name alone if one is given, and of the image ``key``.
+def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:  # noqa: B008 - a tuple does not change
+    """The report on each of ``what``, limited to ``only``.
 
     What fails for a transient reason is asked again, as a transition is done again.
     """
@@ -60,7 +77,7 @@ def inform(host: Run, what: frozenset[Subject], pool: str = "", key: str = "") -
     def read() -> Facts:
         return {subject.value: _REPORTS[subject](host, only) for subject in Subject if subject in what}
 
-    only = Only(pool, ObjectKey(key).value if key else "")
+    pool, key = only.pool, only.key
     if pool and host.store.pool(pool) is None:
         host.warnings.append(f"there is no pool '{printable(pool)}' on this host")
     if key and not host.store.generations(key) and not host.store.downloads(key):
@@ -171,6 +188,9 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
             return {**facts, "status": UNKNOWN_STATUS}
         facts["data"]["used"] = now.used_data_blocks * pool.block_sectors * SECTOR_BYTES
         facts["metadata"]["used"] = now.used_metadata_blocks * METADATA_BLOCK_BYTES
+        facts["data"]["free"] = data_room(pool, now).free_bytes
+        facts["metadata"]["free"] = metadata_room(pool, now).free_bytes
+        facts["free_below"] = room_below(pool)
         facts["status"] = now.mode.value
         facts["needs_check"] = now.needs_check
         facts["held_metadata"] = now.held_metadata_root is not None
@@ -193,6 +213,14 @@ def _operations(host: Run, only: Only) -> list[Facts]:
     ]
 
 
+def _host(host: Run, _only: Only) -> Facts:
+    return host_facts(host)
+
+
+def _history(host: Run, only: Only) -> list[Facts]:
+    return history(host, only.key, only.pool, only.runs)
+
+
 def _drift(host: Run, _only: Only) -> list[Facts]:
     return [one.record() for one in drift(host)]
 
@@ -209,4 +237,6 @@ _REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {
     Subject.INSTANCES: _instances,
     Subject.OPERATIONS: _operations,
     Subject.DRIFT: _drift,
+    Subject.HOST: _host,
+    Subject.HISTORY: _history,
 }

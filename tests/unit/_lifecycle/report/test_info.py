@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from module_utils._errors import FlydError
 from module_utils._host import environment
 from module_utils._lifecycle.findings import DriftKind
-from module_utils._lifecycle.report.info import Subject, inform
-from module_utils._lifecycle.store.records import PoolRecord, Snapshot, Volume
+from module_utils._lifecycle.report.info import Only, Subject, inform
+from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, Volume
+from module_utils._lifecycle.store.schema import VERSION
 from module_utils._lifecycle.volumes.volumes import map_thin
+from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
@@ -207,3 +212,59 @@ def test_an_environment_that_does_not_work_is_drift(pooled: Machine, monkeypatch
     monkeypatch.setattr(environment, "complaint", lambda: "the environment has no interpreter")
     [found] = drift(pooled)
     assert found["text"].startswith("the environment has no interpreter; run the role flyd.lite.prepare")
+
+
+# The host and its history
+
+
+def test_the_host_says_what_runs_on_it_and_how_much_room_there_is(activated: Machine) -> None:
+    host = activated.run(lambda one: inform(one, frozenset([Subject.HOST])), dry_run=True).facts["host"]
+    galaxy = (Path(__file__).parents[4] / "galaxy.yml").read_text()
+    [image] = activated.records(Image)
+    assert f"\nversion: {host['collection_version']}\n" in galaxy
+    assert host["archives"] == [image.sha256]
+    assert host["state_dir"]["path"] == str(activated.state)
+    assert 0 < host["state_dir"]["free"] < host["state_dir"]["size"]
+    assert host["platform"].startswith("linux/")
+    assert host["boot_program_schema"] is None
+    program = activated.root / "usr/local/lib/flyd-host.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("# Schema of the database: 4\n")
+    host = activated.run(lambda one: inform(one, frozenset([Subject.HOST])), dry_run=True).facts["host"]
+    assert (host["boot_program_schema"], host["schema"]) == (4, VERSION)
+
+
+def test_a_pool_says_what_can_be_taken_of_it_and_of_what_is_below(pooled: Machine) -> None:
+    pooled.pool(min_free_percent=25)
+    [pool] = pooled.run(lambda one: inform(one, frozenset([Subject.POOLS])), dry_run=True).facts["pools"]
+    assert pool["data"]["free"] == POOL_BYTES * 3 // 4 - pool["data"]["used"]
+    free = os.statvfs(pooled.state)
+    assert 0 < pool["free_below"] < free.f_bavail * free.f_frsize
+
+
+def test_the_history_is_the_log_from_its_end(activated: Machine) -> None:
+    activated.s3.put("other.tar", b"no archive")
+    activated.fetch(key=ObjectKey("other.tar"))
+    with pytest.raises(FlydError):
+        activated.unpack(key=ObjectKey("other.tar"))
+
+    def history(**only: Any) -> list[Any]:
+        return list(
+            activated.run(lambda one: inform(one, frozenset([Subject.HISTORY]), Only(**only)), dry_run=True).facts[
+                "history"
+            ]
+        )
+
+    found = history()
+    assert [(one["transition"], one["outcome"]) for one in found][:2] == [("unpack", "failed"), ("fetch", "ok")]
+    assert (found[0]["error_kind"], found[0]["key"]) == ("untrusted", "other.tar")
+    assert [one["transition"] for one in history(key=KEY.value)] == ["snapshot", "unpack", "fetch"]
+    assert len(history(runs=2)) == 2
+    log = activated.state / "log"
+    (log / "flyd.jsonl").rename(log / "flyd-000001.jsonl")
+    (log / "flyd.jsonl").write_text('not json\n{"event": "end", "transition": "pool", "pool": "pool"}\n[]\n')
+    assert [one["transition"] for one in history()][:2] == ["pool", "unpack"]
+
+
+def test_without_a_log_there_is_no_history(virgin: Machine) -> None:
+    assert virgin.run(lambda one: inform(one, frozenset([Subject.HISTORY])), dry_run=True).facts["history"] == []
