@@ -85,7 +85,7 @@ def test_invalid_metadata_is_reported(path: Path) -> None:
 def test_a_pool_that_changes_meanwhile_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the superblock and the tree the pool commits, and a block of the old tree is used for something else."""
     write(path, tree())
-    read = metadata._block
+    read = metadata.read_block
     left = [3]
 
     def read_and_change(fd: int, number: int) -> bytes:
@@ -96,5 +96,5 @@ def test_a_pool_that_changes_meanwhile_is_read_again(path: Path, monkeypatch: py
                 write(path, {**tree(), 0: superblock(transaction_id=10), 1: node(1, [1, 2]), 3: bytes(BLOCK)})
         return found
 
-    monkeypatch.setattr(metadata, "_block", read_and_change)
+    monkeypatch.setattr(metadata, "read_block", read_and_change)
     assert read_thin_ids(str(path)) == {1, 2}
