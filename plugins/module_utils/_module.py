@@ -212,7 +212,9 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, An
 
 def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
     removed = list(dict.fromkeys(path for host in opened for path in host.removed))
+    told = {name: value for host in opened for name, value in host.told.items()}
     return {
+        **told,
         **({"removed": removed} if removed else {}),
         "msg": str(error),
         "error_kind": error.kind.value,
@@ -223,7 +225,7 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "settled": [one.record() for host in opened for one in host.settled],
         "actions": records([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
-        "changed": any(host.has_mended or host.removed or host.flipped for host in opened),
+        "changed": bool(told.get("changed")) or any(host.has_mended or host.removed or host.flipped for host in opened),
     }
 
 

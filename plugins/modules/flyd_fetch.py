@@ -834,7 +834,7 @@ def download(given: ModuleParams) -> DownloadOptions:
 
 def undo(host: Run, given: ModuleParams) -> Outcome:
     """Handle state=absent."""
-    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove import RemoveArchive
+    from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.remove_image import RemoveArchive
 
     key = ObjectKey(given.text("key"))
     gone = given.sha256("sha256")

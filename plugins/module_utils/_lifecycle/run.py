@@ -57,6 +57,7 @@ class Run:
         self.settled: list[Finding] = []
         self.removed: list[str] = []
         self.flipped: list[str] = []  # the instances that this run has changed, although it fails
+        self.told: dict[str, object] = {}  # what a run that fails returns beside its error
         self.warnings: list[str] = []
         self.subject: dict[str, str] = {}  # what is being moved, for the log
         self.given_up: set[str] = set()  # the intents of attempts that have failed

@@ -66,6 +66,8 @@ class Stages:
             "bound": ("activated", lambda: Bound(machine).call()),
             "flipped": ("bound", lambda: Bound(machine).flip()),
             "lost": ("activated", lambda: (machine.state / "flyd.db").unlink()),
+            "many": ("flipped", lambda: Bound(machine).publish_several()),
+            "retired": ("activated", lambda: Bound(machine).publish_several()),
             "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }

@@ -25,13 +25,16 @@ from module_utils._lifecycle.at_end import at_end
 from module_utils._lifecycle.fetch.fetch import Fetch
 from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from module_utils._lifecycle.image.advance import advance
-from module_utils._lifecycle.image.remove import RemoveArchive, RemoveBase, RemoveSnapshot
+from module_utils._lifecycle.image.remove import RemoveBase, RemoveSnapshot
+from module_utils._lifecycle.image.remove_image import RemoveArchive
 from module_utils._lifecycle.image.seals import seal
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.pool.ensure import ensure_pool
 from module_utils._lifecycle.pool.repair import repair_pool
 from module_utils._lifecycle.pool.request import DataSize, PoolRequest
 from module_utils._lifecycle.pool.teardown import remove_pool
+from module_utils._lifecycle.prune.options import PruneOptions
+from module_utils._lifecycle.prune.prune import prune
 from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.settings import Settings
 from module_utils._lifecycle.snapshot.device_node import NodeAccess
@@ -267,6 +270,13 @@ class Machine:
     def unbind(self) -> Outcome:
         """flyd_instance, state absent."""
         return self._bound().call("absent")
+
+    # Clean-up
+
+    def prune(self, *, dry_run: bool = False, pool: str = "", **given: Any) -> Outcome:
+        """flyd_prune; without options, all that may go goes."""
+        options = PruneOptions(**{"keep": 0, **given})
+        return self.run(lambda host: prune(host, options), dry_run=dry_run, pool=pool)
 
     def _bound(self) -> Bound:
         from tests.unit._lifecycle.instance.machine import Bound  # late: it is made for this machine

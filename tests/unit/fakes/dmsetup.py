@@ -49,6 +49,7 @@ def remove(kernel: Kernel, options: Options) -> None:
 
 def suspend(kernel: Kernel, options: Options) -> None:
     kernel.device(options.name[0])["suspended"] = True
+    kernel.commit(options.name[0])
 
 
 def resume(kernel: Kernel, options: Options) -> None:

@@ -173,6 +173,11 @@ class FakeHost:
             table = kernel.devices[pool]["table"].split()
             kernel.save_metadata(table, {**kernel.metadata(table), **facts})
 
+    def commit(self, name: str) -> None:
+        """Let the pool's metadata have what was written to the volume ``name``, as the kernel does each second."""
+        with Kernel.of(str(self.root)) as kernel:
+            kernel.commit(name)
+
     # What happens to the host
 
     def make_foreign(self, name: str, uuid: str = "LVM-somebody", table: str = "0 2048 error") -> None:

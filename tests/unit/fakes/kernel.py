@@ -2,7 +2,8 @@
 
 The state is ``state.json`` below the fake host's root, changed under a lock, so that fake programs may run side by side. Thin ids
 live where the kernel keeps them, in the pool's metadata file (behind a superblock with the kernel's magic), so that a pool
-survives a reboot and a foreign metadata file brings its own ids. A volume is a sparse file; its node is a link to it.
+survives a reboot and a foreign metadata file brings its own ids. A volume is a sparse file; its node is a link to it. No two volumes share
+blocks here; which ones they have is in the metadata, as of the last message, suspension or removal of a device.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ MAX_THIN_ID = 2**24 - 1
 SUPERBLOCK = struct.Struct("<IIQ16sQIIQQ Q120x QQ112x QQI")
 NODE = struct.Struct("<IIQIIII")
 MAGIC = 27022010
-LEAF = 2
+INTERNAL, LEAF = 1, 2
 ENTRIES = 126  # of 8 bytes of key and 24 of details
+NUMBERS = 252  # of 8 bytes of key and 8 of number
 BLOCK_BYTES = 4096
 OURS_BYTES = 2 * BLOCK_BYTES  # where the simulation keeps its own
 
@@ -120,6 +122,7 @@ class Kernel:
     def remove(self, name: str) -> None:
         if self.open_count(name):
             raise KernelError(errno.EBUSY, "remove")
+        self.commit(name)
         del self.devices[name]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self.root}/dev/mapper/{name}")
@@ -130,6 +133,14 @@ class Kernel:
         tables = [(device["table"] or "").split() for device in self.devices.values()]
         held: list[str] = self.state["held"]
         return held.count(name) + sum(number in table for table in tables)
+
+    def commit(self, name: str) -> None:
+        """Let the metadata have what was written to the thin volume ``name``."""
+        fields = (self.devices[name]["table"] or "").split()
+        if fields[2:3] == ["thin"]:
+            with contextlib.suppress(KernelError):  # the pool may be gone
+                pool = self.pool_of(fields)
+                self.save_metadata(pool, self.metadata(pool))
 
     def device(self, name: str) -> State:
         if name not in self.devices:
@@ -240,7 +251,8 @@ class Kernel:
         raw = json.dumps(data).encode()
         flags, uuid = int(data["needs_check"]), b""
         metadata_blocks = (data["metadata_blocks"], data.get("used_metadata_blocks", 0))
-        numbers = (data["data_blocks"], *metadata_blocks, 0, 1, data["block_sectors"])
+        root = self.write_mappings(file, data, first_free=2 - (-(len(raw) + 8) // BLOCK_BYTES))
+        numbers = (data["data_blocks"], *metadata_blocks, root, 1, data["block_sectors"])
         file.seek(0)
         file.write(SUPERBLOCK.pack(0, flags, 0, uuid, MAGIC, 2, 0, data["transaction_id"], 0, *numbers))
         ids = sorted(int(number) for number in data["thins"])[:ENTRIES]
@@ -252,6 +264,36 @@ class Kernel:
         )
         file.seek(OURS_BYTES)
         file.write(len(raw).to_bytes(8, "little") + raw)
+
+    def write_mappings(self, file: BinaryIO, data: State, first_free: int) -> int:
+        """The tree of mappings, from the last block downwards, and its root; 0 when there is no room for it."""
+        free = iter(range(data["metadata_blocks"] - 1, first_free, -1))
+        begin, roots = 0, {}
+        try:
+            for thin_id in sorted(int(number) for number in data["thins"]):
+                end = begin + self.blocks_of(data, thin_id)
+                parts = range(begin, max(end, begin + 1), NUMBERS)
+                leaves = {
+                    at - begin: write_node(
+                        file,
+                        next(free),
+                        LEAF,
+                        {one - begin: one % data["data_blocks"] << 24 for one in range(at, min(end, at + NUMBERS))},
+                    )
+                    for at in parts
+                }
+                roots[thin_id] = leaves[0] if len(leaves) == 1 else write_node(file, next(free), INTERNAL, leaves)
+                begin = end
+            return write_node(file, next(free), LEAF, roots) if len(roots) <= NUMBERS else 0
+        except StopIteration:
+            return 0
+
+    def blocks_of(self, data: State, thin_id: int) -> int:
+        """How many blocks of its pool the volume takes."""
+        with contextlib.suppress(FileNotFoundError):
+            used = os.stat(f"{self.root}/volumes/{data['pool']}/{thin_id}").st_blocks
+            return -(-used // int(data["block_sectors"]))
+        return 0
 
     def save_metadata(self, pool: list[str], data: State) -> None:
         with open(self.file_behind(pool[3]), "r+b") as file:
@@ -295,3 +337,12 @@ class Kernel:
 
     def loop_is_used(self, number: str) -> bool:
         return any(f"{LOOP_MAJOR}:{number}" in (device["table"] or "").split() for device in self.devices.values())
+
+
+def write_node(file: BinaryIO, number: int, kind: int, numbers: dict[int, int]) -> int:
+    """A node of the tree of mappings; says where it is."""
+    file.seek(number * BLOCK_BYTES)
+    keys = struct.pack(f"<{len(numbers)}Q", *numbers).ljust(8 * NUMBERS, b"\0")
+    values = struct.pack(f"<{len(numbers)}Q", *numbers.values())
+    file.write(NODE.pack(0, kind, number, len(numbers), NUMBERS, 8, 0) + keys + values)
+    return number

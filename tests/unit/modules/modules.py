@@ -27,7 +27,7 @@ from module_utils._lifecycle import run as host_module
 from tests.unit._lifecycle.machine import Machine
 
 REPOSITORY = Path(__file__).parents[3]
-MODULES = ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance", "flyd_info")
+MODULES = ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance", "flyd_prune", "flyd_info")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SHIPPED = "ansible_collections.flyd.lite.plugins.module_utils"
 

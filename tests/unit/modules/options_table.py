@@ -91,6 +91,10 @@ SITUATIONS: dict[str, dict[str, Situation]] = {
         "previous": Situation("flipped", {**KEY_GIVEN, "name": "web", "state": "previous"}),
         "absent": Situation("bound", {**KEY_GIVEN, "name": "web", "state": "absent"}),
     },
+    "flyd_prune": {
+        "new": Situation("retired", {"keep": 0}),
+        "there": Situation("bound", {}),
+    },
     "flyd_info": {"report": Situation("activated", {})},
 }
 
@@ -117,11 +121,11 @@ def _common() -> Iterable[Row]:
             yield from rows(module, option, "all", good, NO_EFFECT)
             for value in bad:
                 yield from rows(module, option, "all", value, REFUSED)
-    for module in ("flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance"):
+    for module in ("flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance", "flyd_prune"):
         yield from rows(module, "key", "all", "bad\x07key", REFUSED, says="object key")
         yield from rows(module, "pool", "all", "not/a/name", REFUSED, says="name")
         yield from rows(module, "pool", "all", "pool", NO_EFFECT)
-        if module != "flyd_instance":
+        if module not in ("flyd_instance", "flyd_prune"):
             yield from rows(module, "pool", "absent", "other", REFUSED, stage="activated")
     for module in ("flyd_pool", "flyd_fetch", "flyd_unpack", "flyd_snapshot", "flyd_instance"):
         yield from rows(module, "state", "all", "gone", REFUSED)
@@ -526,6 +530,33 @@ def _instance() -> Iterable[Row]:
     yield from rows(m, "assume", "previous absent", ["pool"], WARNS)
 
 
+def _prune() -> Iterable[Row]:
+    m = "flyd_prune"
+    nothing = {"changed": False, "removed": []}
+    yield from rows(m, "key", "all", KEY.value, NO_EFFECT)
+    yield from rows(m, "key", "all", "images/other.tar", SELECTS, shows=nothing)
+    yield from rows(m, "pool", "new", "other", SELECTS, shows=nothing)
+    yield from rows(m, "pool", "there", "other", WARNS)
+    yield from rows(m, "keep", "new", 3, SELECTS, shows=nothing)
+    yield from rows(m, "keep", "there", 0, NO_EFFECT)
+    yield from rows(m, "older_than", "new", "1d", SELECTS, shows=nothing)
+    yield from rows(m, "older_than", "new", "0", NO_EFFECT)
+    yield from rows(m, "older_than", "there", "1d", NO_EFFECT)
+    yield from rows(m, "min_free", "new", "1%", SELECTS, shows=nothing)
+    yield from rows(m, "min_free", "new", "64K", SELECTS, shows=nothing)
+    yield from rows(m, "min_free", "there", "1%", NO_EFFECT)
+    yield from rows(m, "archives", "new", False, MADE, shows={"changed": True})
+    yield from rows(m, "archives", "there", False, NO_EFFECT)
+    for option, bad in (
+        ("keep", (-1, "few")),
+        ("older_than", ("soon", "-1d", "1.5d", "1y")),
+        ("min_free", ("lots", "0", "0%", "101%")),
+        ("archives", ("perhaps",)),
+    ):
+        for value in bad:
+            yield from rows(m, option, "all", value, REFUSED)
+
+
 def _info() -> Iterable[Row]:
     yield from rows("flyd_info", "what", "report", ["weather"], REFUSED)
     yield from rows("flyd_info", "what", "report", ["drift"], SELECTS, shows={"images": None})
@@ -550,4 +581,4 @@ def _sha256() -> str:
 
 
 SHA256, OTHER = _sha256(), "0" * 64
-ROWS = [*_common(), *_pool(), *_fetch(), *_unpack(), *_snapshot(), *_instance(), *_info()]
+ROWS = [*_common(), *_pool(), *_fetch(), *_unpack(), *_snapshot(), *_instance(), *_prune(), *_info()]

@@ -34,7 +34,7 @@ def options_of(module: str) -> Iterator[str]:
     for name, spec in arguments.items():
         yield name
         yield from (f"{name}.{inner}" for inner in spec.get("options", {}))
-    if module != "flyd_info":
+    if module not in ("flyd_prune", "flyd_info"):
         yield "state"
 
 

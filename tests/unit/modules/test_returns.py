@@ -23,7 +23,7 @@ from module_utils._host.processes.process import own_identity
 from module_utils._lifecycle.actions import Verb
 from module_utils._lifecycle.findings import FORGOTTEN, DriftKind, RecoveryKind
 from module_utils._lifecycle.report.info import UNKNOWN_STATUS
-from module_utils._lifecycle.store.records import Operation, OperationKind, Volume
+from module_utils._lifecycle.store.records import Operation, OperationKind, RetiredImage, Volume
 from module_utils._names import ObjectKey, Ulid, new_ulid
 from module_utils._thin.dm.table import PoolMode
 from tests.unit._lifecycle.conftest import Stages
@@ -67,6 +67,7 @@ def all_runs(stages: Stages) -> Iterator[Run]:
     yield from _changed_objects(stages)
     yield from _with_operations(stages)
     yield from _after_interruptions(stages)
+    yield from _prunes(stages)
 
 
 def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -93,6 +94,8 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_instance", "flipped", "previous", {"state": "previous"}
     yield "flyd_instance", "bound", "absent", absent
     yield "flyd_instance", "activated", "failure", {"switch": ["no-such-program"]}
+    yield "flyd_prune", "many", "present", {}
+    yield "flyd_prune", "bound", "present", {}
     yield "flyd_info", "virgin", "present", {}
     yield "flyd_info", "flipped", "present", {"what": ["images", "instances", "host", "history"]}
     yield "flyd_info", "flipped", "present", {}
@@ -158,12 +161,24 @@ def _after_interruptions(stages: Stages) -> Iterator[Run]:
     yield Run("flyd_info", "present", Modules(stages.at("rebooted")).run("flyd_info", {}))
 
 
+def _prunes(stages: Stages) -> Iterator[Run]:
+    """flyd_prune with one generation in use, and with a pool that is down."""
+    machine = stages.at("many")
+    [retired, *_others] = [one for one in machine.records(RetiredImage) if not one.confirmed_at]
+    machine.fake.hold(retired.snap_device.rpartition("/")[2])
+    yield Run("flyd_prune", "present", Modules(machine).run("flyd_prune", {"keep": 0}))
+    machine = stages.at("many")
+    machine.fake.reboot()
+    yield Run("flyd_prune", "failure", Modules(machine).run("flyd_prune", {"keep": 0}))
+
+
 _FINDING_SOMETHING_LEFT = {
     "flyd_pool": "pooled",
     "flyd_fetch": "pooled",
     "flyd_unpack": "fetched",
     "flyd_snapshot": "unpacked",
     "flyd_instance": "activated",
+    "flyd_prune": "many",
 }
 
 

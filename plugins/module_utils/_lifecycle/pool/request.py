@@ -30,20 +30,20 @@ DEFAULT_MIN_FREE_PERCENT = 10
 
 
 class DataSize(NamedTuple):
-    """How much data a pool can hold: ``amount`` bytes, or ``amount`` percent of the device or of the file system that holds the file."""
+    """An amount of data: ``amount`` bytes, or percent, of a pool or of the device or the file system that holds it."""
 
     amount: int
     is_percent: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> DataSize:
-        """From ``20G`` or ``80%``; raises ``BadInput`` that names data_size."""
+    def parse(cls, text: str, *, what: str = "data_size") -> DataSize:
+        """From ``20G`` or ``80%``; raises ``BadInput`` that names the option ``what``."""
         number, sign, rest = text.strip().partition("%")
         if not sign:
-            return cls(parse_bytes(text, what="data_size"))
+            return cls(parse_bytes(text, what=what))
         if rest or not number.strip().isdecimal() or not 1 <= int(number) <= 100:
             raise BadInput(
-                f"data_size is {printable(text)!r}, which is not a percentage from 1% to 100%",
+                f"{what} is {printable(text)!r}, which is not a percentage from 1% to 100%",
                 hint="write for example 80%, or a size such as 512M",
             )
         return cls(int(number), is_percent=True)

@@ -53,7 +53,7 @@ _TABLES: dict[type, str] = {
 
 
 def utc_now() -> str:
-    """The time for people to read, such as 2026-01-31T23:59:59Z; nothing is ever decided by it."""
+    """The time for people to read, such as 2026-01-31T23:59:59Z; nothing is decided by it but the age that flyd_prune may ask for."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -120,7 +120,7 @@ class Store:
 
     def retire(self, image: Image) -> None:
         """Move ``image`` aside: its base and snapshots stay usable, its key is free for the next generation."""
-        self.put(RetiredImage(**image._asdict()))
+        self.put(RetiredImage(**image._replace(updated_at=utc_now())._asdict()))
         self.drop(image)
 
     def generations(self, object_key: str) -> list[Image]:
@@ -130,11 +130,6 @@ class Store:
     def generation(self, image_id: str) -> Image | None:
         """The generation of that id, current or retired."""
         return self.find(Image, "id=?", image_id) or self.find(RetiredImage, "id=?", image_id)
-
-    def digests_of_others(self, object_key: str) -> set[str]:
-        """The archives and layers that other keys are made of."""
-        found = [*self.all(Image, "object_key<>?", object_key), *self.all(RetiredImage, "object_key<>?", object_key)]
-        return {digest for image in found for digest in image.digests}
 
     def downloads(self, object_key: str) -> list[Operation]:
         """The open intents to download a key."""

@@ -47,6 +47,8 @@ POINTS = [
     *(("activated", "bind", f"bind:{step}") for step in ("planned", "flipped", "switched", "healthy")),
     *(("flipped", "go_back", f"back:{step}") for step in ("planned", "flipped", "switched")),
     ("bound", "unbind", "instance:withdrawn"),
+    *(("many", "prune", label) for label in ("prune:removed", "remove:unmapped", "remove:planned", "remove:deleted")),
+    *(("many", "prune", f"delete:{step}") for step in ("discarded", *VOLUME_STEPS[1:])),
     *(("pooled", "remove_pool", f"teardown:{step}") for step in ("planned", "deactivated", "removed")),
 ]
 # These lie in the undoing of what an earlier run has left: that one is killed at the point given first.
@@ -105,7 +107,15 @@ def one_run_more_makes_it_right(machine: Machine, arrow: str, expected: dict[str
 def test_after_a_power_cut_one_run_more_makes_it_right(
     stages: Stages, undisturbed: Undisturbed, stage: str, arrow: str, label: str
 ) -> None:
-    if arrow.startswith("unpack") or stage in ("unpacked", "activated", "damaged", "rebooted", "bound", "flipped"):
+    if arrow.startswith("unpack") or stage in (
+        "unpacked",
+        "activated",
+        "damaged",
+        "rebooted",
+        "bound",
+        "flipped",
+        "many",
+    ):
         needs_root()
     expected = undisturbed(stage, arrow)
     machine = stages.at(stage)

@@ -44,6 +44,9 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "no base": lambda machine, **mode: machine.remove_base(force=True, **mode),
     "no archive": Machine.remove_archive,
     "no image": Machine.remove_image,
+    "prune": Machine.prune,
+    "prune but two": lambda machine, **mode: machine.prune(keep=2, **mode),
+    "prune but archives": lambda machine, **mode: machine.prune(archives=False, **mode),
     "no pool": lambda machine, **mode: machine.remove_pool(force=True, **mode),
 }
 # What must have happened before, or else the real run is refused where a dry run supposes a predecessor that was only simulated.
@@ -61,7 +64,7 @@ REFUSED = {"no archive": ("unpacked", "activated", "second snapshot", "refetched
 def brought_to(stages: Stages, stage: str) -> Machine:
     if stage not in ("virgin", "pooled", "fetched"):
         needs_root()
-    machine = stages.at(stage if stage in STAGES[:5] else "activated")
+    machine = stages.at(stage if stage in (*STAGES[:5], "many") else "activated")
     if stage in (*STAGES[5:], *UNMAPPED):
         machine.snapshot("second")
     if stage == "rebooted":
@@ -90,6 +93,7 @@ def possible(stage: str, step: str) -> bool:
     ("stage", "step"),
     [
         *((stage, step) for stage in STAGES for step in STEPS if possible(stage, step)),
+        *(("many", step) for step in STEPS if step.startswith("prune")),
         *((stage, step) for stage in UNMAPPED for step in ("pool", "pool with another reserve")),
     ],
 )
@@ -117,7 +121,7 @@ def test_the_real_run_reports_what_check_mode_predicted(stages: Stages, stage: s
     assert predicted.before == real.before
     assert came_true(predicted.after, real.after), (predicted.after, real.after)
     assert (real.before != real.after) is real.changed, "a change that no diff shows"
-    for promised in ("removed", "restored"):
+    for promised in ("removed", "restored", "kept", "skipped", "errors"):
         assert predicted.facts.get(promised) == real.facts.get(promised)
 
 

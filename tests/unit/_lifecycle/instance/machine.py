@@ -71,11 +71,11 @@ class Bound:
         }
         return self.call("present", dry_run=dry_run, key=key, sha256=sha256, **given)
 
-    def publish_new_generation(self) -> Image:
-        """Another object behind the key, fetched and unpacked; the image."""
+    def publish_new_generation(self, name: str = "") -> Image:
+        """Another object behind the key, fetched and unpacked; the image. ``name`` makes it one of its own where generations have gone."""
         now = self.machine.image()
         assert now is not None
-        number = str(len(self.machine.generations())).encode()
+        number = (name or str(len(self.machine.generations()))).encode()
         layer = tar.tar(tar.directory(b"etc"), tar.file(b"etc/number", number))
         self.machine.s3.put(KEY.value, images.docker_archive((layer,)))
         self.machine.fetch()
@@ -90,6 +90,12 @@ class Bound:
         self.publish_new_generation()
         self.call()
         self.machine.s3.put(KEY.value, ARCHIVE)
+
+    def publish_several(self) -> None:
+        """Three more generations, each with a snapshot, which the instance does not point at."""
+        for _number in range(3):
+            self.publish_new_generation()
+            self.machine.snapshot()
 
     @property
     def link(self) -> Path:

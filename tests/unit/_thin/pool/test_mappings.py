@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from module_utils._errors import Busy, DamagedPool
-from module_utils._thin.pool import metadata
+from module_utils._thin.pool import btree, metadata
 from module_utils._thin.pool.mappings import read_freed_blocks
 from tests.unit._thin.pool.test_metadata import BLOCK, node
 
@@ -104,12 +105,12 @@ def test_random_volumes_give_back_what_no_other_has(path: Path) -> None:
 
 
 def test_damage_is_reported(path: Path) -> None:
-    damages = [
+    damages: list[Callable[[Tree], object]] = [
         lambda tree: tree.blocks.update({1: bytes(BLOCK)}),
         lambda tree: tree.blocks.update({1: leaf(1, {0: 100_000 << 24})}),
         lambda tree: tree.blocks.update({1: node(1, [1])}),
         lambda tree: tree.blocks.update({0: superblock(BLOCKS)}),
-        lambda tree: tree.blocks.update({0: superblock(tree.blocks.__len__() - 1, data_blocks=1 << 60)}),
+        lambda tree: tree.blocks.update({0: superblock(len(tree.blocks) - 1, data_blocks=1 << 60)}),
     ]
     for damage in damages:
         tree = Tree()
@@ -130,7 +131,8 @@ def test_a_tree_of_volumes_that_leads_back_to_itself_is_damage(path: Path) -> No
 def test_a_pool_that_commits_meanwhile_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest's writes change the superblock without another transaction id, and blocks of the old tree are used anew."""
     Tree().write(path, {1: BASE, 2: SNAPSHOT})
-    read, commits = metadata.read_block, []
+    read = btree.read_block
+    commits: list[int] = []
 
     def read_and_commit(fd: int, number: int) -> bytes:
         found = read(fd, number)
@@ -145,7 +147,7 @@ def test_a_pool_that_commits_meanwhile_is_read_again(path: Path, monkeypatch: py
 
 def test_a_pool_that_never_rests_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Tree().write(path, {1: BASE})
-    read, numbers = metadata.read_block, iter(range(10_000))
+    read, numbers = btree.read_block, iter(range(10_000))
 
     def read_another(fd: int, number: int) -> bytes:
         Tree().write(path, {1: BASE}, transaction_id=next(numbers))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import DamagedPool
-from module_utils._thin.pool import metadata
+from module_utils._thin.pool import btree, metadata
 from module_utils._thin.pool.metadata import has_superblock, read_superblock, read_thin_ids
 
 BLOCK = 4096
@@ -85,7 +85,7 @@ def test_invalid_metadata_is_reported(path: Path) -> None:
 def test_a_pool_that_changes_meanwhile_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the superblock and the tree the pool commits, and a block of the old tree is used for something else."""
     write(path, tree())
-    read = metadata.read_block
+    read = btree.read_block
     left = [3]
 
     def read_and_change(fd: int, number: int) -> bytes:
