@@ -4,8 +4,8 @@
 """What each option of the roles prepare and unprepare does in each situation: the data that test_options_of_host_roles.py evaluates.
 
 A new option needs a row for each situation of its role; the test says which are missing. A row is the option's value (``LEFT_OUT``: none), and
-expressions of the role with what they are then: a variable, or ``when TASK`` for whether a task runs. The options of activate and deactivate
-are those of modules: tests/unit/modules/options_table.py.
+expressions of the role with what they are then: a variable, or ``when TASK`` for whether a task runs. The options of activate, deactivate
+and prune are those of modules: tests/unit/modules/options_table.py.
 """
 
 from __future__ import annotations

@@ -23,11 +23,13 @@ from tests.unit.modules.modules import MODULES, source
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
-ROLES = ("activate", "deactivate")
+ROLES = ("activate", "deactivate", "prune")
+OTHERS = ("flyd_instance", "flyd_prune", "flyd_info")  # modules that the role activate does not call
 GROUP = "group/flyd.lite.flyd"  # of module_defaults
 # Options that no module gets, and what they do.
 OWN = {
     "activate_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
+    "prune_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
     "deactivate_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
 }
 # Options of a role that say whether an option of a module is passed at all.
@@ -76,7 +78,7 @@ def test_an_option_of_a_role_has_the_type_and_the_choices_of_the_option_of_the_m
                 assert (given["type"], given.get("choices"), sorted(given.get("options", {}))) == wanted, (name, module)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "flyd_info"])
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in OTHERS])
 def test_every_option_of_a_module_that_is_for_a_present_image_can_be_given_to_the_role(module: str) -> None:
     reached = {option for pairs in passed("activate").values() for name, option in pairs if name == module}
     others = {"force", "sha256", "assume", "assume_pool_size", "controller_file"} | (

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("ansible", reason="ansible-core is not installed")
 
 ROOT = Path(__file__).parents[3]
-ROLES = ("activate", "deactivate", "prepare", "unprepare")
+ROLES = ("activate", "deactivate", "prune", "prepare", "unprepare")
 PASSES = ("options", "result", "listed")
 
 
@@ -42,7 +42,7 @@ def tasks_of(role: str) -> Iterator[dict[str, Any]]:
     given: dict[str, dict[str, Any]] = {
         "options": dict.fromkeys(options_of(role), "x") | {f"{role}_other_variables": []},
         "unknown": {name: 1, f"{role}_sise_too": 1},
-        "result": {"activate_result": {}} if role == "activate" else {},
+        "result": {f"{role}_result": {}} if role in ("activate", "prune") else {},
         "listed": {name: 1, f"{role}_other_variables": [name]},
         "broken": {name: "{{ there_is_no_such_variable }}"},
     }
