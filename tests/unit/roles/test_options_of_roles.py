@@ -31,6 +31,7 @@ OWN = {
     "activate_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
     "prune_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
     "deactivate_other_variables": "names that the first task lets pass: tests/unit/roles/test_variables.py",
+    "deactivate_instances": "a list: its items are the name of one call of flyd_instance each",
 }
 # Options of a role that say whether an option of a module is passed at all.
 SWITCHES = {"activate_check_room": "flyd_fetch's pool"}
