@@ -95,7 +95,8 @@ def test_without_wheels_the_index_of_the_hosts_pip_is_asked(prepared: Machine, i
     assert play.returncode == 0, play.output
     packages = prepared.ssh(PACKAGES)
     listed = dict(re.findall(r"^(\S+)==(\S+)", LIST.read_text(), re.MULTILINE))
-    found = dict(line.split("==") for line in packages.splitlines())
+    pairs = (line.split("==") for line in packages.splitlines())
+    found = {re.sub("[-_.]+", "-", name).lower(): version for name, version in pairs}  # as PEP 503 compares them
     assert {name: found.get(name) for name in listed} == listed
     for package in ("boto3", "python-ulid"):
         assert [path for path in index.asked if path.startswith(f"/{package}/") and path.endswith(".whl")], package
