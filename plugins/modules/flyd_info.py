@@ -257,6 +257,10 @@ images:
         limits:
           description: The limits, in bytes, seconds or numbers.
           type: dict
+        inject:
+          description: The files of the host that were put into the base, as in RV(flyd.lite.flyd_unpack#module:injected).
+          type: list
+          elements: dict
     base_device:
       description: The device of the base. It is not mapped once it is sealed. None when there is none.
       type: str

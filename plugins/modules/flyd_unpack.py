@@ -161,6 +161,39 @@ options:
       - V(create) when left out. It counts when a base is made. For a base that was made with another choice, it is a warning.
     type: str
     choices: [create, skip, refuse]
+  inject:
+    description:
+      - Files of the host that are put into the base, over what the image has, such as an init for a microVM or a public key. Directories above them are made
+        when the image lacks them.
+      - They are read when the base is made, and recorded with their digests. When left out later, the base stays as it is; when others are given, or
+        one of the files has changed since, a warning says so, and the base is to be removed to be made again.
+    type: list
+    elements: dict
+    suboptions:
+      src:
+        description:
+          - The absolute path of a regular file on the host.
+        type: path
+        required: true
+      dest:
+        description:
+          - The absolute path of the file in the image.
+        type: str
+        required: true
+      mode:
+        description:
+          - The permissions, an octal number in quotes. Those of O(inject[].src) when left out.
+        type: raw
+      owner:
+        description:
+          - The owner as a number, as the image knows its users.
+        type: int
+        default: 0
+      group:
+        description:
+          - The group as a number.
+        type: int
+        default: 0
   keep_archive:
     description:
       - Whether the fetched archive, or the layers of a family, stay on disk once the base is sealed.
@@ -323,6 +356,28 @@ whiteouts:
   description: How many whiteouts were applied.
   returned: O(state=present)
   type: int
+injected:
+  description: The files of the host that were put into the base. None in check mode for a base that does not exist.
+  returned: O(state=present)
+  type: list
+  elements: dict
+  contains:
+    dest:
+      description: Where the file is in the image.
+      type: str
+    sha256:
+      description: The SHA-256 of its content.
+      type: str
+    mode:
+      description: Its permissions.
+      type: str
+      sample: "0755"
+    owner:
+      description: Its owner.
+      type: int
+    group:
+      description: Its group.
+      type: int
 missing_isolation:
   description:
     - What this host could not put between itself and the processes that handled the image when it was unpacked. Empty where all walls stood.
@@ -514,6 +569,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.inject import Injected
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.options import UnpackOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.unpack import Unpack
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
@@ -536,6 +592,13 @@ LIMITS = {
     "seconds": {"type": "int"},
     "decoder_memory_bytes": {"type": "str"},
 }
+INJECT = {
+    "src": {"type": "path", "required": True},
+    "dest": {"type": "str", "required": True},
+    "mode": {"type": "raw"},
+    "owner": {"type": "int", "default": 0},
+    "group": {"type": "int", "default": 0},
+}
 ARGUMENTS = {
     **IMAGE_ARGUMENTS,
     "force": {"type": "bool", "default": False},
@@ -546,13 +609,16 @@ ARGUMENTS = {
     "image_name": {"type": "str"},
     "limits": {"type": "dict", "options": LIMITS},
     "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"]},
+    "inject": {"type": "list", "elements": "dict", "options": INJECT},
     "keep_archive": {"type": "bool"},
     "assume": {"type": "list", "elements": "str", "choices": ["generation", "pool"], "default": []},
 }
 
 
 COUNTS = {
-    **present_only("size", "free_size", "platform", "image_name", "limits", "device_nodes", "keep_archive", "assume"),
+    **present_only(
+        "size", "free_size", "platform", "image_name", "limits", "device_nodes", "inject", "keep_archive", "assume"
+    ),
     "force": Counts(("absent",), is_refused=True),
 }
 
@@ -569,6 +635,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         image_name=given.text("image_name"),
         platform=given.text("platform"),
         device_nodes=given.text("device_nodes"),
+        inject=tuple(map(Injected.parse, given.mappings("inject"))),
         keep_archive=given.optional_flag("keep_archive"),
         free_bytes=given.size_bytes("free_size"),
         assume=frozenset(given.words("assume")),

@@ -103,7 +103,7 @@ def open_image(archive_fd: int, options: Options) -> contextlib.AbstractContextM
     longer than it may, ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a
     full spool.
     """
-    return _opened(lambda ask: read_image(archive_fd, options, ask), options, [archive_fd])
+    return _opened(lambda ask: read_image(archive_fd, options, ask), options, [archive_fd, *options.own_fds])
 
 
 def open_family(
@@ -115,7 +115,9 @@ def open_family(
     """
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
-    return _opened(lambda ask: read_family(layer_fds, options, expected_sha256, ask), options, layer_fds)
+    return _opened(
+        lambda ask: read_family(layer_fds, options, expected_sha256, ask), options, [*layer_fds, *options.own_fds]
+    )
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ class Options(NamedTuple):
     ``platform`` is os/architecture[/variant], empty for this machine, and ``platform_policy`` says what then becomes of an archive
     that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
+    ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
     """
 
     limits: Limits
@@ -32,6 +33,12 @@ class Options(NamedTuple):
     device_nodes: DeviceNodes = DeviceNodes.CREATE
     expected_sha256: str = ""
     processes: int = 0
+    top_layer_fd: int = -1
+
+    @property
+    def own_fds(self) -> tuple[int, ...]:
+        """The descriptors that are read beside the image's."""
+        return () if self.top_layer_fd < 0 else (self.top_layer_fd,)
 
 
 class Summary(NamedTuple):

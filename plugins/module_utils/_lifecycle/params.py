@@ -66,6 +66,10 @@ class ModuleParams:
         """A dictionary, empty when it was not given."""
         return dict(self._params.get(name) or {})
 
+    def mappings(self, name: str) -> list[dict[str, Any]]:
+        """A list of dictionaries, empty when it was not given."""
+        return [dict(one) for one in self._params.get(name) or []]
+
     def words(self, name: str) -> list[str]:
         """A list of strings."""
         return [str(word) for word in self._params.get(name) or []]

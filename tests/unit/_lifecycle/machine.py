@@ -52,6 +52,7 @@ from module_utils._lifecycle.store.records import (
     VolumeState,
 )
 from module_utils._lifecycle.store.store import open_store
+from module_utils._lifecycle.unpack.inject import Injected
 from module_utils._lifecycle.unpack.options import UnpackOptions
 from module_utils._lifecycle.unpack.unpack import Unpack
 from module_utils._names import ObjectKey, ShortName
@@ -183,12 +184,13 @@ class Machine:
         pool: str = "",
         assume: Collection[str] = (),
         sha256: str = "",
+        inject: tuple[Injected, ...] = (),
     ) -> Outcome:
         """flyd_unpack."""
         options = UnpackOptions(
             key, size_bytes, Limits(), keep_archive=keep_archive, free_bytes=free_bytes, assume=frozenset(assume)
         )
-        arrow = Unpack(options._replace(sha256=sha256))
+        arrow = Unpack(options._replace(sha256=sha256, inject=inject))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def unpack_and_drop_archive(self) -> Outcome:

@@ -360,6 +360,22 @@ def _unpack() -> Iterable[Row]:
     yield from rows(m, "device_nodes", there, "skip", WARNS)
     yield from rows(m, "device_nodes", there, "create", SAME)
     yield from rows(m, "device_nodes", present, "sometimes", REFUSED)
+    motd = {"src": "/etc/hostname", "dest": "/etc/motd"}
+    yield from rows(m, "inject", "new", [motd], MADE, shows={"changed": True})
+    yield from rows(m, "inject", there, [motd], WARNS)
+    yield from rows(m, "inject", "absent", [motd], WARNS)
+    yield from rows(m, "inject", present, [{"src": "/etc/hostname"}], REFUSED, says="dest")
+    for bad in (
+        {"src": "/no/such/file"},
+        {"src": "relative"},
+        {"src": "/etc"},
+        {"dest": "/../etc/passwd"},
+        {"dest": "etc/motd"},
+    ):
+        yield from rows(m, "inject", present, [{**motd, **bad}], REFUSED, says=next(iter(bad)))
+    for name, value in (("src", "relative"), ("dest", "/etc/"), ("mode", "rwx"), ("owner", -1), ("group", -1)):
+        yield from rows(m, f"inject.{name}", present, value, REFUSED, also={"inject": motd}, says=name)
+        yield from rows(m, f"inject.{name}", "absent", value, WARNS, also={"inject": motd})
     yield from rows(m, "keep_archive", "new", False, MADE, shows={"removed": [f"STATE/archives/{SHA256}"]})
     yield from rows(m, "keep_archive", there, False, CONVERGES, shows={"changed": True})
     yield from rows(m, "keep_archive", there, True, SAME)

@@ -113,7 +113,10 @@ class Tried:
 
 
 def given_of(row: Row) -> dict[str, Any]:
+    """The options of a row. A sub-option of a list is given in its only item, beside what ``also`` has of that."""
     name, _point, inner = row.option.partition(".")
+    if inner and source(row.module).ARGUMENTS[name]["type"] == "list":
+        return {**row.also, name: [{**row.also[name], inner: row.value}]}
     return {**row.also, name: {inner: row.value} if inner else row.value}
 
 

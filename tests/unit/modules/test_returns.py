@@ -83,7 +83,8 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_fetch", "activated", "present", {}
     yield "flyd_fetch", "activated", "failure", {"pool": "other"}
     yield "flyd_fetch", "activated", "absent", {**absent, "force": True}
-    yield "flyd_unpack", "fetched", "present", {"size": "1M"}
+    added = [{"src": "/etc/hostname", "dest": "/etc/motd"}]
+    yield "flyd_unpack", "fetched", "present", {"size": "1M", "inject": added}
     yield "flyd_unpack", "unpacked", "absent", absent
     yield "flyd_unpack", "activated", "failure", absent
     yield "flyd_snapshot", "unpacked", "present", {"mode": "0640", "owner": "1"}

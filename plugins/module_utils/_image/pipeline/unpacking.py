@@ -34,7 +34,7 @@ from ..phases import Phases
 from ..platforms import PlatformPolicy
 from ..writing.tree_writer import write_tree
 from .broker import Broker
-from .preparing import Preparation, Prepared, check_of_archive, family, whole_file
+from .preparing import LayerTar, Preparation, check_of_archive, family, whole_file
 from .verify import Check, Verification
 
 __all__ = [
@@ -123,7 +123,7 @@ def open_image(archive_fd: int, options: Options, ask: Ask | None = None) -> Ite
     ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a full spool.
     ``ask`` reaches the broker that knows the archive alone; without, this process is its own.
     """
-    with _reader(options, [archive_fd], ask) as reader:
+    with _reader(options, [archive_fd, *options.own_fds], ask) as reader:
         stored = whole_file(archive_fd)
         reader.verify(check_of_archive(stored, options.expected_sha256))
         with reader.phases.phase("index"), doing("reading the archive"):
@@ -141,7 +141,7 @@ def open_family(
     """
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
-    with _reader(options, layer_fds, ask) as reader:
+    with _reader(options, [*layer_fds, *options.own_fds], ask) as reader:
         stored = [whole_file(fd) for fd in layer_fds]
         for extent, expected in zip(stored, expected_sha256):
             reader.verify(check_of_archive(extent, expected))
@@ -192,8 +192,10 @@ class _Reader:
                 self._complete_hint(error, [layer.extent for layer in image.layers])
                 raise
         self.verify(prepared.checks)
+        added = [LayerTar("the added files", Extent.whole(fd), is_covered=True) for fd in self._options.own_fds]
+        tars = [*prepared.tars, *added]
         with self.phases.phase("plan"), _collector_paused():
-            layers = self._merged(prepared)
+            layers = self._merged(tars)
             plan = make_plan(layers.tree, self._options.device_nodes, self._deadline)
         return Unpacking(
             plan,
@@ -204,7 +206,7 @@ class _Reader:
             self._options,
             self.phases,
             self._verifications,
-            frozenset(tar.extent.fd for tar in prepared.tars),
+            frozenset(tar.extent.fd for tar in tars),
             prepared.warnings,
             frozenset(self.preparation.spool.missing_isolation),
         )
@@ -218,14 +220,14 @@ class _Reader:
                 error.hint = limits.raised_for(needed)
                 error.details["needed"] = needed[str(error.details["limit"])]
 
-    def _merged(self, prepared: Prepared) -> Layers:
+    def _merged(self, tars: Sequence[LayerTar]) -> Layers:
         layers = Layers(self._options.limits, self._deadline)
-        for at, tar in enumerate(prepared.tars, 1):
-            with doing(f"reading layer {at} of {len(prepared.tars)}"):
+        for at, tar in enumerate(tars, 1):
+            with doing(f"reading layer {at} of {len(tars)}"):
                 try:
                     layers.apply(tar.extent, terminated=not tar.is_covered)
                 except Untrusted as error:
-                    self._complete_hint(error, [one.extent for one in prepared.tars])
+                    self._complete_hint(error, [one.extent for one in tars])
                     raise
         return layers
 

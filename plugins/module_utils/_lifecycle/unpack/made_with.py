@@ -10,7 +10,7 @@ limit that is higher than the one that the image has kept says nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..._names import exact_size_text, printable
@@ -19,15 +19,17 @@ from ..diff import platform_of
 from ..outcome import Facts
 from ..run import Run
 from ..store.records import Image, PoolRecord, Volume
+from .inject import described, read_files
 
 if TYPE_CHECKING:
+    from ..._image.tar.making import AddedFile
     from .options import UnpackOptions
 
 DEFAULT_DEVICE_NODES = "create"
 
 
-def made_with(options: UnpackOptions) -> str:
-    """What is recorded of ``options`` with a base that they have made, as JSON."""
+def made_with(options: UnpackOptions, added: Sequence[AddedFile]) -> str:
+    """What is recorded of ``options``, and of the files that were ``added``, with a base that they have made, as JSON."""
     from ..._image.platforms import Platform
 
     wanted = Platform.parse(options.platform) if options.platform else Platform.of_this_machine()
@@ -37,6 +39,7 @@ def made_with(options: UnpackOptions) -> str:
             "image_name": options.image_name,
             "device_nodes": options.device_nodes or DEFAULT_DEVICE_NODES,
             "limits": options.limits._asdict(),
+            "inject": described(added),
         }
     )
 
@@ -67,6 +70,7 @@ def _of_recorded(image: Image, options: UnpackOptions) -> Iterator[str]:
         "image_name": options.image_name,
         "device_nodes": options.device_nodes,
         "limits": ", ".join(options.limits_given),
+        "inject": ", ".join(one.dest for one in options.inject),
     }
     for option, value in given.items():
         if value and not recorded:
@@ -77,6 +81,13 @@ def _of_recorded(image: Image, options: UnpackOptions) -> Iterator[str]:
         if options.device_nodes not in ("", recorded["device_nodes"]):
             yield f"device_nodes is {options.device_nodes}, but the base was made with {recorded['device_nodes']}"
         yield from _of_limits(recorded["limits"], options)
+        yield from _of_injected(recorded.get("inject", []), options)
+
+
+def _of_injected(recorded: list[Facts], options: UnpackOptions) -> Iterator[str]:
+    if options.inject and described(read_files(options.inject)) != recorded:
+        there = ", ".join(one["dest"] for one in recorded) or "none"
+        yield f"inject names other files, or files that have changed since, than the base was made with ({there})"
 
 
 def _of_platform(image: Image, recorded: str, given: str) -> Iterator[str]:

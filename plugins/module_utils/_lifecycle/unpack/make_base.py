@@ -32,6 +32,7 @@ from ..store.records import Image, Operation, OperationKind, PoolRecord, State, 
 from ..store.store import utc_now
 from ..volumes.room import require_room
 from ..volumes.volumes import active_pool, create_volume, map_thin, new_volume_ulid, undo_after, unmap
+from .inject import layer_of, read_files
 from .made_with import DEFAULT_DEVICE_NODES, made_with
 from .options import UnpackOptions
 
@@ -43,6 +44,7 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
     pool = active_pool(host, host.settings.pool.value)
     host.runner.require(Program.DMSETUP, Program.MKFS_EXT4, Program.E2FSCK)
     host.directory("mnt")  # refused before anything is made, when it is not ours alone
+    added = read_files(asked.inject)
     options = Options(
         limits=asked.limits,
         spool_directory=host.directory("spool"),
@@ -51,7 +53,7 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
         device_nodes=DeviceNodes(asked.device_nodes or DEFAULT_DEVICE_NODES),
         expected_sha256=image.sha256,
     )
-    with _open_image(host, image, options) as unpacking:
+    with layer_of(added) as layer_fd, _open_image(host, image, options._replace(top_layer_fd=layer_fd)) as unpacking:
         plan = unpacking.plan
         free_bytes = 0 if asked.size_bytes else asked.free_bytes or default_free_bytes(plan.volume_blocks)
         size_bytes = _volume_bytes(pool, plan, asked, free_bytes)
@@ -69,7 +71,7 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
             unpacking.stop()  # it may hold the volume
             undo_after(host, pool, operation, error)
             raise
-        after = _record(host, image._replace(made_with=made_with(asked)), base, unpacking, summary, operation)
+        after = _record(host, image._replace(made_with=made_with(asked, added)), base, unpacking, summary, operation)
     return after, base, summary
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..._image.limits import Limits
 from ..._names import ObjectKey
+from .inject import Injected
 
 
 class UnpackOptions(NamedTuple):
@@ -28,6 +29,7 @@ class UnpackOptions(NamedTuple):
     assume: frozenset[str] = frozenset()  # in check mode, what earlier steps would have changed: "generation", "pool"
     limits_given: tuple[str, ...] = ()
     sha256: str = ""  # of the generation that is meant; empty for the current one
+    inject: tuple[Injected, ...] = ()  # files of the host that are put into the base
 
     @property
     def lets_archive_go(self) -> bool:

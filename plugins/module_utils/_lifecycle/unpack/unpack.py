@@ -20,6 +20,7 @@ from ..image.placement import require_in_pool
 from ..outcome import Facts
 from ..run import Run
 from ..store.records import Image, PoolRecord, State, Volume, VolumeState
+from .inject import read_files
 from .made_with import differences
 from .options import UnpackOptions
 
@@ -63,6 +64,8 @@ class Unpack(Arrow):
             from ..image.named import require_archive  # late: most runs name none
 
             require_archive(host, image)
+        if self._options.inject:
+            read_files(self._options.inject)  # what is wrong with them is refused before anything is made
         if self._options.platform:
             from ..._image.platforms import Platform  # late: most runs name none
 
@@ -97,7 +100,7 @@ class Unpack(Arrow):
         foresee_volume(host, pool_changes="pool" in self._options.assume)
         made = unpacked(host.settings.pool.value)
         facts = {**image_facts(image), "pool": host.settings.pool.value, "removed": removed}
-        return {**made, **kept}, {**dict.fromkeys(("device", "base", "size", *_TOLD)), **facts}
+        return {**made, **kept}, {**dict.fromkeys(("device", "base", "size", "injected", *_TOLD)), **facts}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Plan the tree, make a volume that fits it, write, seal, record; then let the archive go, if it is not to be kept."""
@@ -151,6 +154,7 @@ def _facts(host: Run, image: Image, base: Volume) -> Facts:
         **image_facts(image),
         "pool": pool and pool.name,
         "device": base.device_path,
+        "injected": json.loads(image.made_with).get("inject", []),
         "base": base.device_name,
         "size": base.sectors * SECTOR_BYTES,
         "removed": [],
