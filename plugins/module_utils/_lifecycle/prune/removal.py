@@ -123,20 +123,16 @@ class Removal:
 
 
 class Forecast(Removal):
-    """A dry run. All are asked before the first counts: what a pool would have back depends on those that are busy, too."""
+    """A dry run."""
 
     def __init__(self, host: Run, options: PruneOptions, choice: Choice) -> None:
         super().__init__(host, options, choice)
-        self._refused: dict[str, FlydError | OSError] = {}
         self._devices_and_files: list[str] = []
         self._file_bytes = 0
-        self._pool_bytes = self._would_free([one for one in choice.candidates if self._is_willing(one)])
+        self._pool_bytes = self._would_free(choice.candidates)
 
     def go(self, candidate: Candidate) -> None:
         """Count it as gone."""
-        refused = self._refused.get(candidate.image.id)
-        if refused is not None:
-            raise refused
         devices_and_files, archives = self._predicted(candidate)
         self._devices_and_files += devices_and_files
         self._file_bytes += file_bytes(archives)
@@ -165,14 +161,6 @@ class Forecast(Removal):
             views[key] = {**views[key], **arrow_of(candidate, self.options).changed_view(views[key])}
         return views
 
-    def _is_willing(self, candidate: Candidate) -> bool:
-        try:
-            self._predicted(candidate)
-        except (FlydError, OSError) as error:
-            self._refused[candidate.image.id] = error
-            return False
-        return True
-
     def _predicted(self, candidate: Candidate) -> tuple[list[str], list[str]]:
         """The devices and files that would go, and the files of these; raises what would stop it."""
         arrow = arrow_of(candidate, self.options, [one.image.id for one in self.gone])
@@ -181,9 +169,9 @@ class Forecast(Removal):
             arrow.admit(self.host, current)
             return arrow.predict(self.host, current)[1]["removed"], arrow.archives(self.host)
 
-    def _would_free(self, willing: list[Candidate]) -> dict[str, int] | None:
+    def _would_free(self, candidates: list[Candidate]) -> dict[str, int] | None:
         try:
-            return would_free(self.host, willing)
+            return would_free(self.host, candidates)
         except FlydError as error:
             if self.options.min_free is not None:
                 raise  # how many would go depends on it

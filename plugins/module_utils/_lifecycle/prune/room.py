@@ -25,7 +25,8 @@ from .choosing import Candidate
 def would_free(host: Run, candidates: Sequence[Candidate]) -> dict[str, int]:
     """By the id of a generation, the bytes that its pool has back when these go in this order: an estimate, as guests go on writing.
 
-    A pool that is not active gives nothing. Errors as of ``read_freed_blocks``.
+    One that stays after all changes nothing of the others' numbers: no generation shares blocks with another. A pool that is not active gives
+    nothing. Errors as of ``read_freed_blocks``.
     """
     freed: dict[str, int] = {}
     for pool in {one.pool.id: one.pool for one in candidates if one.pool is not None}.values():
