@@ -68,7 +68,7 @@ say "Documentation of what was installed"
 cd "$package"
 ansible-doc --type module --json flyd.lite.flyd_{pool,fetch,unpack,snapshot,info} >/dev/null
 roles=$(ansible-doc --type role --list flyd.lite)
-for role in prepare activate deactivate unprepare; do
+for role in prepare activate deactivate prune unprepare; do
     [[ $roles == *"flyd.lite.$role"* ]] || fail "ansible-doc knows nothing of the role $role"
 done
 say "Built, checked and installed: $installed"
