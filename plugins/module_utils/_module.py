@@ -198,12 +198,13 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, An
     facts = dict(outcome.facts)
     for warning in (*facts.pop("warnings", []), *host.warnings):
         module.warn(warning)
-    changed = outcome.changed or host.has_mended
+    changed = outcome.changed or host.has_mended or bool(host.grown)
     result = {
         **facts,
         "changed": changed,
         "settled": [one.record() for one in outcome.settled],
         "actions": records(host.runner.ran),
+        **({"grown": host.grown} if host.grown else {}),
     }
     if module._diff and outcome.before != outcome.after:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
@@ -212,10 +213,12 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, An
 
 def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
     removed = list(dict.fromkeys(path for host in opened for path in host.removed))
+    grown = [one for host in opened for one in host.grown if not host.dry_run]
     told = {name: value for host in opened for name, value in host.told.items()}
     return {
         **told,
         **({"removed": removed} if removed else {}),
+        **({"grown": grown} if grown else {}),
         "msg": str(error),
         "error_kind": error.kind.value,
         "retryable": error.retryable,
@@ -225,7 +228,8 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "settled": [one.record() for host in opened for one in host.settled],
         "actions": records([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
-        "changed": bool(told.get("changed")) or any(host.has_mended or host.removed or host.flipped for host in opened),
+        "changed": bool(told.get("changed"))
+        or any(host.has_mended or host.removed or host.flipped or host.grown for host in opened),
     }
 
 

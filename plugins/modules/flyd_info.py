@@ -377,6 +377,18 @@ pools:
     min_free_percent:
       description: The share that must stay free, in percent.
       type: int
+    max_size:
+      description: How far it may grow by itself, as O(flyd.lite.flyd_pool#module:max_size) takes it.
+      type: str
+    grow_by:
+      description: The step in which it does.
+      type: str
+    grow_reserve:
+      description: What it leaves free of the host's file system.
+      type: str
+    can_grow_to:
+      description: The size that its data can grow to by itself now, in bytes; what it has when it cannot. Only for an active pool.
+      type: int
     free_below:
       description:
         - Free bytes of the file system that holds the files of the pool, which are sparse, so the pool can give out no more. None for devices. Only for

@@ -116,6 +116,29 @@ options:
       - The share of the pool's data and of its metadata that must stay free, in percent. Below it nothing new is made.
       - When left out, a pool that exists keeps what it has, and a new one gets V(10).
     type: int
+  max_size:
+    description:
+      - How far the data of the pool may grow by itself, as a size such as V(200G), or a share such as V(80%) of O(data_device), or of the
+        file system that holds the data file. V(none) for a pool that grows only when O(data_size) or O(metadata_size) asks for it.
+      - It grows when it has as few blocks free as O(low_water_mark), or less free than O(min_free_percent) - before a run makes something
+        in it, and on the host, by C(flyd-grow.service) of the role C(flyd.lite.prepare), while guests write. For users of LVM,
+        C(thin_pool_autoextend_threshold) is 100 minus O(min_free_percent).
+      - The metadata grows by itself, too, when a quarter of it is free, or 4 MiB are. On devices, both grow as far as the devices go.
+      - O(data_size) and O(metadata_size) are then the least that the pool has.
+      - When left out, a pool that exists keeps what it has, and a new one gets V(none).
+    type: str
+  grow_by:
+    description:
+      - The step in which it grows, as a size or as a share of what the pool has - C(thin_pool_autoextend_percent) of LVM. It is larger where
+        a step does not suffice, and smaller at the end of what there is.
+      - When left out, a pool that exists keeps what it has, and a new one gets V(20%).
+    type: str
+  grow_reserve:
+    description:
+      - What stays free of the file system that holds the pool's files when it grows by itself, as a size or as a share of that file system.
+        Blocks of the files that were discarded count as taken.
+      - When left out, a pool that exists keeps what it has, and a new one gets V(10%).
+    type: str
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes
@@ -139,6 +162,11 @@ EXAMPLES = r"""
 - name: Let a pool grow that is nearly full
   flyd.lite.flyd_pool:
     data_size: 40G
+
+- name: Let a pool grow by itself
+  flyd.lite.flyd_pool:
+    data_size: 20G
+    max_size: 200G
 
 - name: Repair a pool whose metadata is damaged
   flyd.lite.flyd_pool:
@@ -209,6 +237,21 @@ min_free_percent:
   description: The share of the pool that must stay free, in percent.
   returned: O(state=present)
   type: int
+max_size:
+  description: How far the pool may grow by itself, as O(max_size) takes it.
+  returned: O(state=present)
+  type: str
+  sample: 200G
+grow_by:
+  description: The step in which it does, as O(grow_by) takes it.
+  returned: O(state=present)
+  type: str
+  sample: 20%
+grow_reserve:
+  description: What it leaves free of the host's file system, as O(grow_reserve) takes it.
+  returned: O(state=present)
+  type: str
+  sample: 10%
 transaction_id:
   description: The transaction id in the pool's metadata, which ties the pool to the database. None in check mode for a pool that is not up.
   returned: O(state=present)
@@ -343,6 +386,25 @@ settled:
     text:
       description: The same as a sentence, for people.
       type: str
+grown:
+  description:
+    - That the pool has grown by its policy (O(max_size)) in this run, or would in check mode. That is a change.
+  returned: when the pool has grown by itself
+  type: list
+  elements: dict
+  contains:
+    pool:
+      description: The pool.
+      type: str
+    data_size:
+      description: The size of its data then, in bytes.
+      type: int
+    metadata_size:
+      description: The size of its metadata then, in bytes.
+      type: int
+    why:
+      description: How little was free, for people.
+      type: str
 actions:
   description: What was done to the host and asked of it, in order.
   returned: always
@@ -433,6 +495,7 @@ diff:
 """
 
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.backup.recovered import Recovery
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.growth.policy import PolicyRequest
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import (
     named_pool,
     pool_name_of,
@@ -441,8 +504,9 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placeme
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import DEFAULT_POOL, ModuleParams
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.data_size import DataSize
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.ensure import ensure_pool
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.request import DataSize, PoolRequest
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.pool.request import PoolRequest
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._module import run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ShortName
@@ -462,12 +526,16 @@ ARGUMENTS = {
     "low_water_mark": {"type": "int"},
     "error_if_no_space": {"type": "bool"},
     "min_free_percent": {"type": "int"},
+    "max_size": {"type": "str"},
+    "grow_by": {"type": "str"},
+    "grow_reserve": {"type": "str"},
 }
 
 
 RECOVERY = Recovery()
 COUNTS = {
     **present_only("data_size", "block_size", "low_water_mark", "error_if_no_space", "min_free_percent"),
+    **present_only("max_size", "grow_by", "grow_reserve"),
     "metadata_size": Counts(("present", "repaired")),
     "key": Counts(("present",), is_refused=True),
     "force": Counts(("absent",), is_refused=True),
@@ -489,6 +557,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
             low_water_blocks=given.optional_int("low_water_mark"),
             error_if_no_space=given.optional_flag("error_if_no_space"),
             min_free_percent=given.optional_int("min_free_percent"),
+            policy=PolicyRequest.parse(given.text("max_size"), given.text("grow_by"), given.text("grow_reserve")),
             key=given.text("key"),
         ),
     )

@@ -294,6 +294,25 @@ settled:
     text:
       description: The same as a sentence, for people.
       type: str
+grown:
+  description:
+    - That the pool has grown by its policy (O(flyd.lite.flyd_pool#module:max_size)) in this run, or would in check mode. That is a change.
+  returned: when the pool has grown by itself
+  type: list
+  elements: dict
+  contains:
+    pool:
+      description: The pool.
+      type: str
+    data_size:
+      description: The size of its data then, in bytes.
+      type: int
+    metadata_size:
+      description: The size of its metadata then, in bytes.
+      type: int
+    why:
+      description: How little was free, for people.
+      type: str
 actions:
   description: What was done to the host and asked of it, in order.
   returned: always

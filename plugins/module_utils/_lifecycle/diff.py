@@ -15,6 +15,7 @@ from collections.abc import Collection
 from typing import Callable
 
 from .._thin.dm.device import SECTOR_BYTES
+from .growth.policy import Policy
 from .outcome import Facts
 from .run import Run
 from .store.records import Image, PoolRecord, RetiredImage, Snapshot, State, Volume
@@ -173,6 +174,7 @@ def pool_view(pool: PoolRecord, *, active: bool) -> Facts:
         "low_water_mark": pool.low_water_blocks,
         "error_if_no_space": pool.error_if_no_space,
         "min_free_percent": pool.min_free_percent,
+        **Policy.recorded(pool.policy).facts(),
     }
 
 

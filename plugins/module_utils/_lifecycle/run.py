@@ -56,6 +56,7 @@ class Run:
         self.dry_run = dry_run
         self.settled: list[Finding] = []
         self.removed: list[str] = []
+        self.grown: list[dict[str, object]] = []  # the pools that have grown by themselves, or in a dry run would
         self.flipped: list[str] = []  # the instances that this run has changed, although it fails
         self.told: dict[str, object] = {}  # what a run that fails returns beside its error
         self.warnings: list[str] = []

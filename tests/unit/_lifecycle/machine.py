@@ -29,9 +29,10 @@ from module_utils._lifecycle.image.remove import RemoveBase, RemoveSnapshot
 from module_utils._lifecycle.image.remove_image import RemoveArchive
 from module_utils._lifecycle.image.seals import seal
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.pool.data_size import DataSize
 from module_utils._lifecycle.pool.ensure import ensure_pool
 from module_utils._lifecycle.pool.repair import repair_pool
-from module_utils._lifecycle.pool.request import DataSize, PoolRequest
+from module_utils._lifecycle.pool.request import PoolRequest
 from module_utils._lifecycle.pool.teardown import remove_pool
 from module_utils._lifecycle.prune.options import PruneOptions
 from module_utils._lifecycle.prune.prune import prune

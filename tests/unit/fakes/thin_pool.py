@@ -100,7 +100,10 @@ def pool_status(kernel: Kernel, name: str) -> str:
     if data["mode"] in ("Fail", "Error"):
         return str(data["mode"])
     block_bytes = int(pool[5]) * SECTOR_BYTES
-    total, metadata_total = int(pool[1]) // int(pool[5]), os.stat(kernel.file_behind(pool[3])).st_size // 4096
+    total, metadata_total = (
+        int(pool[1]) // int(pool[5]),
+        data["metadata_blocks"],
+    )  # a larger device counts once it is resumed
     used = data.get(
         "used_data_blocks", sum(used_blocks(kernel, pool, int(number), block_bytes) for number in data["thins"])
     )

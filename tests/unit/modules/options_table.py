@@ -181,6 +181,11 @@ def _pool() -> Iterable[Row]:
     yield from rows(m, "error_if_no_space", there, False, CONVERGES, shows={"error_if_no_space": False})
     yield from rows(m, "min_free_percent", "new", 5, MADE, shows={"min_free_percent": 5})
     yield from rows(m, "min_free_percent", there, 5, CONVERGES, shows={"min_free_percent": 5})
+    for option, value in (("max_size", "1G"), ("grow_by", "1M"), ("grow_reserve", "5%")):
+        yield from rows(m, option, "new", value, MADE, shows={option: value})
+        yield from rows(m, option, there, value, CONVERGES, shows={option: value})
+    yield from rows(m, "max_size", f"new {there}", "2M", REFUSED, says="less than the 4 MiB")
+    yield from rows(m, "max_size", there, "none", SAME)
     for option, bad in (
         ("data_size", ("lots", "0", "-4M", "0%", "101%")),
         ("metadata_size", ("lots", "0", "5000")),
@@ -188,6 +193,9 @@ def _pool() -> Iterable[Row]:
         ("low_water_mark", (-1, "few")),
         ("error_if_no_space", ("perhaps",)),
         ("min_free_percent", (-1, 100, "much")),
+        ("max_size", ("lots", "0", "101%")),
+        ("grow_by", ("lots", "0", "101%")),
+        ("grow_reserve", ("lots", "0", "101%")),
     ):
         for value in bad:
             yield from rows(m, option, f"new {there}", value, REFUSED)
@@ -197,6 +205,9 @@ def _pool() -> Iterable[Row]:
         ("low_water_mark", 3),
         ("error_if_no_space", False),
         ("min_free_percent", 5),
+        ("max_size", "1G"),
+        ("grow_by", "1M"),
+        ("grow_reserve", "5%"),
     ):
         yield from rows(m, option, undone, value, WARNS)
 

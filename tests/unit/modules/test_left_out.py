@@ -36,6 +36,9 @@ FULL: dict[str, dict[str, Any]] = {
         "low_water_mark": 2,
         "error_if_no_space": False,
         "min_free_percent": 3,
+        "max_size": "1G",
+        "grow_by": "1M",
+        "grow_reserve": "5%",
     },
     "flyd_fetch": {
         "pool": "small",

@@ -67,6 +67,7 @@ def all_runs(stages: Stages) -> Iterator[Run]:
     yield from _changed_objects(stages)
     yield from _with_operations(stages)
     yield from _after_interruptions(stages)
+    yield from _of_a_short_pool(stages)
     yield from _prunes(stages)
 
 
@@ -160,6 +161,22 @@ def _after_interruptions(stages: Stages) -> Iterator[Run]:
     machine.fake.set_pool("pool", needs_check=True, damaged=True, lost=[base.thin_id])
     yield Run("flyd_pool", "repaired", Modules(machine).run("flyd_pool", {"state": "repaired"}))
     yield Run("flyd_info", "present", Modules(stages.at("rebooted")).run("flyd_info", {}))
+
+
+def _of_a_short_pool(stages: Stages) -> Iterator[Run]:
+    """What lets a pool grow by its policy, and what finds that it cannot."""
+    for module, stage, options in (
+        ("flyd_pool", "pooled", {}),
+        ("flyd_unpack", "fetched", {"size": "1M"}),
+        ("flyd_snapshot", "unpacked", {}),
+    ):
+        for purpose, max_size in (("present", "1G"), ("failure", "4M")):
+            machine = stages.at(stage)
+            modules, base = Modules(machine), _options(module, machine)
+            modules.run("flyd_pool", {"max_size": max_size, "grow_reserve": "1M", "min_free_percent": 10})
+            machine.fake.set_pool("pool", used_data_blocks=63)
+            for check in (True, False):
+                yield Run(module, purpose, modules.run(module, {**base, **options}, check=check))
 
 
 def _prunes(stages: Stages) -> Iterator[Run]:

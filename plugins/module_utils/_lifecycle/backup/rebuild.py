@@ -18,9 +18,11 @@ from typing import NamedTuple
 from ..._errors import BadInput, CorruptStore, FlydError, OutOfOrder
 from ..._host.files.durable import check_private_directory, sync_directory
 from ..._names import printable
+from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.head import read_head
-from ..._thin.pool.metadata import read_details, read_superblock
+from ..._thin.pool.metadata import Superblock, read_details, read_superblock
 from ..findings import RecoveryKind
+from ..pool.state import with_data_sectors
 from ..run import Run, open_host
 from ..settings import Settings
 from ..store.copies import rank_of_copy
@@ -116,7 +118,8 @@ def _adjust(settings: Settings, chosen: _Candidate, pool_name: str, *, dry_run: 
 
 def _match(host: Run, pool: PoolRecord, *, dry_run: bool) -> list[str]:
     try:
-        now = read_superblock(pool.metadata).transaction_id
+        there = read_superblock(pool.metadata)
+        now = there.transaction_id
         details = read_details(pool.metadata)
     except FlydError:
         return []  # its device is away, or damaged: it is looked at when it comes up
@@ -135,8 +138,19 @@ def _match(host: Run, pool: PoolRecord, *, dry_run: bool) -> list[str]:
         text = f"left out {volume.device_name}: the pool '{pool.name}' has no thin id {volume.thin_id} of the time of the copy"
         forget(host, volume, RecoveryKind.VOLUME_MISSING, text)
     with host.store.transaction():
-        host.store.change(pool, transaction_id=now)
+        host.store.change(pool, transaction_id=now, **_sizes(pool, there))
     return [volume.device_path for volume in gone]
+
+
+def _sizes(pool: PoolRecord, there: Superblock) -> dict[str, int]:
+    """Those of a pool that has grown since the copy was written: growing is no transaction."""
+    metadata_bytes = there.metadata_blocks * METADATA_BLOCK_BYTES if pool.is_loop else 0
+    after = with_data_sectors(pool, max(pool.data_sectors, there.data_blocks * pool.block_sectors))
+    return {
+        "data_sectors": after.data_sectors,
+        "low_water_blocks": after.low_water_blocks,
+        "metadata_bytes": max(pool.metadata_bytes, metadata_bytes),
+    }
 
 
 def require_pool(host: Run, name: str, where: str) -> None:

@@ -16,6 +16,8 @@ from ..._source.download.fetch import Asked
 from ..._source.objects import ObjectInfo
 from ..._source.source import Source
 from ..._thin.pool.health import status
+from ..growth.policy import Policy
+from ..growth.reach import data_reach
 from ..pool.request import DEFAULT_MIN_FREE_PERCENT
 from ..pool.state import is_active
 from ..run import Run
@@ -58,7 +60,10 @@ def _room(host: Run, pool_bytes: int) -> Room | None:
         room = data_room(pool, status(host.dm, pool.name))
     except FlydError:  # a pool that cannot be asked: the run that makes a volume in it reports why
         return None
-    return room._replace(total_bytes=max(room.total_bytes, pool_bytes))
+    can_have = data_reach(
+        host, pool, Policy.recorded(pool.policy)
+    ).size_bytes  # nothing where the pool does not grow by itself
+    return room._replace(total_bytes=max(room.total_bytes, pool_bytes, can_have))
 
 
 def _layers_bytes(host: Run, bucket: Source, info: ObjectInfo) -> int | None:

@@ -30,6 +30,7 @@ class Arrow(Protocol):
     start: State
     end: State
     assumes_generation: bool = False  # in a dry run, that an earlier one would have made a new generation
+    makes_volume: bool = False  # in the pool of the run
     named_sha256: str = ""  # of the generation that is meant; empty for the current one
 
     def admit(self, host: Run, image: Image) -> None:
@@ -69,6 +70,20 @@ def _attempt(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     found = _at_rest(host, key, arrow)
     if found is not None:
         return found
+    if not arrow.makes_volume:
+        return _moved(host, key, arrow)
+    from ..growth.by_itself import grow_for, grow_if_needed  # late: a run with nothing to do needs nothing of it
+    from ..volumes.room import PoolTooSmall
+
+    grow_if_needed(host, host.settings.pool.value)
+    try:
+        return _moved(host, key, copy.copy(arrow))
+    except PoolTooSmall as error:  # no lock is held here: the one of a pool's setup comes before that of an image
+        grow_for(host, error)
+    return _moved(host, key, arrow)
+
+
+def _moved(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
     with host.lock(image_lock(str(key))):
         recover(host)
         return _move(host, key, arrow)

@@ -14,6 +14,7 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.pool.health import require_healthy, require_sound, status
 from ..._thin.pool.thin_pool import check_files
 from ..diff import NEW_ULID, no_pool, pool_view
+from ..growth.due import growth_due
 from ..outcome import Outcome
 from ..run import Run
 from ..store.lock_names import pool_lock
@@ -22,7 +23,7 @@ from ..volumes.recover import recover
 from ..volumes.volumes import check_transaction
 from .bring_up import bring_up, map_again, require_same_disk, status_of_known
 from .create import foresee_pool, make_pool, new_record, spec_of
-from .grow import grow, settle_growth
+from .grow import ASKED, grow, settle_growth
 from .request import PoolRequest
 from .state import (
     PoolOptions,
@@ -69,22 +70,30 @@ def converge(host: Run, request: PoolRequest) -> Outcome:
 
 
 def _adjusted(host: Run, pool: PoolRecord, wanted: PoolRecord, options: PoolOptions) -> Outcome:
-    """The pool that is up, grown to what is asked for, and with the share that must stay free as it is asked for now."""
-    after = wanted._replace(transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
+    """The pool that is up, grown to what is asked for and what its policy makes of that, with what only the store has as it is asked for now."""
+    asked = wanted._replace(transaction_id=pool.transaction_id, min_free_percent=options.min_free_percent)
+    due = growth_due(host, asked, status(host.dm, pool.name))
+    after = due.wanted
     changed = after != pool
+    host.grown += [due.fact()] if due.grows else []
     if changed and not host.dry_run:
-        if after != pool._replace(min_free_percent=after.min_free_percent):
-            after = grow(host, pool, after)
+        if after != _with_recorded(pool, asked):
+            after = grow(host, pool, after, why=due.why if due.grows else ASKED)
         with host.store.transaction():
-            after = (host.store.pool(pool.name) or after)._replace(min_free_percent=options.min_free_percent)
+            after = _with_recorded(host.store.pool(pool.name) or after, asked)
             host.store.put(after)
     now = status(host.dm, pool.name)
     if host.dry_run and after.data_sectors > pool.data_sectors:
         require_sound(now)  # it may be full now: that is what it grows for
     else:
-        require_healthy(now, after.min_free_percent)
+        require_healthy(due.after(now) if host.dry_run else now, after.min_free_percent)
     facts = pool_facts(after, options, now)
     return Outcome(pool_view(pool, active=True), pool_view(after, active=True), changed, facts, tuple(host.settled))
+
+
+def _with_recorded(pool: PoolRecord, asked: PoolRecord) -> PoolRecord:
+    """With what only the store has, and no table, as it is asked for."""
+    return pool._replace(min_free_percent=asked.min_free_percent, policy=asked.policy)
 
 
 def _refuse_foreign(host: Run, name: ShortName, pool: PoolRecord | None) -> None:

@@ -190,6 +190,7 @@ def new_record(host: Run, options: PoolOptions, pool_id: str) -> PoolRecord:
         transaction_id=(secrets.randbits(30) + 1) << 32,
         formatted=False,
         data_identity="" if options.is_loop else device_identity(options.data, host.dm.sysfs),
+        policy=options.policy.to_json(),
     )
 
 

@@ -18,6 +18,7 @@ from ..._thin.guards.udev_rule import missing_rule
 from ..._thin.pool.health import require_healthy, status
 from ..attempts import attempted
 from ..diff import pool_view
+from ..growth.policy import NO_POLICY
 from ..image.placement import require_in_pool
 from ..outcome import Outcome
 from ..run import Run
@@ -70,13 +71,22 @@ def _ensured(host: Run, request: PoolRequest) -> Outcome:
         wanted = wanted_pool(pool, options)
         now = status(host.dm, pool.name)
         is_settled = now.transaction_id == pool.transaction_id and not growing(host, pool)
-        if is_settled and pool == wanted and _is_whole(host, pool):
+        if is_settled and pool == wanted and _is_whole(host, pool) and not _must_grow(host, pool, now):
             return _found(host, pool, options, now)
     # Late: a run that finds its pool there needs nothing of how pools are made.
     from .converge import converge
 
     with host.lock(pool_setup_lock(request.name.value)):
         return converge(host, request)
+
+
+def _must_grow(host: Run, pool: PoolRecord, now: PoolStatus) -> bool:
+    """Whether the pool is so full that it grows by its policy, and it can."""
+    if pool.policy == NO_POLICY:
+        return False
+    from ..growth.due import growth_due  # late, as above
+
+    return growth_due(host, pool, now).grows
 
 
 def _is_whole(host: Run, pool: PoolRecord) -> bool:

@@ -22,17 +22,25 @@ from ..findings import RecoveryKind, of_pool
 from ..run import Run
 from ..store.records import OperationKind, PoolRecord
 from .create import spec_of
-from .state import growing
+from .state import growing, with_data_sectors
+
+ASKED = "it was asked for"
 
 
-def grow(host: Run, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
+def grow(host: Run, pool: PoolRecord, wanted: PoolRecord, *, why: str = ASKED) -> PoolRecord:
     """Let ``pool``, which is up, have the size of ``wanted``; the record as it was committed. A failure leaves it as it was."""
-    with doing(f"growing the pool '{pool.name}'"), host.log.transition("grow", pool=pool.name) as log:
+    with doing(f"growing the pool '{pool.name}'"), host.log.transition("grow", pool=pool.name, why=why) as log:
         require_sound(
             status(host.dm, pool.name)
         )  # one that needs repair does not grow (dm-thin.c, maybe_resize_metadata_dev)
         with host.store.transaction():
             host.store.put(host.begin(OperationKind.GROW, pool.name))
+            # Here already: a growth that is interrupted is settled by what the pool has, which does not say who wanted it.
+            host.store.change(
+                pool,
+                grown_from_sectors=wanted.grown_from_sectors or pool.grown_from_sectors,
+                grown_from_metadata_bytes=wanted.grown_from_metadata_bytes or pool.grown_from_metadata_bytes,
+            )
         crash_point("grow:planned")
         try:
             _make_room(host, wanted)
@@ -42,7 +50,7 @@ def grow(host: Run, pool: PoolRecord, wanted: PoolRecord) -> PoolRecord:
         except BaseException:
             settle_growth(host, pool)
             raise
-        log.update(data_size=wanted.data_sectors * SECTOR_BYTES)
+        log.update(data_size=wanted.data_sectors * SECTOR_BYTES, metadata_size=wanted.metadata_bytes)
         return _record(host, wanted)
 
 
@@ -54,9 +62,10 @@ def settle_growth(host: Run, pool: PoolRecord) -> PoolRecord:
         text = f"would finish or undo the growth of the pool '{pool.name}'"
         host.report(RecoveryKind.GROWTH_RECOVERED, of_pool(pool.name), text)
         return pool
+    pool = host.store.pool(pool.name) or pool
     settle_size(host.dm, pool.name)
     there = read_superblock(pool.metadata)
-    actual = pool._replace(data_sectors=there.data_blocks * pool.block_sectors)
+    actual = _with_live_table(host, with_data_sectors(pool, there.data_blocks * pool.block_sectors))
     if pool.is_loop:  # of a device the kernel uses all, whatever was asked for
         actual = actual._replace(metadata_bytes=max(pool.metadata_bytes, there.metadata_blocks * METADATA_BLOCK_BYTES))
         shorten_backing_file(pool.data, actual.data_sectors * SECTOR_BYTES)
@@ -66,6 +75,15 @@ def settle_growth(host: Run, pool: PoolRecord) -> PoolRecord:
     text = f"{'finished' if has_grown else 'undid'} the growth of the pool '{pool.name}'"
     host.report(RecoveryKind.GROWTH_RECOVERED, of_pool(pool.name), text)
     return _record(host, actual)
+
+
+def _with_live_table(host: Run, pool: PoolRecord) -> PoolRecord:
+    """With the mark and the policy for a full pool that the growth has put into its table, when the pool is up."""
+    device = host.dm.find(pool.uuid)
+    if device is None or not device.sectors:
+        return pool
+    words = host.dm.table(device.name).split()
+    return pool._replace(low_water_blocks=int(words[6]), error_if_no_space="error_if_no_space" in words)
 
 
 def _make_room(host: Run, wanted: PoolRecord) -> None:
@@ -91,6 +109,8 @@ def _record(host: Run, pool: PoolRecord) -> PoolRecord:
             metadata_bytes=pool.metadata_bytes,
             low_water_blocks=pool.low_water_blocks,
             error_if_no_space=pool.error_if_no_space,
+            grown_from_sectors=pool.grown_from_sectors,
+            grown_from_metadata_bytes=pool.grown_from_metadata_bytes,
         )
         host.store.put(pool)
         host.store.rows("DELETE FROM operations WHERE kind=? AND subject=?", OperationKind.GROW.value, pool.name)

@@ -14,44 +14,21 @@ from typing import NamedTuple
 
 from ..._errors import BadInput
 from ..._host.files.durable import file_errors
-from ..._names import ShortName, exact_size_text, option_size, parse_bytes, printable
+from ..._names import ShortName, exact_size_text, option_size, printable
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.backing import device_bytes
 from ..._thin.pool.geometry import MAX_METADATA_BYTES, compute_geometry
 from ..._thin.pool.reserve import RESERVED_BYTES
+from ..growth.policy import Policy, PolicyRequest
 from ..run import Run
 from ..store.records import PoolRecord
+from .data_size import DataSize
 from .state import PoolOptions
 
 DEFAULT_FILE_BYTES = 2 << 30
 DEFAULT_ERROR_IF_NO_SPACE = True
 DEFAULT_MIN_FREE_PERCENT = 10
-
-
-class DataSize(NamedTuple):
-    """An amount of data: ``amount`` bytes, or percent, of a pool or of the device or the file system that holds it."""
-
-    amount: int
-    is_percent: bool = False
-
-    @classmethod
-    def parse(cls, text: str, *, what: str = "data_size") -> DataSize:
-        """From ``20G`` or ``80%``; raises ``BadInput`` that names the option ``what``."""
-        number, sign, rest = text.strip().partition("%")
-        if not sign:
-            return cls(parse_bytes(text, what=what))
-        if rest or not number.strip().isdecimal() or not 1 <= int(number) <= 100:
-            raise BadInput(
-                f"{what} is {printable(text)!r}, which is not a percentage from 1% to 100%",
-                hint="write for example 80%, or a size such as 512M",
-            )
-        return cls(int(number), is_percent=True)
-
-    @classmethod
-    def parse_optional(cls, text: str) -> DataSize | None:
-        """The same, ``None`` for an option that was left out."""
-        return cls.parse(text) if text else None
 
 
 class PoolRequest(NamedTuple):
@@ -67,6 +44,7 @@ class PoolRequest(NamedTuple):
     low_water_blocks: int | None = None
     error_if_no_space: bool | None = None
     min_free_percent: int | None = None
+    policy: PolicyRequest = PolicyRequest()
     key: str = ""  # of an image that is to be put into the pool
 
     def resolve(self, host: Run, pool: PoolRecord | None) -> PoolOptions:
@@ -78,6 +56,7 @@ class PoolRequest(NamedTuple):
             else (pool.error_if_no_space, pool.min_free_percent)
         )
         data_bytes = self._data_bytes(host, pool, is_loop=is_loop)
+        self._require_below_maximum(host, pool, data_bytes, is_loop=is_loop)
         is_whole_device = pool is None and not is_loop and self.metadata_bytes is None
         return PoolOptions(
             name=self.name,
@@ -90,6 +69,7 @@ class PoolRequest(NamedTuple):
             low_water_blocks=self.low_water_blocks,
             error_if_no_space=recorded[0] if self.error_if_no_space is None else self.error_if_no_space,
             min_free_percent=recorded[1] if self.min_free_percent is None else _percent(self.min_free_percent),
+            policy=self.policy.over(Policy.recorded(pool.policy) if pool is not None else Policy()),
         )
 
     def _data_bytes(self, host: Run, pool: PoolRecord | None, *, is_loop: bool) -> int:
@@ -101,8 +81,21 @@ class PoolRequest(NamedTuple):
         if not self.data_size.is_percent:
             return self.data_size.amount
         if not is_loop:
-            return min(device_bytes(path) * self.data_size.amount // 100, _usable_bytes(path))
-        return _file_system_bytes(path or host.settings.state_dir) * self.data_size.amount // 100
+            return min(self.data_size.of(device_bytes(path)), _usable_bytes(path))
+        return self.data_size.of(_file_system_bytes(path or host.settings.state_dir))
+
+    def _require_below_maximum(self, host: Run, pool: PoolRecord | None, data_bytes: int, *, is_loop: bool) -> None:
+        """Raise ``BadInput`` for a max_size that the pool has passed already, or would."""
+        if self.policy.max_size is None:
+            return
+        path = self.data or (pool.data if pool is not None else "")
+        whole_bytes = _file_system_bytes(path or host.settings.state_dir) if is_loop else device_bytes(path)
+        have_bytes = max(data_bytes, pool.data_sectors * SECTOR_BYTES if pool is not None else 0)
+        if self.policy.max_size.of(whole_bytes) < have_bytes:
+            raise BadInput(
+                f"max_size: {self.policy.max_size.text()} is less than the {exact_size_text(have_bytes)} of data that the pool '{self.name}' has",
+                hint=f"give max_size: {option_size(have_bytes)} or more, or max_size: none, for a pool that grows only on request",
+            )
 
     def _metadata_device_bytes(self, data_bytes: int) -> int:
         """All of the metadata device that the kernel uses; raises ``BadInput`` when the pool may need more."""

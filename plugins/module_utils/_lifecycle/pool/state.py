@@ -17,6 +17,7 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.geometry import Geometry, compute_geometry
 from ..._thin.pool.metadata import read_thin_ids
+from ..growth.policy import Policy
 from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.records import Operation, OperationKind, PoolRecord, Snapshot, Volume, VolumeState
@@ -35,6 +36,7 @@ class PoolOptions(NamedTuple):
     low_water_blocks: int | None
     error_if_no_space: bool
     min_free_percent: int
+    policy: Policy
 
     def geometry(self) -> Geometry:
         """The sizes of the pool's parts, with what was left out computed."""
@@ -63,24 +65,53 @@ def wanted_pool(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
     return sized._replace(
         error_if_no_space=options.error_if_no_space,
         min_free_percent=options.min_free_percent,
+        policy=options.policy.to_json(),
     )
 
 
 def _asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
-    """``pool`` in the size that ``options`` ask for; raises ``BadInput`` when that is smaller than what it has."""
+    """``pool`` in the size that ``options`` ask for; raises ``BadInput`` when that is smaller than what it has.
+
+    What a pool has grown to by itself is not asked for: there the size is the least that it must have.
+    """
     block_bytes = pool.block_sectors * SECTOR_BYTES
     data_sectors = options.data_bytes // block_bytes * pool.block_sectors
-    _refuse_less(pool, "data_size", data_sectors * SECTOR_BYTES, pool.data_sectors * SECTOR_BYTES)
+    _refuse_less(
+        pool, "data_size", data_sectors * SECTOR_BYTES, (pool.grown_from_sectors or pool.data_sectors) * SECTOR_BYTES
+    )
+    metadata_bytes = pool.metadata_bytes
     if options.metadata_bytes is not None:
-        _refuse_less(pool, "metadata_size", options.metadata_bytes, pool.metadata_bytes)
-    if data_sectors == pool.data_sectors:
-        return pool._replace(metadata_bytes=options.metadata_bytes or pool.metadata_bytes)
+        _refuse_less(
+            pool, "metadata_size", options.metadata_bytes, pool.grown_from_metadata_bytes or pool.metadata_bytes
+        )
+        metadata_bytes = max(options.metadata_bytes, pool.metadata_bytes)
+    if metadata_bytes > pool.metadata_bytes:
+        pool = pool._replace(metadata_bytes=metadata_bytes, grown_from_metadata_bytes=0)
+    if data_sectors <= pool.data_sectors:
+        return pool
     wanted = compute_geometry(options.data_bytes, options.metadata_bytes, block_bytes, options.low_water_blocks)
     return pool._replace(
         data_sectors=wanted.data_sectors,
         metadata_bytes=max(wanted.metadata_bytes, pool.metadata_bytes),
         low_water_blocks=wanted.low_water_blocks,
+        grown_from_sectors=0,
     )
+
+
+def has_computed_mark(pool: PoolRecord) -> bool:
+    """Whether low_water_mark is what is computed for the pool's size, so that it follows that."""
+    return pool.low_water_blocks == _computed_mark(pool)
+
+
+def with_data_sectors(pool: PoolRecord, data_sectors: int) -> PoolRecord:
+    """``pool`` in another size of the data, with a mark that follows it if it was computed."""
+    after = pool._replace(data_sectors=data_sectors)
+    return after._replace(low_water_blocks=_computed_mark(after)) if has_computed_mark(pool) else after
+
+
+def _computed_mark(pool: PoolRecord) -> int:
+    block_bytes = pool.block_sectors * SECTOR_BYTES
+    return compute_geometry(pool.data_sectors * SECTOR_BYTES, None, block_bytes).low_water_blocks
 
 
 def _refuse_less(pool: PoolRecord, what: str, asked_bytes: int, have_bytes: int) -> None:
@@ -176,6 +207,7 @@ def _settings(pool: PoolRecord) -> Facts:
         "low_water_mark": pool.low_water_blocks,
         "error_if_no_space": pool.error_if_no_space,
         "min_free_percent": pool.min_free_percent,
+        **Policy.recorded(pool.policy).facts(),
     }
 
 

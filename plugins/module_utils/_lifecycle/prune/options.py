@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..._errors import BadInput
 from ..._names import ObjectKey, printable
 from ..params import ModuleParams
-from ..pool.request import DataSize
+from ..pool.data_size import DataSize
 
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smhdw]?)")
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

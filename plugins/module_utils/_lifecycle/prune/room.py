@@ -16,7 +16,7 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.pool.health import status
 from ..._thin.pool.mappings import read_freed_blocks
 from ..image.remove_volumes import snapshots_of, volumes_of
-from ..pool.request import DataSize
+from ..pool.data_size import DataSize
 from ..run import Run
 from ..store.records import PoolRecord
 from .choosing import Candidate
@@ -49,7 +49,7 @@ def file_bytes(paths: Iterable[str]) -> int:
 def missing_bytes(host: Run, pool: PoolRecord, wanted: DataSize) -> int:
     """How much less than ``wanted`` the pool has free; not above 0: enough. All of it, when it is not active."""
     total_bytes = pool.data_sectors * SECTOR_BYTES
-    wanted_bytes = total_bytes * wanted.amount // 100 if wanted.is_percent else wanted.amount
+    wanted_bytes = wanted.of(total_bytes)
     if host.dm.find(pool.uuid) is None:
         return wanted_bytes
     now = status(host.dm, pool.name)

@@ -20,6 +20,7 @@ from ..diff import platform_of, pool_view
 from ..fetch.fetched import objects_of
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
+from ..growth.reach import can_grow_to
 from ..image.placement import pool_of
 from ..instance.options import Settings
 from ..instance.views import instance_facts
@@ -191,6 +192,7 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
         facts["data"]["free"] = data_room(pool, now).free_bytes
         facts["metadata"]["free"] = metadata_room(pool, now).free_bytes
         facts["free_below"] = room_below(pool)
+        facts["can_grow_to"] = can_grow_to(host, pool)
         facts["status"] = now.mode.value
         facts["needs_check"] = now.needs_check
         facts["held_metadata"] = now.held_metadata_root is not None

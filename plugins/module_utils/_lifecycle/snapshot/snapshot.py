@@ -30,6 +30,7 @@ class Activate(Arrow):
     name = "snapshot"
     start = State.UNPACKED
     end = State.ACTIVATED
+    makes_volume = True
 
     def __init__(self, options: SnapshotOptions) -> None:
         self._options = options

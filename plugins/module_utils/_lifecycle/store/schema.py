@@ -93,6 +93,16 @@ _VERSION_7: tuple[str, ...] = (
     ),
 )
 
+# How a pool grows by itself, and what size it had when it began to.
+_VERSION_8: tuple[str, ...] = tuple(
+    f"ALTER TABLE pools ADD COLUMN {column}"
+    for column in (
+        "policy TEXT NOT NULL DEFAULT '{}'",
+        "grown_from_sectors INTEGER NOT NULL DEFAULT 0",
+        "grown_from_metadata_bytes INTEGER NOT NULL DEFAULT 0",
+    )
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -101,6 +111,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_5,
     _VERSION_6,
     _VERSION_7,
+    _VERSION_8,
 )
 VERSION = len(MIGRATIONS)
 

@@ -51,6 +51,7 @@ class Unpack(Arrow):
     name = "unpack"
     start = State.FETCHED
     end = State.UNPACKED
+    makes_volume = True
 
     def __init__(self, options: UnpackOptions) -> None:
         self._options = options

@@ -16,6 +16,8 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.geometry import METADATA_BYTES_PER_BLOCK, METADATA_BYTES_PER_SNAPSHOT
 from ..._thin.pool.health import require_healthy, require_sound, status
+from ..growth.due import Need, growth_due
+from ..growth.policy import NO_POLICY
 from ..pool.state import is_active, refuse_unfinished
 from ..run import Run
 from ..store.records import PoolRecord
@@ -23,6 +25,15 @@ from ..store.records import PoolRecord
 _GIB = 1 << 30
 _ROUND_BYTES = 64 << 20
 _KERNEL_PERCENT = 10  # of metadata, which the kernel counts as used (dm-thin-metadata.c, __set_metadata_reserve)
+
+
+class PoolTooSmall(NoSpace):
+    """No room for ``need`` in a pool that may grow by itself."""
+
+    def __init__(self, error: NoSpace, pool_name: str, need: Need) -> None:
+        super().__init__(error.msg, hint=error.hint, retryable=error.retryable, **error.details)
+        self.pool_name = pool_name
+        self.need = need
 
 
 class Room(NamedTuple):
@@ -89,21 +100,35 @@ def require_pool_health(pool: PoolRecord, now: PoolStatus) -> None:
 
 
 def require_room(host: Run, pool: PoolRecord, needed_bytes: int, *, what: str = "this", snapshots: int = 0) -> None:
-    """Raise ``NoSpace`` unless the pool has room for ``needed_bytes`` of data, and for the metadata of them and of ``snapshots``."""
-    now = status(host.dm, pool.name)
+    """Raise ``NoSpace`` unless the pool has room for ``needed_bytes`` of data, and for the metadata of them and of ``snapshots``.
+
+    It is a ``PoolTooSmall`` where the pool has a policy.
+    """
+    need = _need(pool, needed_bytes, snapshots)
+    try:
+        _require(pool, status(host.dm, pool.name), need, what)
+    except NoSpace as error:
+        if pool.policy == NO_POLICY:
+            raise
+        raise PoolTooSmall(error, pool.name, need) from error
+
+
+def _need(pool: PoolRecord, data_bytes: int, snapshots: int) -> Need:
+    """With the metadata of it."""
+    blocks = -(-data_bytes // (pool.block_sectors * SECTOR_BYTES))
+    return Need(data_bytes, blocks * METADATA_BYTES_PER_BLOCK + snapshots * METADATA_BYTES_PER_SNAPSHOT)
+
+
+def _require(pool: PoolRecord, now: PoolStatus, need: Need, what: str) -> None:
     require_pool_health(pool, now)
-    _require(pool, now, needed_bytes, what, snapshots)
-
-
-def _require(pool: PoolRecord, now: PoolStatus, needed_bytes: int, what: str, snapshots: int) -> None:
-    blocks = -(-needed_bytes // (pool.block_sectors * SECTOR_BYTES))
-    data_room(pool, now).require(needed_bytes, pool.name, what)
-    metadata_bytes = blocks * METADATA_BYTES_PER_BLOCK + snapshots * METADATA_BYTES_PER_SNAPSHOT
-    metadata_room(pool, now).require(metadata_bytes, pool.name, what)
+    data_room(pool, now).require(need.data_bytes, pool.name, what)
+    metadata_room(pool, now).require(need.metadata_bytes, pool.name, what)
 
 
 def foresee_volume(host: Run, *, pool_changes: bool, snapshots: int = 0) -> None:
     """In check mode, raise what the real run will find when it makes a volume: a pool that needs repair, or one without room.
+
+    A pool that can grow by itself is judged as it would be then.
 
     ``pool_changes``: a simulated flyd_pool would have changed the pool, which may make room.
     """
@@ -113,5 +138,5 @@ def foresee_volume(host: Run, *, pool_changes: bool, snapshots: int = 0) -> None
         now = status(host.dm, pool.name)
         require_sound(now)
         if not pool_changes:
-            require_pool_health(pool, now)
-            _require(pool, now, 0, "a snapshot", snapshots)
+            need = _need(pool, 0, snapshots)
+            _require(pool, growth_due(host, pool, now, need).after(now), need, "a snapshot")

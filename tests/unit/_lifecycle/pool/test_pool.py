@@ -24,7 +24,7 @@ from module_utils._errors import (
     Unsupported,
 )
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._lifecycle.pool.request import DataSize
+from module_utils._lifecycle.pool.data_size import DataSize
 from module_utils._lifecycle.store.records import Operation, PoolRecord
 from module_utils._lifecycle.volumes.missing_volumes import foreign_thin_ids
 from module_utils._lifecycle.volumes.volumes import _free_thin_id

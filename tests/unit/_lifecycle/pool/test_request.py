@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import BadInput
-from module_utils._lifecycle.pool.request import DataSize
+from module_utils._lifecycle.pool.data_size import DataSize
 from module_utils._lifecycle.store.records import PoolRecord
 from tests.unit._lifecycle.machine import POOL_BYTES, Machine
 

@@ -19,7 +19,7 @@ import pytest
 from module_utils._errors import CommandFailed, FlydError, OutOfOrder
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.outcome import Outcome
-from module_utils._lifecycle.pool.request import DataSize
+from module_utils._lifecycle.pool.data_size import DataSize
 from module_utils._lifecycle.prune.choosing import choose
 from module_utils._lifecycle.prune.options import PruneOptions
 from module_utils._lifecycle.prune.prune import prune

@@ -143,6 +143,14 @@ def test_a_pool_of_the_third_version_has_no_identity_yet(store_path: Path) -> No
     newer.close()
 
 
+def test_a_pool_of_the_seventh_version_does_not_grow_by_itself(store_path: Path) -> None:
+    row = "INSERT INTO pools VALUES ('1', 'pool', '/dev/a', '/dev/b', 0, 128, 4096, 128, 1, 1, 10, 7, 1, '')"
+    newer = opened_from_version(store_path, 7, row)
+    [pool] = newer.all(PoolRecord)
+    assert (pool.policy, pool.grown_from_sectors, pool.grown_from_metadata_bytes) == ("{}", 0, 0)
+    newer.close()
+
+
 def test_an_image_of_the_fourth_version_keeps_its_trust_and_names_no_voucher(store_path: Path) -> None:
     row = (
         "INSERT INTO images(id, object_key, sha256, state, trust) VALUES ('1', 'redis.tar', 'ab', 'fetched', 'sidecar')"
