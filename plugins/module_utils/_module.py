@@ -214,9 +214,9 @@ def _success(module: AnsibleModule, outcome: Outcome, host: Run) -> dict[str, An
 def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
     removed = list(dict.fromkeys(path for host in opened for path in host.removed))
     grown = [one for host in opened for one in host.grown if not host.dry_run]
-    told = {name: value for host in opened for name, value in host.told.items()}
+    shown = {name: value for host in opened for name, value in host.reported.items()}
     return {
-        **told,
+        **shown,
         **({"removed": removed} if removed else {}),
         **({"grown": grown} if grown else {}),
         "msg": str(error),
@@ -228,7 +228,7 @@ def _failure(error: FlydError, opened: list[Run]) -> dict[str, Any]:
         "settled": [one.record() for host in opened for one in host.settled],
         "actions": records([line for host in opened for line in host.runner.ran]),
         "attempts": 1 + sum(host.retry.repeated for host in opened),
-        "changed": bool(told.get("changed"))
+        "changed": bool(shown.get("changed"))
         or any(host.has_mended or host.removed or host.flipped or host.grown for host in opened),
     }
 

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_prune: remove the generations of images that nobody needs any more."""
+"""flyd_prune: remove generations of images that are no longer needed."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ STEPS = (
     "bind",
     "go back",
     "unbind",
+    "prune",
 )
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
 _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT")
@@ -97,6 +98,7 @@ _STEP_OF = {
     "bind": "bind",
     "back": "go back",
     "instance": "unbind",
+    "prune": "prune",
 }
 # Of a bind that waits to be confirmed, which needs systemd and what the role prepare installs: test-instances has it.
 _ELSEWHERE = {"bind:timed", "confirm:recorded"}
@@ -224,6 +226,7 @@ class Crashes:
             "bind": BIND,
             "go back": GO_BACK,
             "unbind": UNBIND,
+            "prune": Step("flyd_prune", {"key": KEY, "keep": 1}),
         }
 
     def survey(self, steps: Sequence[str] = STEPS) -> list[Fault]:
@@ -299,6 +302,7 @@ class Crashes:
             "bring back": [Shell(DOWN)],
             "go back": [*other, BIND, *same, BIND],  # so that the current generation is the one whose tree is known
             "unbind": [BIND],
+            "prune": [*other, *same],
         }
         return [*(steps[step] for step in [*first, *missing]), *harm.get(name, [])]
 

@@ -99,5 +99,5 @@ class _Attempt:
         removed = self._host.removed
         if outcome.changed or not (removed or self._host.has_mended):
             return outcome
-        told = {"removed": list(removed), "warnings": []} if removed and "removed" in outcome.facts else {}
-        return outcome._replace(changed=True, facts={**outcome.facts, **told})
+        shown = {"removed": list(removed), "warnings": []} if removed and "removed" in outcome.facts else {}
+        return outcome._replace(changed=True, facts={**outcome.facts, **shown})

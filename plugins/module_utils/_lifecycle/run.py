@@ -58,7 +58,7 @@ class Run:
         self.removed: list[str] = []
         self.grown: list[dict[str, object]] = []  # the pools that have grown by themselves, or in a dry run would
         self.flipped: list[str] = []  # the instances that this run has changed, although it fails
-        self.told: dict[str, object] = {}  # what a run that fails returns beside its error
+        self.reported: dict[str, object] = {}  # what a run that fails returns beside its error
         self.warnings: list[str] = []
         self.subject: dict[str, str] = {}  # what is being moved, for the log
         self.given_up: set[str] = set()  # the intents of attempts that have failed

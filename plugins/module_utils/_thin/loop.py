@@ -26,7 +26,7 @@ from .._names import exact_size_text, printable
 from .dm.holders import who_holds
 
 _COLUMNS = "NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE,OFFSET,SIZELIMIT,RO"
-_TOLD = ("back-ino", "back-maj:min", "offset", "sizelimit")
+_REPORTED = ("back-ino", "back-maj:min", "offset", "sizelimit")
 _DETACH_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
@@ -168,15 +168,15 @@ def _rows(runner: Runner, paths: Sequence[str], sysfs: str) -> list[dict[str, ob
     """
     text = runner.run(Program.LOSETUP, "--list", "--json", "--output", _COLUMNS).stdout
     rows: list[dict[str, object]] = json.loads(text)["loopdevices"] if text.strip() else []
-    untold = [row for row in rows if any(row[column] is None for column in _TOLD)]
-    for row in untold:
+    without = [row for row in rows if any(row[column] is None for column in _REPORTED)]
+    for row in without:
         if row["back-file"] in (None, *paths) and os.path.basename(str(row["name"])) in _attached(sysfs):
             raise CommandFailed(
                 f"losetup does not show which file is behind {row['name']}",
                 hint="run again; if it stays so, see what `losetup --list` and `dmesg` say of that device",
                 retryable=True,
             )
-    return [row for row in rows if row not in untold]
+    return [row for row in rows if row not in without]
 
 
 def _backing(row: dict[str, object]) -> tuple[int, int]:

@@ -55,11 +55,11 @@ def added(said: bytes, part: bytes) -> bytes:
 
 def understood(said: bytes, silence: str) -> Json:
     """The answer: the last line that is one. What comes before, or instead of it, is what was written to standard error."""
-    told, _newline, answer = said.rpartition(b"\n")
+    shown, _newline, answer = said.rpartition(b"\n")
     if not answer.startswith(b"{"):
-        told, answer = said, b""
-    if told.strip() and sys.stderr is not None:  # None: it was closed when the program began
-        lines = told.decode("utf-8", "replace").splitlines()
+        shown, answer = said, b""
+    if shown.strip() and sys.stderr is not None:  # None: it was closed when the program began
+        lines = shown.decode("utf-8", "replace").splitlines()
         sys.stderr.write("".join(f"{_plain(line)[:_MAX_LINE]}\n" for line in lines[:_MAX_LINES]))
     return result_of(answer, silence)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..limits import Limits
 from .decoder_process import PROCESS_BYTES
 
-_MAX_TOLD_BYTES = 1 << 40  # of memory that a decoder says it needs: it may say anything
+_MAX_STATED_BYTES = 1 << 40  # of memory that a decoder says it needs: it may say anything
 
 
 class Need(NamedTuple):
@@ -28,11 +28,11 @@ class Need(NamedTuple):
     size_bytes: int
     is_checked: bool
 
-    def after(self, told_bytes: object, limits: Limits) -> Need:
-        """The same once its decoder has said that it needs ``told_bytes``, or more than it had when it cannot say how much (0)."""
+    def after(self, stated_bytes: object, limits: Limits) -> Need:
+        """The same once its decoder has said that it needs ``stated_bytes``, or more than it had when it cannot say how much (0)."""
         most = limits.decoder_memory_bytes - PROCESS_BYTES
-        told = told_bytes if isinstance(told_bytes, int) and 0 < told_bytes < _MAX_TOLD_BYTES else 0
-        wanted = told + (4 << 20) if told else most
+        shown = stated_bytes if isinstance(stated_bytes, int) and 0 < stated_bytes < _MAX_STATED_BYTES else 0
+        wanted = shown + (4 << 20) if shown else most
         if wanted <= self.memory_bytes:  # it has had that
             wanted = 2 * most
         return self._replace(memory_bytes=wanted)

@@ -20,7 +20,7 @@ from ..tar.member import Member
 from ..tar.members import TarReader
 from ..tar.sparse import RANGE_COST_BYTES
 
-_MAX_NAMES_TOLD = 12
+_MAX_NAMES_SHOWN = 12
 
 
 class Tally:
@@ -42,7 +42,7 @@ class Tally:
         """Count attributes that could not be kept, each by its name as long as there are few names."""
         self.dropped_xattrs += len(names)
         for name in names:
-            known = name if name in self._dropped_names or len(self._dropped_names) < _MAX_NAMES_TOLD else b"others"
+            known = name if name in self._dropped_names or len(self._dropped_names) < _MAX_NAMES_SHOWN else b"others"
             self._dropped_names[known] = self._dropped_names.get(known, 0) + 1
 
     def warnings(self) -> list[str]:

@@ -70,12 +70,12 @@ class Fetching:
             if host.settings.starts_over:
                 raise
         same = generation_of(host.store, image.object_key, known["sha256"])
-        told = {name: None if value == UNKNOWN else value for name, value in known.items()}
-        trust = told["trust"]
+        shown = {name: None if value == UNKNOWN else value for name, value in known.items()}
+        trust = shown["trust"]
         is_new = bool(image.id) and not is_same and same is None
         return self._changes(host, image, same, digests, known), {
             **fetched_facts(host, Image(id="", object_key=image.object_key) if is_new else same or image),
-            **told,
+            **shown,
             "trust": trust,
             "size": size_bytes,
             "path": None,
@@ -104,7 +104,7 @@ class Fetching:
         same = generation_of(host.store, image.object_key, got.arrived.sha256)
         after = self._record(host, image, got, asked, same)
         sweep(host)
-        told = {
+        shown = {
             "received_bytes": got.arrived.received_bytes,
             "resumed_bytes": got.arrived.resumed_bytes,
             "seconds": round(got.arrived.seconds, 3),
@@ -113,7 +113,7 @@ class Fetching:
         }
         log.update(
             {
-                **told,
+                **shown,
                 "waited_seconds": round(host.retry.waited_seconds, 3),
                 "size": after.size_bytes,
                 "trust": after.trust,
@@ -121,7 +121,7 @@ class Fetching:
         )
         return after, {
             **fetched_facts(host, after),
-            **told,
+            **shown,
             "trust": got.arrived.trust.value,
             "vouched_by": self._voucher(asked).name or None,
             "replaced": replaced,

@@ -51,7 +51,7 @@ class Progress:
 
     def _write(self, received_bytes: int, total_bytes: int, now: float) -> None:
         spent = max(now - self._begun, 1e-3)
-        told = {
+        shown = {
             "key": self._key,
             "run_id": str(self._log.run),
             "received_bytes": received_bytes,
@@ -64,15 +64,15 @@ class Progress:
                 f"{self._path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
             with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump(told, file)
+                json.dump(shown, file)
             os.rename(f"{self._path}.new", self._path)
 
 
 def read(path: str) -> dict[str, object] | None:
     """What the file says, or None when there is none."""
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        told: dict[str, object] = json.load(file)
-        return told
+        shown: dict[str, object] = json.load(file)
+        return shown
     return None
 
 

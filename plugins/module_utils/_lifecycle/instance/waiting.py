@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bind that waits to be confirmed, and the timer that takes it back when nobody does.
+"""A bind that waits to be confirmed, and the timer that takes it back when no confirmation comes.
 
 Invariant: the deadline in the store decides, on the clock that counts since the host's start (CLOCK_BOOTTIME); the timer only starts a run
 that looks. A host that was restarted meanwhile has nothing that waits: its first run goes back.

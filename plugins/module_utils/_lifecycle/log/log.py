@@ -50,9 +50,9 @@ class Log:
 
     def write(self, event: str, **fields: Value) -> None:
         """Write one line: time, run_id, event and ``fields``."""
-        told = redacted_value(fields, self._secrets)
+        shown = redacted_value(fields, self._secrets)
         line = (
-            json.dumps({"time": utc_now(), "run_id": str(self.run), "event": event, **told}, ensure_ascii=True) + "\n"
+            json.dumps({"time": utc_now(), "run_id": str(self.run), "event": event, **shown}, ensure_ascii=True) + "\n"
         )
         with contextlib.suppress(OSError, FlydError), opened(self._directory, writable=True) as directory:
             write_line(directory, line.encode("ascii"))

@@ -1,4 +1,4 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clean-up: generations of images that nobody needs any more, and what frees enough room."""
+"""Pruning: generations of images that are no longer needed, and what frees enough room."""

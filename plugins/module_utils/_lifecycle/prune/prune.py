@@ -4,7 +4,7 @@
 """flyd_prune: one generation after the other goes, past those that are busy or fail.
 
 Invariant: each generation goes by an arrow of its own, with the key's lock, its intents and its recovery; between two of them nothing is held.
-What fails is told at the end.
+What fails is reported at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def prune(host: Run, options: PruneOptions) -> Outcome:
             work.take(candidate)
         facts, changed = work.facts(), bool(work.gone or work.removed())
         if work.errors:
-            host.told = {**facts, "changed": changed}
+            host.reported = {**facts, "changed": changed}
             raise _combined(work.errors, len(choice.candidates))
         warnings = [*_unknown(host, options), *work.warnings(choice)]
         return Outcome(
@@ -65,11 +65,11 @@ def _combined(errors: Sequence[tuple[Candidate, FlydError]], count: int) -> Flyd
     _candidate, first = errors[0]
     if len(errors) == 1:
         return first
-    told = "; ".join(f"{one.image.object_key} sha256:{one.image.sha256[:12]}: {error.msg}" for one, error in errors)
+    shown = "; ".join(f"{one.image.object_key} sha256:{one.image.sha256[:12]}: {error.msg}" for one, error in errors)
     return error_from_json(
         {
             **error_to_json(first),
-            "msg": f"{len(errors)} of {count} generations could not be removed: {told}",
+            "msg": f"{len(errors)} of {count} generations could not be removed: {shown}",
             "retryable": all(error.retryable for _one, error in errors),
             "trail": [],
         }

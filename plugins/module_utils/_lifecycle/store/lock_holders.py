@@ -37,8 +37,8 @@ def _who(pid: int) -> str:
 def _downloads(store: Store, settings: Settings, identity: Identity) -> list[str]:
     found = []
     for operation in store.all(Operation, "kind='fetch' AND pid=? AND started=?", identity.pid, identity.started):
-        told = read(progress_path(settings, operation)) or {}
-        received, total = told.get("received_bytes"), told.get("total_bytes")
+        shown = read(progress_path(settings, operation)) or {}
+        received, total = shown.get("received_bytes"), shown.get("total_bytes")
         if isinstance(received, int) and isinstance(total, int):
             found.append(f"has received {size_text(received)} of {size_text(total)} of {printable(operation.subject)}")
     return found

@@ -25,7 +25,7 @@ from .made_with import differences
 from .options import UnpackOptions
 
 # What the result tells of the tree, from the summary of the writing.
-_TOLD = (
+_REPORTED = (
     "layout",
     "layers",
     "entries",
@@ -101,7 +101,7 @@ class Unpack(Arrow):
         foresee_volume(host, pool_changes="pool" in self._options.assume)
         made = unpacked(host.settings.pool.value)
         facts = {**image_facts(image), "pool": host.settings.pool.value, "removed": removed}
-        return {**made, **kept}, {**dict.fromkeys(("device", "base", "size", "injected", *_TOLD)), **facts}
+        return {**made, **kept}, {**dict.fromkeys(("device", "base", "size", "injected", *_REPORTED)), **facts}
 
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Plan the tree, make a volume that fits it, write, seal, record; then let the archive go, if it is not to be kept."""
@@ -159,5 +159,5 @@ def _facts(host: Run, image: Image, base: Volume) -> Facts:
         "base": base.device_name,
         "size": base.sectors * SECTOR_BYTES,
         "removed": [],
-        **{name: summary.get(name) for name in _TOLD},
+        **{name: summary.get(name) for name in _REPORTED},
     }

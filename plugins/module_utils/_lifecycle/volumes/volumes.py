@@ -169,7 +169,7 @@ def used_bytes(host: Run) -> int:
 
 def _step(host: Run, pool: PoolRecord, effect: Callable[[], object], record: Callable[[], None], *, label: str) -> None:
     effect()
-    crash_point(f"{label}:told")
+    crash_point(f"{label}:sent")
     after = pool._replace(transaction_id=pool.transaction_id + 1)
     ThinPool(host.dm, pool.name).set_transaction_id(pool.transaction_id, after.transaction_id)
     crash_point(f"{label}:numbered")

@@ -21,10 +21,10 @@ def end_of(label: str) -> int:
 
 def test_without_the_variable_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert os.waitstatus_to_exitcode(end_of("base:told")) == 7
+    assert os.waitstatus_to_exitcode(end_of("base:sent")) == 7
 
 
 def test_only_the_point_that_is_named_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "base:told")
+    monkeypatch.setenv(VARIABLE, "base:sent")
     assert os.waitstatus_to_exitcode(end_of("base:planned")) == 7
-    assert os.waitstatus_to_exitcode(end_of("base:told")) == -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(end_of("base:sent")) == -signal.SIGKILL

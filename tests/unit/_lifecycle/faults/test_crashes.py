@@ -24,7 +24,7 @@ from tests.unit._lifecycle.machine import Machine
 
 Undisturbed = Callable[[str, str], "dict[str, Any]"]
 PLUGINS = Path(__file__).parents[4] / "plugins"
-VOLUME_STEPS = ("planned", "told", "numbered", "recorded")
+VOLUME_STEPS = ("planned", "sent", "numbered", "recorded")
 
 # The state before, what is run, and where it is killed.
 POINTS = [

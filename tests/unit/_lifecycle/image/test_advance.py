@@ -106,7 +106,7 @@ def test_check_mode_on_a_virgin_host_reports_the_way_of_the_image(virgin: Machin
     assert not virgin.state.exists()
 
 
-@pytest.mark.parametrize("label", ["base:planned", "base:told", "base:numbered", "unpack:mapped"])
+@pytest.mark.parametrize("label", ["base:planned", "base:sent", "base:numbered", "unpack:mapped"])
 def test_check_mode_after_a_power_cut_says_what_would_be_settled_and_writes_nothing(
     fetched: Machine, label: str
 ) -> None:

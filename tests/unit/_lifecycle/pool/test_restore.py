@@ -181,7 +181,7 @@ def test_an_older_pool_in_trouble_with_something_left_in_it_does_not_keep_the_ot
     needs_root()
     machine = stages.at("fetched")
     machine.pool(name="other")
-    machine.killed_at("base:told", machine.unpack)
+    machine.killed_at("base:sent", machine.unpack)
     machine.fake.reboot()
     machine.fake.refuse("dmsetup message pool", errno.EIO, times=9)
     outcome = restored(machine)
@@ -206,7 +206,7 @@ def test_a_pool_that_is_torn_down_meanwhile_is_not_brought_back(pooled: Machine)
     assert pooled.left_over() == []
 
 
-@pytest.mark.parametrize("label", ["base:told", "unpack:written", "snapshot:mapped"])
+@pytest.mark.parametrize("label", ["base:sent", "unpack:written", "snapshot:mapped"])
 def test_what_was_interrupted_by_the_reboot_is_settled(stages: Stages, label: str) -> None:
     needs_root()
     arrow = "snapshot" if label.startswith("snap") else "unpack"

@@ -388,7 +388,7 @@ def test_a_run_that_fails_tells_what_it_has_done(many: Machine) -> None:
     with many.host() as host:
         with pytest.raises(CommandFailed):
             prune(host, PruneOptions(keep=0))
-        told: dict[str, Any] = host.told
+        told: dict[str, Any] = host.reported
     assert told["changed"] is True
     [error] = told["errors"]
     assert (error["key"], error["sha256"], error["error_kind"]) == (KEY.value, before[2].sha256, "command_failed")

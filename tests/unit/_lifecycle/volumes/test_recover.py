@@ -345,7 +345,7 @@ def test_a_base_that_was_left_suspended_is_resumed(unpacked: Machine) -> None:
     [base] = unpacked.records(Volume)
     with unpacked.host() as host:
         map_thin(host, active_pool(host, "pool"), base)
-    unpacked.killed_at("snap:told", unpacked.snapshot)
+    unpacked.killed_at("snap:sent", unpacked.snapshot)
     assert unpacked.fake.devices()[base.device_name]["suspended"]
     kinds = [one.kind for one in unpacked.snapshot().settled]
     assert RecoveryKind.DEVICE_RESUMED in kinds
