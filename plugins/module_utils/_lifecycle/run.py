@@ -127,7 +127,8 @@ class Run:
     def begin(self, kind: OperationKind, subject: str, *, volume_ulid: str = "") -> Operation:
         """An intent of this process, to be put into the store before its effect."""
         me: Identity = own_identity()
-        self._begun.add(ulid := str(new_ulid()))
+        # A pool grows without a package of the environment: the service that lets it outlives each of those.
+        self._begun.add(ulid := str(new_run_id() if kind is OperationKind.GROW else new_ulid()))
         return Operation(ulid, kind, subject, volume_ulid, me.boot_id, me.pid, me.started, utc_now())
 
     def forget_failed_attempt(self) -> None:

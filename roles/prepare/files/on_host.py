@@ -5,6 +5,7 @@
 
     python flyd-host.py restore STATE_DIR          bring back the pools and the activated snapshots after a start
     python flyd-host.py recover STATE_DIR          finish or undo what interrupted runs have left, as the next play would do first
+    python flyd-host.py grow STATE_DIR             let the pools grow by their policies whenever one is short, until it is stopped or replaced
     python flyd-host.py metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
     python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
 
@@ -15,6 +16,7 @@ do first, and says on standard output what it did. Exit code 0, or 1 with the re
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from module_utils._errors import Internal
@@ -55,6 +57,23 @@ def settle(settings: Settings) -> None:
         sys.stdout.write("".join(f"{one.kind.value}: {one.text}\n" for one in host.settled))
 
 
+def grow(settings: Settings) -> None:
+    """Until SIGTERM, or until another release of this program is installed, which systemd then starts."""
+    from module_utils._lifecycle.growth.watch import watch
+
+    stopped, stop = os.pipe()
+    for end in (stopped, stop):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(stop)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the byte in the pipe says it: what was begun comes to its end
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    watch(lambda *, dry_run: open_host(settings, dry_run=dry_run), say, program=sys.argv[0], stop_fd=stopped)
+
+
 def write_metrics(settings: Settings, path: str) -> None:
     """The file is there whole, or as it was."""
     with open_host(settings, dry_run=True) as host:
@@ -79,6 +98,8 @@ def main() -> int:
             write_metrics(settings, rest[0])
         elif verb == "recover":
             settle(settings)
+        elif verb == "grow":
+            grow(settings)
         elif verb == "withdraw":
             sys.stdout.write("removed\n" if withdraw(rest[0]) else "")
         else:

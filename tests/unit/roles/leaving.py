@@ -29,6 +29,7 @@ RECORDED = (
     f"/{SYSTEMD}/multi-user.target.wants",
     f"/{SYSTEMD}/timers.target.wants",
     f"/{SYSTEMD}/flyd-restore.service",
+    f"/{SYSTEMD}/flyd-grow.service",
 )
 # Stand for systemctl and dpkg-query: the first notes what it was asked, the second knows no file of any package.
 PROGRAMS = {
@@ -113,6 +114,7 @@ class Host:
         numbers = self.path("numbers/flyd.prom")
         for unit, target in (
             ("flyd-restore.service", "multi-user"),
+            ("flyd-grow.service", "multi-user"),
             ("flyd-metrics.timer", "timers"),
             ("flyd-metrics.service", ""),
         ):

@@ -137,7 +137,7 @@ class TestFiles:
         host.prepare()
         host.path("opt/flyd/before.json").unlink()
         found = host.look()
-        assert len(found["units"]) == 5
+        assert len(found["units"]) == 7
         assert host.relative(found["home_directories"]) == ["opt/flyd"]
         assert "etc/lvm/lvmlocal.conf" in host.relative(found["remove"])
         assert found["directories"] == []
@@ -247,7 +247,7 @@ class TestState:
     @pytest.mark.parametrize(
         ("table", "row", "said"),
         [
-            ("pools", ("1", "pool", "d", "m", 1, 1, 1, 1, 1, 1, 1, 1, 1, ""), "pool pool"),
+            ("pools", ("1", "pool", "d", "m", 1, 1, 1, 1, 1, 1, 1, 1, 1, "", "{}", 0, 0), "pool pool"),
             ("operations", ("1", "fetch", "images/a.tar", "", "", 1, 1, ""), "operation images/a.tar"),
         ],
     )

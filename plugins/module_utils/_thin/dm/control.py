@@ -25,7 +25,7 @@ from ..._names import printable
 from .cookie import Cookie, udev_cookie
 from .dmsetup import NO_DRIVER_HINT, kernel_refused
 
-_NODE = "/dev/mapper/control"
+NODE = "/dev/mapper/control"
 # struct dm_ioctl: version[3], data_size, data_start, target_count, open_count, flags, event_nr, padding, dev, name, uuid
 _HEADER = struct.Struct("=6IiIIIQ128s129s7x")
 _TARGET = struct.Struct("=QQiI16s")  # struct dm_target_spec: sector_start, length, status, next, target_type
@@ -172,9 +172,9 @@ def _ioctl(
     header = _HEADER.pack(*_VERSION, size, _HEADER.size, targets, 0, flags, event_number, 0, 0, encoded, mark)
     buffer = bytearray(header + data)
     try:
-        fd = os.open(_NODE, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(NODE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise Unsupported(f"{_NODE} cannot be opened: {error.strerror}", hint=NO_DRIVER_HINT) from None
+        raise Unsupported(f"{NODE} cannot be opened: {error.strerror}", hint=NO_DRIVER_HINT) from None
     try:
         # _IOWR(DM_IOCTL, number, struct dm_ioctl) of asm-generic/ioctl.h
         fcntl.ioctl(fd, 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | number, buffer, True)

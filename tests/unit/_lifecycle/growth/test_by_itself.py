@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -281,6 +282,15 @@ def test_a_growth_that_is_killed_is_completed_by_whoever_comes_next(
     assert record(growing).low_water_blocks == (BLOCKS + STEP) // 10
     assert int(growing.fake.devices()["pool"]["table"].split()[6]) == (BLOCKS + STEP) // 10
     assert not growing.pool().changed
+
+
+def test_a_pool_grows_without_the_packages_of_the_environment(
+    growing: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ulid", None)
+    fill(growing, 1)
+    look(growing)
+    assert blocks(growing) == BLOCKS + STEP
 
 
 def test_two_growers_at_once_let_it_grow_once(growing: Machine) -> None:

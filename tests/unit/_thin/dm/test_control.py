@@ -49,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[int, by
             buffer[312 : 312 + len(answer)] = answer
         return 0
 
-    monkeypatch.setattr(control, "_NODE", str(tmp_path / "control"))
+    monkeypatch.setattr(control, "NODE", str(tmp_path / "control"))
     monkeypatch.setattr("fcntl.ioctl", ioctl)
     return made
 
@@ -135,7 +135,7 @@ def test_a_name_that_the_kernel_has_no_room_for_is_not_cut(calls: list[tuple[int
 
 
 def test_without_a_control_node_there_is_no_device_mapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_NODE", "/nonesuch/control")
+    monkeypatch.setattr(control, "NODE", "/nonesuch/control")
     with pytest.raises(Unsupported, match="/nonesuch/control cannot be opened: No such file") as caught:
         ask(a_runner(tmp_path), WORDS, lambda: ControlNode().message("pool", "delete 7"))
     assert "dm_mod" in caught.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,24 @@ def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
 def test_on_a_host_where_nothing_was_made_nothing_is_done(tmp_path: Path) -> None:
     program, state_dir = packed(tmp_path / "program.py"), tmp_path / "state"
     assert run(program, "restore", str(state_dir)).returncode == 0
+    assert not state_dir.exists()
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "another release"])
+def test_the_service_that_lets_pools_grow_needs_no_package_and_ends(tmp_path: Path, by: str) -> None:
+    program, state_dir = packed(tmp_path / "program.py"), tmp_path / "state"
+    child = subprocess.Popen([sys.executable, "-I", "-S", program, "grow", str(state_dir)], stderr=subprocess.PIPE)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(2)
+        if by == "another release":
+            packed(tmp_path / "new.py").rename(program)
+        child.send_signal(signal.SIGTERM if by == "SIGTERM" else 0)
+        assert child.wait(45) == 0
+        assert child.communicate()[1] == b""
+    finally:
+        child.kill()
+        child.wait()
     assert not state_dir.exists()
 
 
@@ -117,7 +136,7 @@ def test_every_module_that_is_packed_can_be_imported(tmp_path: Path) -> None:
     load = f"__file__ = {str(program)!r}; text = open(__file__).read(); exec(text[:text.rindex('exec(')])"
     code = (
         f"{load}; import importlib; wanted = [name for name in SOURCES if name.startswith('module_utils._thin.')"
-        " or name.endswith(('.restore', '.metrics', '.recover'))]; [importlib.import_module(name) for name in wanted]; print(len(wanted))"
+        " or name.endswith(('.restore', '.metrics', '.recover', '.watch'))]; [importlib.import_module(name) for name in wanted]; print(len(wanted))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
     assert int(done.stdout) > 15

@@ -17,7 +17,7 @@ jinja2 = pytest.importorskip("jinja2", reason="Jinja is not installed")
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 ROLE = Path(__file__).parents[4] / "roles/prepare"
-UNITS = ("flyd-restore.service", "flyd-metrics.service")
+UNITS = ("flyd-restore.service", "flyd-grow.service", "flyd-metrics.service")
 MOST_EXPOSURE = 2.5
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 
@@ -26,6 +26,7 @@ def rendered(unit: str, **given: Any) -> str:
     """The unit as the role installs it."""
     values = {
         "prepare_state_dir": "/var/lib/flyd",
+        "prepare_python": "/usr/bin/python3",
         "prepare_textfile_directory": "/var/lib/prometheus/node-exporter",
         "__prepare_uses_home": False,
         "__prepare_uses_tmp": False,
@@ -87,8 +88,9 @@ def test_the_exposure_is_what_the_guide_says(unit: str, tmp_path: Path) -> None:
 
 def test_the_state_directory_is_no_mount_of_its_own_without_need() -> None:
     """Else `losetup` would show the files of the pool by another path once the unit has ended."""
-    assert "ReadWritePaths" not in settings("flyd-restore.service")
-    assert settings("flyd-restore.service", __prepare_protects_state=True)["ReadWritePaths"] == ["/var/lib/flyd"]
+    for unit in ("flyd-restore.service", "flyd-grow.service"):
+        assert "ReadWritePaths" not in settings(unit)
+        assert settings(unit, __prepare_protects_state=True)["ReadWritePaths"] == ["/var/lib/flyd"]
 
 
 PATHS = [
