@@ -68,7 +68,11 @@ def at(stages: Stages, stage: str) -> Machine:
     return machine
 
 
-@pytest.mark.parametrize(("stage", "run", "label"), POINTS, ids=lambda value: value)
+# That of prune lies between two removals, each of which is retried.
+RETRIED = [point for point in POINTS if point[2] != "prune:removed"]
+
+
+@pytest.mark.parametrize(("stage", "run", "label"), RETRIED, ids=lambda value: value)
 def test_an_error_that_passes_is_retried_at_every_step_and_leaves_nothing(
     stages: Stages, inject: Inject, stage: str, run: str, label: str
 ) -> None:

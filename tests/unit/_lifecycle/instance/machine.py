@@ -54,7 +54,6 @@ class Bound:
         options = InstanceOptions(ShortName(NAME), key, sha256, Asked(**asked), snapshot)
 
         def work(host: Run) -> Outcome:
-            host.retry.sleep = lambda _seconds: None
             return _WORK[state](host, options)
 
         return self.machine.run(work, dry_run=dry_run)
