@@ -19,6 +19,7 @@ from ..findings import RecoveryKind, of_pool
 from ..instance.link import DIRECTORY
 from ..instance.waiting import is_in_time, waits
 from ..run import Run
+from ..store.instance_record import Instance
 from ..store.lock import dead_locks, is_dead
 from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
@@ -172,15 +173,19 @@ def _settle_one(host: Run, operation: Operation, coming_up: str) -> None:
 
 
 def _undo_bind(host: Run, operation: Operation) -> None:
-    """The name goes back to what was confirmed last."""
-    kind, what = RecoveryKind.OPERATION_UNDONE, f"the bind of the instance '{operation.subject}'"
+    """The name goes back to what was confirmed last; a way back by hand is carried through."""
+    instance = host.store.find(Instance, "name=?", operation.subject)
+    is_way_back = instance is not None and not instance.target_id
+    kind = RecoveryKind.OPERATION_FINISHED if is_way_back else RecoveryKind.OPERATION_UNDONE
+    do, did = ("finish", "finished") if is_way_back else ("undo", "undid")
+    what = f"the {'way back' if is_way_back else 'bind'} of the instance '{operation.subject}'"
     if host.dry_run:
-        host.report(kind, operation.subject, f"would undo {what}")
+        host.report(kind, operation.subject, f"would {do} {what}")
         return
     from ..instance.back import return_to_current  # late, as above
 
     failure = return_to_current(host, operation)
-    text = f"undid {what}" + (f", but its guest was not switched: {failure}" if failure else "")
+    text = f"{did} {what}" + (f", but its guest was not switched: {failure}" if failure else "")
     if failure:
         host.warnings.append(text)
     host.report(kind, operation.subject, text, operation=operation.ulid)

@@ -69,10 +69,10 @@ def at(stages: Stages, stage: str) -> Machine:
 
 
 # That of prune lies between two removals, each of which is retried.
-RETRIED = [point for point in POINTS if point[2] != "prune:removed"]
+POINTS_RETRIED = [point for point in POINTS if point[2] != "prune:removed"]
 
 
-@pytest.mark.parametrize(("stage", "run", "label"), RETRIED, ids=lambda value: value)
+@pytest.mark.parametrize(("stage", "run", "label"), POINTS_RETRIED, ids=lambda value: value)
 def test_an_error_that_passes_is_retried_at_every_step_and_leaves_nothing(
     stages: Stages, inject: Inject, stage: str, run: str, label: str
 ) -> None:
