@@ -62,6 +62,8 @@ def test_it_leaves_what_there_was_and_check_mode_predicts_it(host: Host) -> None
     assert [call for call in calls if call.startswith(("stop", "daemon-reload"))] == [
         "stop flyd-metrics.timer",
         "stop flyd-metrics.service",
+        "stop flyd-backup.timer",
+        "stop flyd-backup.service",
         "stop flyd-grow.service",
         "stop flyd-restore.service",
         "daemon-reload",

@@ -55,6 +55,7 @@ _ZEROS = bytes(1 << 16)
 # A run that is killed while it saves the counters leaves a .new, which the next one replaces.
 _FILES = {"flyd.db", "log/flyd.jsonl", "log/counters.json", "log/counters.json.new"}
 _ROTATED = re.compile(r"log/flyd-\d{6}\.jsonl")
+_DUMP = re.compile(r"metadata-\d{6}\.xml\.gz")
 
 
 def thin_ids(host: Host) -> Iterator[str]:
@@ -137,6 +138,8 @@ def expected_files(host: Host) -> set[str]:
     # An archive may be gone once its base is sealed, and a family lies in several files: what is there must be named.
     wanted |= {path for path in there if path.startswith("archives/") and explains(host, names, path)}
     for pool in host.rows("SELECT * FROM pools"):
+        dumps = f"backup/{pool['name']}/"
+        wanted |= {path for path in there if path.startswith(dumps) and _DUMP.fullmatch(path[len(dumps) :])}
         paths = repair_copies(host, pool) | ({pool["data"], pool["metadata"]} if pool["is_loop"] else set())
         wanted |= {os.path.relpath(path, host.state_dir) for path in paths}
         # The copy of the database, and what a run has left of one that was killed while it wrote it: the next copy replaces it.

@@ -6,6 +6,7 @@
     python flyd-host.py restore STATE_DIR          bring back the pools and the activated snapshots after a start
     python flyd-host.py recover STATE_DIR          finish or undo what interrupted runs have left, as the next play would do first
     python flyd-host.py grow STATE_DIR             let the pools grow by their policies whenever one is short, until it is stopped or replaced
+    python flyd-host.py backup STATE_DIR           dump the metadata of the pools, where the newest dump is a day old
     python flyd-host.py metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
     python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
 
@@ -74,6 +75,18 @@ def grow(settings: Settings) -> None:
     watch(lambda *, dry_run: open_host(settings, dry_run=dry_run), say, program=sys.argv[0], stop_fd=stopped)
 
 
+def dump(settings: Settings) -> None:
+    """Of every pool that is up."""
+    from module_utils._lifecycle.backup.dump_all import dump_all
+
+    if not os.path.exists(settings.path("flyd.db")):
+        return  # nothing was ever made here
+    with open_host(settings, dry_run=False) as host:
+        outcome = dump_all(host)
+        at_end(host)
+    sys.stdout.write("".join(f"dumped: {path}\n" for path in outcome.facts["dumps"]))
+
+
 def write_metrics(settings: Settings, path: str) -> None:
     """The file is there whole, or as it was."""
     with open_host(settings, dry_run=True) as host:
@@ -98,6 +111,8 @@ def main() -> int:
             write_metrics(settings, rest[0])
         elif verb == "recover":
             settle(settings)
+        elif verb == "backup":
+            dump(settings)
         elif verb == "grow":
             grow(settings)
         elif verb == "withdraw":

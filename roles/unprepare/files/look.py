@@ -37,7 +37,14 @@ from collections.abc import Iterator
 from typing import Any
 
 MARK = "Installed by the role flyd.lite.prepare"
-UNITS = ("flyd-metrics.timer", "flyd-metrics.service", "flyd-grow.service", "flyd-restore.service")
+UNITS = (
+    "flyd-metrics.timer",
+    "flyd-metrics.service",
+    "flyd-backup.timer",
+    "flyd-backup.service",
+    "flyd-grow.service",
+    "flyd-restore.service",
+)
 UNIT_DIRECTORY = "/etc/systemd/system"
 PROGRAM = "/usr/local/lib/flyd-host.py"
 RULE, MODULES, LVM = "/etc/udev/rules.d/10-flyd.rules", "/etc/modules-load.d/flyd.conf", "/etc/lvm/lvmlocal.conf"

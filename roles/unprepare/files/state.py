@@ -28,6 +28,7 @@ NAMES = {
     "spool": rf"{ULID}\..*|\.spool-.*",
     "mnt": rf"{ULID}.*",
     "pools": ULID,
+    "backup": r"[A-Za-z0-9][A-Za-z0-9_.-]*",  # those of a pool go with it; what is left is of one that was forgotten
     "log": r"flyd(-\d+)?\.jsonl.*|\.?counters\.json.*",
 }
 DATABASE = ("flyd.db-journal", "flyd.db-wal", "flyd.db-shm", "flyd.db")

@@ -29,12 +29,16 @@ def test_units_that_are_wanted_no_more_are_removed_with_their_numbers(prepared: 
     ]
     assert prepared.ssh("systemctl is-active flyd-metrics.timer; true").strip() == "inactive"
     assert prepared.ssh("systemctl is-active flyd-grow.service").strip() == "active"
-    play = prepared.play("playbooks/prepare.yml", prepare_restore=False, prepare_grow=False, **WHEELS)
+    play = prepared.play(
+        "playbooks/prepare.yml", prepare_restore=False, prepare_grow=False, prepare_backup=False, **WHEELS
+    )
     assert play.returncode == 0, play.output
     assert prepared.ssh(UNITS) == ""
     assert prepared.ssh(OUR_DEVICES) == devices
     assert prepared.ssh("systemctl is-active flyd-grow.service; true").strip() == "inactive"
-    again = prepared.play("playbooks/prepare.yml", prepare_restore=False, prepare_grow=False, **WHEELS)
+    again = prepared.play(
+        "playbooks/prepare.yml", prepare_restore=False, prepare_grow=False, prepare_backup=False, **WHEELS
+    )
     assert (again.returncode, again.changed) == (0, 0), again.output
 
 

@@ -22,6 +22,7 @@ from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
 from module_utils._lifecycle.at_end import at_end
+from module_utils._lifecycle.backup.dump_all import dump_all
 from module_utils._lifecycle.fetch.fetch import Fetch
 from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from module_utils._lifecycle.image.advance import advance
@@ -60,6 +61,7 @@ from module_utils._names import ObjectKey, ShortName
 from module_utils._source.digests.checksum import ChecksumPolicy
 from module_utils._source.place import Place
 from module_utils._source.s3.bucket import S3Options
+from module_utils._thin.pool.health import status
 from module_utils._thin.pool.reserve import RESERVED_ID
 from tests.unit._lifecycle.disk import in_process, picture
 from tests.unit._lifecycle.s3_stand_in import BUCKET, S3StandIn
@@ -260,6 +262,10 @@ class Machine:
         """flyd_pool, state repaired."""
         return self.run(lambda host: repair_pool(host, ShortName("pool"), metadata_bytes), dry_run=dry_run)
 
+    def dump(self) -> Outcome:
+        """What flyd-backup.service does."""
+        return self.run(dump_all)
+
     # Instances
 
     def bind(self) -> Outcome:
@@ -346,12 +352,21 @@ class Machine:
             "archives": (self.files_in("archives"), sorted(self.archives_to_keep())),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),
+            "dumps": (self.wrong_dumps(pools), []),
             "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),
         }
         with self.host(dry_run=True) as host:
             checks["locks"] = (host.store.rows("SELECT name FROM _busy"), [])
             checks["integrity"] = (host.store.rows("PRAGMA integrity_check"), [("ok",)])
         return [f"{what}: {have}, not {want}" for what, (have, want) in checks.items() if have != want]
+
+    def wrong_dumps(self, pools: list[PoolRecord]) -> list[str]:
+        """What lies in the directory of dumps and is none of a pool, and pools whose metadata snapshot was not released."""
+        names = {pool.name for pool in pools}
+        found = [path for path in (self.state / "backup").rglob("*") if path.is_file()]
+        wrong = [str(path) for path in found if path.parent.name not in names or not path.name.endswith(".xml.gz")]
+        held = [pool.name for pool in pools if status(self.fake.dm, pool.name).held_metadata_root is not None]
+        return sorted(wrong) + held
 
     def archives_to_keep(self) -> set[str]:
         """The digests of what some generation has not let go."""

@@ -55,6 +55,7 @@ FAKES = {
     Program.BLKDISCARD: "ext4",
     Program.THIN_CHECK: "thin_tools",
     Program.THIN_REPAIR: "thin_tools",
+    Program.THIN_DUMP: "thin_tools",
     Program.SYSTEMCTL: "systemd",
     Program.SYSTEMD_RUN: "systemd",
 }

@@ -29,8 +29,11 @@ def message(kernel: Kernel, name: str, text: str) -> None:
         "create_snap": create_snap,
         "delete": delete,
         "set_transaction_id": set_transaction_id,
+        "reserve_metadata_snap": reserve_metadata_snap,
+        "release_metadata_snap": release_metadata_snap,
     }
-    if verb not in verbs or len(numbers) != (2 if verb in ("create_snap", "set_transaction_id") else 1):
+    counts = {"create_snap": 2, "set_transaction_id": 2, "reserve_metadata_snap": 0, "release_metadata_snap": 0}
+    if verb not in verbs or len(numbers) != counts.get(verb, 1):
         raise KernelError(errno.EINVAL)
     verbs[verb](kernel, pool, data, *[int(number) for number in numbers])
     kernel.save_metadata(pool, data)
@@ -79,6 +82,18 @@ def set_transaction_id(kernel: Kernel, pool: list[str], data: State, old: int, n
     data["transaction_id"] = new
 
 
+def reserve_metadata_snap(kernel: Kernel, pool: list[str], data: State) -> None:
+    if data.get("held"):
+        raise KernelError(errno.EBUSY)
+    data["held"] = {name: value for name, value in data.items() if name != "held"}
+
+
+def release_metadata_snap(kernel: Kernel, pool: list[str], data: State) -> None:
+    if not data.get("held"):
+        raise KernelError(errno.EINVAL)
+    data["held"] = None
+
+
 def require_new(data: State, thin_id: int) -> None:
     if thin_id > MAX_THIN_ID:
         raise KernelError(errno.EINVAL)
@@ -112,7 +127,7 @@ def pool_status(kernel: Kernel, name: str) -> str:
     check = "needs_check" if data["needs_check"] else "-"
     policy = "error_if_no_space" if "error_if_no_space" in pool else "queue_if_no_space"
     low_water = min(1024, metadata_total // 4)
-    numbers = f"{data['transaction_id']} {metadata_used}/{metadata_total} {min(used, total)}/{total} -"
+    numbers = f"{data['transaction_id']} {metadata_used}/{metadata_total} {min(used, total)}/{total} {7 if data.get('held') else '-'}"
     return f"{numbers} {data['mode']} discard_passdown {policy} {check} {low_water} "
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for thin_check and thin_repair over the simulated kernel's metadata.
+"""Stand-ins for thin_check, thin_repair and thin_dump over the simulated kernel's metadata.
 
 Damage is the word ``damaged`` in what the simulation keeps: thin_check refuses it; thin_repair keeps all volumes but those in ``lost``,
 and the mark ``needs_check``, as that of thin-provisioning-tools 0.9 does: thin_check clears it when asked to.
@@ -42,6 +42,20 @@ def thin_repair(kernel: Kernel, arguments: list[str]) -> None:
         kernel.write_metadata(file, data)
 
 
+def thin_dump(kernel: Kernel, arguments: list[str]) -> None:
+    options = dict(zip(arguments[1::2], arguments[2::2]))
+    data = read(arguments[-1])
+    if arguments[0] != "--metadata-snap" or data is None or not data.get("held"):
+        raise SystemExit("the metadata is in use, and has no metadata snapshot")
+    held = data["held"]
+    with open(options["--output"], "w") as file:
+        file.write(
+            f'<superblock uuid="" transaction="{held["transaction_id"]}" nr_data_blocks="{held["data_blocks"]}">\n'
+        )
+        file.writelines(f'<device dev_id="{number}">\n</device>\n' for number in sorted(held["thins"], key=int))
+        file.write("</superblock>\n")
+
+
 def read(path: str) -> State | None:
     with open(path, "rb") as file:
         block = file.read(4096)
@@ -58,4 +72,4 @@ def run(root: str, program: str, arguments: list[str]) -> None:
         fault = kernel.take_fault(program, arguments)
         if fault:
             raise SystemExit(f"{program}: {os.strerror(fault['errno'])}")
-        {"thin_check": thin_check, "thin_repair": thin_repair}[program](kernel, arguments)
+        {"thin_check": thin_check, "thin_repair": thin_repair, "thin_dump": thin_dump}[program](kernel, arguments)

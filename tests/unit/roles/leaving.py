@@ -115,6 +115,8 @@ class Host:
         for unit, target in (
             ("flyd-restore.service", "multi-user"),
             ("flyd-grow.service", "multi-user"),
+            ("flyd-backup.timer", "timers"),
+            ("flyd-backup.service", ""),
             ("flyd-metrics.timer", "timers"),
             ("flyd-metrics.service", ""),
         ):

@@ -37,7 +37,9 @@ def _files(*names: str) -> list[dict[str, str]]:
 
 RESTORE = ("multi-user.target.wants/flyd-restore.service", "flyd-restore.service")
 GROW = ("multi-user.target.wants/flyd-grow.service", "flyd-grow.service")
+BACKUP = ("timers.target.wants/flyd-backup.timer", "flyd-backup.service", "flyd-backup.timer")
 METRICS = ("timers.target.wants/flyd-metrics.timer", "flyd-metrics.service", "flyd-metrics.timer")
+ALWAYS = ("flyd-restore.service", "flyd-grow.service", "flyd-backup.service", "flyd-backup.timer")
 _MDADM = {
     "is_installed": True,
     "is_wanted": True,
@@ -68,7 +70,7 @@ SITUATIONS: dict[str, dict[str, dict[str, Any]]] = {
             "__prepare_installed": {"stdout_lines": [f"ii  {name}" for name in DEFAULT_PACKAGES]},
             "__prepare_looked": {"id": "a plan", "left": [], "python": "3.11"},
             "__prepare_plan": {"id": "a plan", "wheels": []},
-            "__prepare_unit_files": {"files": _files(*RESTORE, *GROW, *METRICS)},
+            "__prepare_unit_files": {"files": _files(*RESTORE, *GROW, *BACKUP, *METRICS)},
             "__prepare_metrics_unit": {"content": base64.b64encode(_EXEC.encode()).decode()},
             "__prepare_mdadm": _MDADM,
         },
@@ -111,28 +113,28 @@ def _prepare() -> Iterable[Row]:
     yield from rows(role, "python", "prepared", LEFT_OUT, {"__prepare_stale": False}, shown_by=plan)
     names, unwanted = "__prepare_units | map(attribute='name')", "__prepare_unwanted"
     for value in (LEFT_OUT, True):
-        yield from rows(role, "restore", every, value, {names: ["flyd-restore.service", "flyd-grow.service"]})
-        yield from rows(role, "grow", every, value, {names: ["flyd-restore.service", "flyd-grow.service"]})
-    for option, other in (("restore", "flyd-grow.service"), ("grow", "flyd-restore.service")):
-        yield from rows(role, option, "new", False, {names: [other], unwanted: []})
-    gone = [f"{SYSTEMD}/{name}" for name in GROW]
-    yield from rows(role, "grow", "prepared", False, {unwanted: gone}, also=numbers)
-    gone = [f"{SYSTEMD}/{name}" for name in RESTORE]
-    yield from rows(role, "restore", "prepared", False, {unwanted: gone}, also=numbers)
+        yield from rows(role, "restore", every, value, {names: list(ALWAYS)})
+        yield from rows(role, "grow", every, value, {names: list(ALWAYS)})
+        yield from rows(role, "backup", every, value, {names: list(ALWAYS)})
+    for option, units in (("restore", RESTORE), ("grow", GROW), ("backup", BACKUP)):
+        others = [name for name in ALWAYS if name not in units]
+        yield from rows(role, option, "new", False, {names: others, unwanted: []})
+        gone = [f"{SYSTEMD}/{name}" for name in units]
+        yield from rows(role, option, "prepared", False, {unwanted: gone}, also=numbers)
     yield from rows(role, "restore", "prepared", True, {unwanted: []}, also=numbers)
     unit = "lookup('ansible.builtin.template', role_path ~ '/templates/flyd-restore.service.j2')"
     paths = ("tests/unit/roles/prepare/test_units.py::test_a_path_that_systemd_would_read_otherwise_is_refused",)
     for given, state in (("/srv/flyd", "/srv/flyd"), (LEFT_OUT, "/var/lib/flyd")):
         shown = {f"' restore {state}' in {unit}": True, "__prepare_recorded.state_dir": state}
         yield from rows(role, "state_dir", every, given, shown, shown_by=paths)
-    metrics = ["flyd-restore.service", "flyd-grow.service", "flyd-metrics.service", "flyd-metrics.timer"]
+    metrics = [*ALWAYS, "flyd-metrics.service", "flyd-metrics.timer"]
     yield from rows(
         role, "textfile_directory", every, "/numbers", {names: metrics, unwanted: [], "__prepare_numbers": []}
     )
     moved = {names: metrics, unwanted: [], "__prepare_numbers": ["/numbers/flyd.prom"]}
     yield from rows(role, "textfile_directory", "prepared", "/other", moved, shown_by=paths)
     gone = [f"{SYSTEMD}/{name}" for name in METRICS]
-    left = {names: metrics[:2], unwanted: gone, "__prepare_numbers": ["/numbers/flyd.prom"]}
+    left = {names: list(ALWAYS), unwanted: gone, "__prepare_numbers": ["/numbers/flyd.prom"]}
     yield from rows(role, "textfile_directory", "prepared", LEFT_OUT, left)
     wheels = ("tests/unit/roles/prepare/test_plan.py::test_wheels_that_are_listed_are_sent_and_pip_is_not_installed",)
     yield from rows(

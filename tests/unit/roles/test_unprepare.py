@@ -137,7 +137,7 @@ class TestFiles:
         host.prepare()
         host.path("opt/flyd/before.json").unlink()
         found = host.look()
-        assert len(found["units"]) == 7
+        assert len(found["units"]) == 10
         assert host.relative(found["home_directories"]) == ["opt/flyd"]
         assert "etc/lvm/lvmlocal.conf" in host.relative(found["remove"])
         assert found["directories"] == []

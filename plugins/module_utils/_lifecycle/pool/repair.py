@@ -22,6 +22,7 @@ from ..._thin.pool.metadata import has_superblock, read_superblock, read_thin_id
 from ..._thin.pool.repair import blank_metadata, copy_metadata, thin_check, thin_repair, write_metadata
 from ..._thin.pool.thin_pool import deactivate, require_sound, status
 from ..attempts import attempted
+from ..backup.metadata_dumps import naming_the_newest
 from ..diff import pool_view
 from ..findings import FORGOTTEN
 from ..outcome import Facts, Outcome
@@ -149,15 +150,16 @@ def _mend(host: Run, pool: PoolRecord, wanted: PoolRecord, begun: Operation | No
         return _go_on_to_check(host, found, begun)
     crash_point("repair:copied")
     blank_metadata(new, wanted.metadata_bytes if pool.is_loop else _bytes_on_device(wanted))
-    thin_repair(
-        host.runner,
-        copy,
-        new,
-        transaction_id=_transaction_id(pool, copy),
-        block_sectors=pool.block_sectors,
-        data_blocks=pool.data_sectors // pool.block_sectors,
-    )
-    thin_check(host.runner, new, clears_mark=True)
+    with naming_the_newest(host.settings, pool):
+        thin_repair(
+            host.runner,
+            copy,
+            new,
+            transaction_id=_transaction_id(pool, copy),
+            block_sectors=pool.block_sectors,
+            data_blocks=pool.data_sectors // pool.block_sectors,
+        )
+        thin_check(host.runner, new, clears_mark=True)
     crash_point("repair:written")
     _put_in_place(pool, new)
     crash_point("repair:swapped")

@@ -26,6 +26,7 @@ from ..._thin.pool.repair import blank_superblock
 from ..._thin.pool.thin_pool import deactivate
 from ..attempts import attempted
 from ..backup.keep import copies_beside
+from ..backup.metadata_dumps import remove_dumps
 from ..diff import no_pool, pool_view
 from ..image.bound import require_unbound
 from ..image.remove_volumes import image_without_base
@@ -103,6 +104,7 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
         _wipe(host, pool)
         for path in _repair_copies(host.settings.path("pools", pool.id, "metadata")):
             remove_file(path)
+    remove_dumps(host.settings, pool.name)
     _remove_directory(host.settings.path("pools", pool.id))
     crash_point("teardown:removed")
     with host.store.transaction():

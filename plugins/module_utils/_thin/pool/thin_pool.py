@@ -201,6 +201,14 @@ class ThinPool:
                 errno="EINVAL",
             ) from None
 
+    def reserve_metadata_snap(self) -> None:
+        """Keep the metadata as it is now for readers, until it is released."""
+        self._message("reserve_metadata_snap")
+
+    def release_metadata_snap(self) -> None:
+        """Give back what was kept for readers."""
+        self._message("release_metadata_snap")
+
     def _create(self, text: str, thin_id: int) -> None:
         try:
             self._message(text)

@@ -44,6 +44,7 @@ POINTS = [
     *(("activated", "tear_down", f"teardown:{step}") for step in ("planned", "deactivated", "removed")),
     *(("damaged", "repair", f"repair:{step}") for step in ("planned", "copied", "written", "swapped", "recorded")),
     ("fetched", "remove_archive", "remove:deleted"),
+    *(("pooled", "dump", f"dump:{step}") for step in ("reserved", "written")),
     *(("activated", "bind", f"bind:{step}") for step in ("planned", "flipped", "switched", "healthy")),
     *(("flipped", "go_back", f"back:{step}") for step in ("planned", "flipped", "switched")),
     ("bound", "unbind", "instance:withdrawn"),

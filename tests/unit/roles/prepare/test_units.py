@@ -17,7 +17,7 @@ jinja2 = pytest.importorskip("jinja2", reason="Jinja is not installed")
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 ROLE = Path(__file__).parents[4] / "roles/prepare"
-UNITS = ("flyd-restore.service", "flyd-grow.service", "flyd-metrics.service")
+UNITS = ("flyd-restore.service", "flyd-grow.service", "flyd-backup.service", "flyd-metrics.service")
 MOST_EXPOSURE = 2.5
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 
@@ -88,7 +88,7 @@ def test_the_exposure_is_what_the_guide_says(unit: str, tmp_path: Path) -> None:
 
 def test_the_state_directory_is_no_mount_of_its_own_without_need() -> None:
     """Else `losetup` would show the files of the pool by another path once the unit has ended."""
-    for unit in ("flyd-restore.service", "flyd-grow.service"):
+    for unit in ("flyd-restore.service", "flyd-grow.service", "flyd-backup.service"):
         assert "ReadWritePaths" not in settings(unit)
         assert settings(unit, __prepare_protects_state=True)["ReadWritePaths"] == ["/var/lib/flyd"]
 

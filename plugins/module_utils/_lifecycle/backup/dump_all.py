@@ -1,0 +1,35 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The metadata of every pool is dumped when that is due: the work of flyd-backup.service."""
+
+from __future__ import annotations
+
+from ..._errors import FlydError, doing
+from ..outcome import Facts, Outcome
+from ..run import Run
+from ..store.records import PoolRecord
+from .metadata_dumps import dump_metadata
+
+
+def dump_all(host: Run) -> Outcome:
+    """A pool in trouble does not keep the others from it; raises the first error once all has been tried."""
+    done: list[str] = []
+    failed: list[FlydError] = []
+    for pool in host.store.all(PoolRecord, "formatted"):
+        _try_pool(host, pool, done, failed)
+    if failed:
+        raise failed[0]
+    facts: Facts = {"dumps": done}
+    return Outcome({}, {}, bool(done), facts, tuple(host.settled))
+
+
+def _try_pool(host: Run, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
+    try:
+        with doing(f"dump of the metadata of the pool '{pool.name}'"):
+            path = dump_metadata(host, pool)
+    except FlydError as error:
+        host.log.failed(error, module="backup", subject=pool.name)
+        failed.append(error)
+    else:
+        done += [path] if path else []

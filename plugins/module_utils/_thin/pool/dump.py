@@ -1,0 +1,19 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The metadata of a pool that is up as text, from its metadata snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ..._host.processes.command import Program, Runner
+
+
+def thin_dump(runner: Runner, metadata: str, target: str) -> None:
+    """Write to the file ``target`` (0600), which is replaced, what the metadata snapshot of the pool over ``metadata`` holds."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(target)
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    runner.run(Program.THIN_DUMP, "--metadata-snap", "--output", target, metadata)
