@@ -202,6 +202,10 @@ test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)
 test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, back by itself, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/instances
 
+.PHONY: test-growth
+test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows before it is full, and at its maximum the guest gets errors, in a VM (ten minutes)
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_growth.py
+
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py

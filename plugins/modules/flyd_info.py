@@ -524,7 +524,8 @@ drift:
   contains:
     kind:
       description:
-        - Of a pool, V(pool_inactive), its device is not there; V(pool_unreadable), it cannot be read; V(transaction_differs), it is not the pool
+        - Of a pool, V(pool_inactive), its device is not there; V(pool_unreadable), it cannot be read; V(pool_cannot_grow), it is short
+          and has all that its O(flyd.lite.flyd_pool#module:max_size) and its host let it have; V(transaction_differs), it is not the pool
           that the database belongs to; V(thin_id_unknown), it has a volume that the database does not know.
         - Of a volume, V(volume_missing), its pool does not have it; V(volume_unfinished), it is being made or removed;
           V(snapshot_unmapped), its device is not there.
@@ -540,6 +541,7 @@ drift:
       choices:
         - pool_inactive
         - pool_unreadable
+        - pool_cannot_grow
         - transaction_differs
         - volume_missing
         - volume_unfinished

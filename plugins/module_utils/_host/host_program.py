@@ -12,6 +12,7 @@ import os
 import re
 
 PATH = "usr/local/lib/flyd-host.py"
+GROW_UNIT = "etc/systemd/system/flyd-grow.service"
 HINT = "run the role flyd.lite.prepare on this host: it installs the program of this release"
 _HEAD_BYTES = 512
 _SCHEMA = re.compile(rb"^# Schema of the database: (\d+)$", re.MULTILINE)
@@ -48,6 +49,14 @@ def schema_of_installed(*, root: str = "/") -> int | None:
     except OSError:
         return None
     return int(found[1]) if found else None
+
+
+def lack_of_growth(pool_name: str, *, root: str = "/") -> list[str]:
+    """What flyd_pool warns of for a pool with a max_size, on a host that was prepared without the service that lets it grow."""
+    if not os.path.exists(os.path.join(root, PATH)) or os.path.exists(os.path.join(root, GROW_UNIT)):
+        return []
+    text = f"the pool '{pool_name}' has a max_size, and this host has no flyd-grow.service: it grows only when a module makes something in it"
+    return [f"{text}; run the role flyd.lite.prepare on this host, with prepare_grow: true"]
 
 
 def warnings(schema_version: int, *, root: str = "/") -> list[str]:

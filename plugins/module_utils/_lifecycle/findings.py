@@ -35,6 +35,7 @@ class DriftKind(str, enum.Enum):
 
     POOL_INACTIVE = "pool_inactive"
     POOL_UNREADABLE = "pool_unreadable"
+    POOL_CANNOT_GROW = "pool_cannot_grow"
     TRANSACTION_DIFFERS = "transaction_differs"
     VOLUME_MISSING = "volume_missing"
     VOLUME_UNFINISHED = "volume_unfinished"

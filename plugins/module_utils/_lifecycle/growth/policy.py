@@ -46,6 +46,11 @@ class Policy(NamedTuple):
         }
 
 
+def may_grow(recorded: str) -> bool:
+    """Whether a pool with that policy ever grows by itself."""
+    return recorded != NO_POLICY and Policy.recorded(recorded).max_size is not None
+
+
 class PolicyRequest(NamedTuple):
     """The options as they were given; empty and None: left out. ``is_never``: max_size is none."""
 

@@ -18,7 +18,7 @@ from ..._thin.guards.udev_rule import missing_rule
 from ..._thin.pool.health import require_healthy, status
 from ..attempts import attempted
 from ..diff import pool_view
-from ..growth.policy import NO_POLICY
+from ..growth.policy import NO_POLICY, may_grow
 from ..image.placement import require_in_pool
 from ..outcome import Outcome
 from ..run import Run
@@ -53,6 +53,7 @@ def _with_warnings(host: Run, request: PoolRequest, outcome: Outcome) -> Outcome
     lacking = [
         *missing_rule([device] if device is not None else [], root=host.dm.root),
         *host_program.warnings(VERSION, root=host.dm.root),
+        *(host_program.lack_of_growth(pool.name, root=host.dm.root) if pool and may_grow(pool.policy) else ()),
     ]
     if not lacking:
         return outcome

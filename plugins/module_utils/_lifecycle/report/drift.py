@@ -25,6 +25,8 @@ from ..._thin.pool.thin_pool import status
 from ..attempts import repeated_if_transient
 from ..backup.keep import has_copy
 from ..findings import DriftKind, Finding, of_pool
+from ..growth.due import growth_due
+from ..growth.policy import NO_POLICY
 from ..image.seals import touched
 from ..instance.link import path_of
 from ..instance.views import content_of
@@ -53,6 +55,7 @@ def drift(host: Run) -> list[Finding]:
     return [
         *(one for pool in pools for one in _readable(host, pool, devices, _of_pool)),
         *(one for pool in pools for one in _readable(host, pool, devices, _of_tables)),
+        *(one for pool in pools for one in _readable(host, pool, devices, _of_growth)),
         *_of_snapshots(host, volumes, devices),
         *_of_devices(pools, volumes, devices),
         *_of_unfinished(volumes),
@@ -109,6 +112,16 @@ def _of_tables(host: Run, pool: PoolRecord, devices: Devices) -> Iterator[Findin
         if mapped is not None and mapped.sectors:
             table = ThinTable(device.number, volume.thin_id, volume.sectors).text()
             yield from _difference(mapped, host.dm.table(mapped.name), table)
+
+
+def _of_growth(host: Run, pool: PoolRecord, devices: Devices) -> Iterator[Finding]:
+    """A pool that is short, and has all that its policy lets it have."""
+    if pool.policy == NO_POLICY or pool.uuid not in devices:
+        return
+    due = growth_due(host, pool, status(host.dm, pool.name))
+    for stop in due.stops:
+        text = f"the pool '{pool.name}' is short of room ({due.why}) and cannot grow: {stop.text}; {stop.remedy}, or remove what is not used"
+        yield Finding(DriftKind.POOL_CANNOT_GROW, of_pool(pool.name), text)
 
 
 def _without_devices(table: str) -> str:

@@ -17,6 +17,8 @@ from ..._errors import FlydError
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES, PoolStatus
 from ..._thin.pool.thin_pool import require_healthy, status
+from ..growth.due import growth_due
+from ..growth.reach import can_grow_to
 from ..log.counters import Key, read
 from ..log.rotation import opened
 from ..run import Run
@@ -32,6 +34,9 @@ _HELP = {
     "flyd_pool_data_used_bytes": "gauge: data that the pool has given out",
     "flyd_pool_metadata_bytes": "gauge: size of the pool's metadata",
     "flyd_pool_metadata_used_bytes": "gauge: metadata in use",
+    "flyd_pool_max_bytes": "gauge: the size that the pool's data can grow to by its policy now; what it has, when it cannot",
+    "flyd_pool_can_grow": "gauge: whether the pool's data can grow by its policy",
+    "flyd_pool_short": "gauge: whether data or metadata is so short that the pool grows by its policy, if it can",
     "flyd_images": "gauge: images by state; retired ones are earlier generations",
     "flyd_snapshots": "gauge: recorded snapshots by whether they are mapped",
     "flyd_open_operations": "gauge: work under way, and work of interrupted runs that waits to be settled",
@@ -84,6 +89,18 @@ def _pools(host: Run) -> Iterator[Sample]:
         yield "flyd_pool_data_used_bytes", label, now.used_data_blocks * block_bytes
         yield "flyd_pool_metadata_bytes", label, now.total_metadata_blocks * METADATA_BLOCK_BYTES
         yield "flyd_pool_metadata_used_bytes", label, now.used_metadata_blocks * METADATA_BLOCK_BYTES
+        yield from _growth(host, pool, now)
+
+
+def _growth(host: Run, pool: PoolRecord, now: PoolStatus) -> Iterator[Sample]:
+    label, most_bytes = {"pool": pool.name}, can_grow_to(host, pool)
+    yield "flyd_pool_max_bytes", label, most_bytes
+    yield "flyd_pool_can_grow", label, most_bytes // SECTOR_BYTES >= pool.data_sectors + pool.block_sectors
+    try:
+        short = bool(growth_due(host, pool, now).why)
+    except FlydError:  # the file system or device below it cannot be looked at
+        return
+    yield "flyd_pool_short", label, short
 
 
 def _is_healthy(now: PoolStatus, pool: PoolRecord) -> bool:

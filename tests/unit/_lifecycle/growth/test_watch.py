@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from module_utils._lifecycle.findings import DriftKind
 from module_utils._lifecycle.growth import watch as watching
 from module_utils._lifecycle.growth.watch import Watch, watch
+from module_utils._lifecycle.report.drift import drift
+from module_utils._lifecycle.report.metrics import metrics
 from module_utils._lifecycle.run import Run
+from module_utils._lifecycle.store.schema import VERSION
 from tests.unit._lifecycle.growth.test_by_itself import BLOCKS, STEP, blocks, fill, growing, lines, policy
 from tests.unit._lifecycle.machine import POOL_BYTES, Machine
 
@@ -180,3 +184,45 @@ def test_it_ends_when_it_is_stopped_and_when_its_program_is_replaced(
         os.close(stop)
         os.close(stopped)
     assert blocks(growing) == BLOCKS + STEP
+
+
+# What there is to see of it
+
+
+def seen(machine: Machine) -> tuple[list[str], dict[str, float]]:
+    """The kinds of drift that concern the pool's growth, and the metrics of it."""
+    with machine.host(dry_run=True) as host:
+        kinds = [one.kind.value for one in drift(host) if one.kind is DriftKind.POOL_CANNOT_GROW]
+        lines_of_metrics = [line.split() for line in metrics(host).splitlines() if not line.startswith("#")]
+    names = ("max_bytes", "can_grow", "short")
+    return kinds, {
+        name: float(value) for key, value in lines_of_metrics for name in names if f"flyd_pool_{name}{{" in key
+    }
+
+
+def test_a_pool_that_cannot_grow_is_drift_and_shows_in_the_metrics(growing: Machine) -> None:
+    growing.pool(policy=policy(max_size="5M"))
+    assert seen(growing) == ([], {"max_bytes": 5 << 20, "can_grow": 1, "short": 0})
+    growing.pool(policy=policy(max_size="4M"))
+    fill(growing, 1)
+    before = growing.everything()
+    kinds, found = seen(growing)
+    assert growing.everything() == before
+    assert (kinds, found) == (["pool_cannot_grow"], {"max_bytes": POOL_BYTES, "can_grow": 0, "short": 1})
+
+
+def test_a_pool_without_a_policy_is_no_drift_however_full(pooled: Machine) -> None:
+    fill(pooled, 0)
+    assert seen(pooled) == ([], {"max_bytes": POOL_BYTES, "can_grow": 0, "short": 0})
+
+
+def test_a_prepared_host_without_the_service_is_warned_of(pooled: Machine) -> None:
+    program = pooled.root / "usr/local/lib/flyd-host.py"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"# Schema of the database: {VERSION}\n")
+    assert pooled.pool().facts["warnings"] == pooled.pool(policy=policy("none")).facts["warnings"]
+    assert any("no flyd-grow.service" in one for one in pooled.pool(policy=policy()).facts["warnings"])
+    unit = pooled.root / "etc/systemd/system/flyd-grow.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert not any("flyd-grow" in one for one in pooled.pool(policy=policy()).facts["warnings"])
