@@ -226,7 +226,7 @@ class Crashes:
             "bind": BIND,
             "go back": GO_BACK,
             "unbind": UNBIND,
-            "prune": Step("flyd_prune", {"key": KEY, "keep": 1}),
+            "prune": Step("flyd_prune", {"key": KEY, "keep": 0}),
         }
 
     def survey(self, steps: Sequence[str] = STEPS) -> list[Fault]:

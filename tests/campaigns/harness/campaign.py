@@ -85,7 +85,7 @@ class Campaign:
 
     def end(self) -> list[Step]:
         """The way back from a life, to the last file."""
-        return [UNBIND, *self.removal()]
+        return [UNBIND, Step("flyd_snapshot", {"key": KEY, "name": "web", "state": "absent"}), *self.removal()]
 
     @staticmethod
     def removal() -> list[Step]:

@@ -43,9 +43,12 @@ def source(name: str) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _without_earlier_warnings() -> Iterator[None]:
-    """AnsibleModule keeps warnings for its process: each run is to have its own."""
+    """AnsibleModule keeps warnings for its process: each run is to have its own, and leave none to other tests."""
     _global_warnings.clear()
-    yield
+    try:
+        yield
+    finally:
+        _global_warnings.clear()
 
 
 class Result(dict[str, Any]):

@@ -59,7 +59,10 @@ def _id(name: str, value: Any) -> int:
     if value is None:
         return 0
     if not 0 <= int(value) <= _MOST_ID:
-        raise BadInput(f"inject: {name} is {value}", hint=f"give a number from 0 to {_MOST_ID}, as the image knows it")
+        raise BadInput(
+            f"inject: {name} is {value}",
+            hint=f"set {name} of inject to a number from 0 to {_MOST_ID}, as the image knows it",
+        )
     return int(value)
 
 
@@ -73,7 +76,7 @@ def _mode(value: Any) -> int:
     if not 0 <= bits <= 0o7777:
         raise BadInput(
             f"inject: mode is {printable(str(value))!r}, which is not an octal mode",
-            hint="give it in quotes, such as '0755'",
+            hint="set mode of inject to an octal number in quotes, such as '0755'",
         )
     return bits
 
