@@ -145,7 +145,7 @@ def test_queued_writes_fail_after_a_minute_at_the_maximum(host: Host) -> None:
     begun = time.monotonic()
     assert host.write("guest", 0, 1023, limit_seconds=240) == "failed"
     assert 45 < time.monotonic() - begun < 240
-    host.pool(max_size="1500M", error_if_no_space=True)
+    host.pool(max_size="1500M", error_if_no_space=False)
     assert host.write("guest", 0, 1023, limit_seconds=240) == "written"
 
 

@@ -39,7 +39,7 @@ class Opened(Protocol):
 class Say(Protocol):
     """Takes a line for the journal."""
 
-    def __call__(self, line: str) -> object:
+    def __call__(self, line: str, /) -> object:
         """Write it."""
 
 

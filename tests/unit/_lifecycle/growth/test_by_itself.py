@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from module_utils._errors import BadInput, FlydError, NoSpace
+from module_utils._errors import BadInput, Busy, FlydError, NoSpace
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.growth.by_itself import grow_if_needed
 from module_utils._lifecycle.growth.due import Due
 from module_utils._lifecycle.growth.policy import PolicyRequest
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.store.lock_names import pool_setup_lock
 from module_utils._lifecycle.store.records import Operation, PoolRecord
 from tests.unit._lifecycle.machine import METADATA_BYTES, POOL_BYTES, Machine
 
@@ -103,6 +104,16 @@ def test_the_share_that_must_stay_free_counts_where_it_is_more_than_the_mark(gro
     look(growing)
     assert blocks(growing) >= 2 * BLOCKS * 3 // 4
     growing.pool(min_free_percent=50)
+
+
+def test_the_mark_counts_where_it_is_more_than_the_share(growing: Machine) -> None:
+    growing.pool(low_water_blocks=20)
+    fill(growing, 21)
+    look(growing)
+    assert blocks(growing) == BLOCKS
+    fill(growing, 20)
+    look(growing)
+    assert blocks(growing) == BLOCKS + STEP
 
 
 def test_a_step_of_a_size_is_that_size(growing: Machine) -> None:
@@ -313,6 +324,15 @@ def test_two_growers_at_once_let_it_grow_once(growing: Machine) -> None:
     assert failed == []
     assert blocks(growing) == BLOCKS + STEP
     assert growing.left_over() == []
+
+
+def test_it_waits_for_a_run_that_works_on_the_pool(growing: Machine) -> None:
+    fill(growing, 1)
+    with growing.host() as other, other.lock(pool_setup_lock("pool")):
+        growing.lock_timeout_seconds = 0.2
+        with pytest.raises(Busy, match="the setup of the pool 'pool' is held"):
+            look(growing)
+    assert blocks(growing) == BLOCKS
 
 
 def test_flyd_pool_lets_a_short_pool_grow_and_says_so_in_check_mode(growing: Machine) -> None:
