@@ -22,7 +22,7 @@ from ..volumes.recover import nothing_to_recover, recover
 from .choosing import asked_generation, held_snapshot, recorded
 from .link import is_published, path_of, require_own
 from .options import InstanceOptions, Settings
-from .views import content_of, instance_facts, instance_view
+from .views import content_of, instance_facts, instance_view, sha256_of
 
 
 def bind(host: Run, options: InstanceOptions) -> Outcome:
@@ -119,7 +119,7 @@ def _predicted(
         earlier = now.current_id
     generations = {
         "current": snapshot["sha256"],
-        "previous": (lambda one: one and one.sha256)(host.store.generation(earlier) if earlier else None),
+        "previous": sha256_of(host, earlier),
         "confirmed": confirmed,
     }
     link = path_of(options.name.value)
