@@ -118,12 +118,16 @@ class PowerCuts:
         return [phase for phase, _step in self._everything()]
 
     def _everything(self) -> list[tuple[str, Step]]:
-        first, second = self._campaign.life(0), self._campaign.life(1)[1:]
+        first, second = self._campaign.life(0), self._second()
         return [
             *((f"{step.module}, absent", step) for step in self._campaign.end()),
             *((step.module, step) for step in first),
             *((f"{step.module}, next generation", step) for step in second),
         ]
+
+    def _second(self) -> list[Step]:
+        """The next generation, in the pool that is there."""
+        return self._campaign.life(1)[1:]
 
     def _attach(self, *, new: bool = False) -> None:
         """Have the state directory on the second disk, in a machine that seems just booted."""
@@ -161,7 +165,7 @@ class PowerCuts:
                 self._remove_again(done)
             elif by_unit:
                 done.settled += _settled(self._session.succeed([Shell(RESTORE)]))
-            self._run_again(done, generation=0 if finished < len(phases) - 3 else 1)
+            self._run_again(done, generation=0 if finished < len(phases) - len(self._second()) else 1)
         except AssertionError as error:
             done.failures.append(str(error)[:2000])
         if done.failures or done.leaks:
@@ -227,7 +231,9 @@ class PowerCuts:
         results = self._session.succeed(
             [*steps, _FINGERPRINT, *steps, _FINGERPRINT, Shell(f"{checker} || true")],
         )
-        first, before, second, after = results[:4], results[4], results[5:9], results[9]
+        count = len(steps)
+        first, before = results[:count], results[count]
+        second, after = results[count + 1 : 2 * count + 1], results[2 * count + 1]
         done.settled += _settled(first)
         changed = [step.module for step, result in zip(steps, second, strict=True) if result["changed"]]
         if changed or after["stdout"] != before["stdout"]:
