@@ -204,7 +204,7 @@ test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version
 
 .PHONY: test-growth
 test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows before it is full, and at its maximum the guest gets errors, in a VM (ten minutes)
-	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_growth.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/growth
 
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM

@@ -16,7 +16,7 @@ from ..._source.download.fetch import Asked
 from ..._source.objects import ObjectInfo
 from ..._source.source import Source
 from ..._thin.pool.health import status
-from ..growth.policy import Policy
+from ..growth.policy import Policy, may_grow
 from ..growth.reach import data_reach
 from ..pool.request import DEFAULT_MIN_FREE_PERCENT
 from ..pool.state import is_active
@@ -41,10 +41,12 @@ def require_fit(host: Run, bucket: Source, asked: Asked, pool_bytes: int) -> Non
     if needed_bytes is None or needed_bytes <= room.free_bytes:
         return
     name = host.settings.pool.value
+    pool = host.store.pool(name)
+    option = "max_size" if pool is not None and may_grow(pool.policy) else "data_size"
     raise NoSpace(
         f"{printable(asked.found.key.value)} does not fit the thin pool '{name}': its layers have {size_text(needed_bytes)}, "
         f"and the pool has {size_text(room.free_bytes)} free beyond its reserve of {room.reserve_percent} %; nothing was downloaded",
-        hint=f"set data_size: {room.size_for(needed_bytes)} or more on flyd_pool (role activate: activate_pool_data_size){_ESCAPE}",
+        hint=f"set {option}: {room.size_for(needed_bytes)} or more on flyd_pool (role activate: activate_pool_{option}){_ESCAPE}",
         needed_bytes=needed_bytes,
         free_bytes=room.free_bytes,
     )

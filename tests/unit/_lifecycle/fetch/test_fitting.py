@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from module_utils._errors import NoSpace
+from module_utils._lifecycle.growth.policy import PolicyRequest
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.machine import KEY, POOL_BYTES, Machine
 from tests.unit.builders import images, tar
@@ -39,6 +40,16 @@ def test_what_is_given_out_already_counts(pooled: Machine) -> None:
     pooled.s3.put(KEY.value, images.docker_archive([HALF]))
     with pytest.raises(NoSpace, match="the pool has 1 MiB free"):
         pooled.fetch(pool="pool")
+
+
+def test_a_pool_that_may_grow_is_judged_by_what_it_can_grow_to(pooled: Machine) -> None:
+    pooled.s3.put(KEY.value, TOO_LARGE)
+    pooled.pool(policy=PolicyRequest.parse("4M", "", "1M"))
+    with pytest.raises(NoSpace, match="MiB free beyond its reserve") as caught:
+        pooled.fetch(pool="pool")
+    assert "activate_pool_max_size" in caught.value.hint
+    pooled.pool(policy=PolicyRequest.parse("1G", "", "1M"))
+    assert pooled.fetch(pool="pool").changed
 
 
 def test_without_a_named_pool_nothing_is_refused(pooled: Machine) -> None:
