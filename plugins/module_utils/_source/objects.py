@@ -13,6 +13,7 @@ import base64
 import binascii
 import datetime
 import email.utils
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,14 @@ from .s3_errors import PASSES, ObjectChanged, RangesRefused, Where
 
 _SUSPECT = "look at what stands between this host and the bucket (proxies, gateways)"
 _TIME_TAG = "last-modified-"  # what stands for the ETag of an object that has none that lasts
+
+
+def is_stated(stated: str, sha256: str) -> bool:
+    """Whether the SHA-256 that a server states is that of bytes with ``sha256``, both in hex.
+
+    Of an upload in one part some servers state the digest of that part's digest, and not that it is one: it vouches for the bytes as well.
+    """
+    return stated == sha256 or (bool(sha256) and stated == hashlib.sha256(bytes.fromhex(sha256)).hexdigest())
 
 
 class ObjectInfo(NamedTuple):

@@ -12,6 +12,7 @@ from ..._names import ObjectKey
 from ..._source.digests.trust import ChecksumPolicy
 from ..._source.download.retry_policy import DownloadOptions
 from ..._source.found import Found
+from ..._source.objects import is_stated
 from ..._source.options import S3Options
 from ..._source.place import Place
 from ..store.records import Image
@@ -62,4 +63,6 @@ def is_of(options: FetchOptions, image: Image, found: Found) -> bool:
     recorded = (image.bucket, image.size_bytes, image.version_id)
     is_same = recorded == (options.source_name, found.size_bytes, found.version_id) and found.has_tag(image.etag)
     # A list reports no digests, and a family's own is none of an object's.
-    return is_same and (found.key.is_family or found.objects[0].sha256 in ("", image.sha256))
+    return is_same and (
+        found.key.is_family or not found.objects[0].sha256 or is_stated(found.objects[0].sha256, image.sha256)
+    )

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from ..._errors import BadInput, Untrusted, doing
 from ..._names import Digest, ObjectKey, printable
 from ..host_file import read_file
-from ..objects import ObjectInfo, digest_in
+from ..objects import ObjectInfo, digest_in, is_stated
 from ..options import S3Options
 from ..s3.bucket import Bucket
 from ..s3.head_request import light_get
@@ -106,7 +106,7 @@ def no_digest(key: str) -> Untrusted:
 def refuse_contradiction(info: ObjectInfo, digest: Digest, trust: Trust) -> None:
     """Say before the download what would be found after it."""
     own, who = (info.sha256, "S3 says") if info.sha256 else (digest_in(info.etag), "the controller says")
-    if own and digest.algorithm == "sha256" and own != digest.hex:
+    if own and digest.algorithm == "sha256" and not is_stated(own, digest.hex):
         raise Untrusted(
             f"{who} that {printable(info.key)} has sha256:{own}, but {trust.value} is {digest}",
             hint="the object was replaced, or the checksum belongs to another one: find out which before changing either",

@@ -16,10 +16,11 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ..._errors import FlydError, Untrusted
 from ..._names import Digest, printable
-from ..objects import ObjectInfo
+from ..objects import ObjectInfo, is_stated
 from ..s3_errors import RangesRefused
 from ..source import Source
 from .flusher import Flusher
@@ -88,17 +89,23 @@ def download(
 def _verified(job: _Job, patience: Patience) -> tuple[str, int]:
     """The digest and the bytes resumed, once the digest is right; a wrong one is downloaded once more, from the first byte."""
     found, resumed = _complete(job, patience, resume=True)
-    if job.expected is not None and found[job.expected.algorithm] != job.expected.hex:
+    if job.expected is not None and not _is_right(job, job.expected, found):
         discard(job.part_path)
         patience.begin_again()
         found, resumed = _complete(job, patience, resume=False)
-        _refuse_wrong(job, job.expected, found[job.expected.algorithm])
+        if not _is_right(job, job.expected, found):
+            _refuse_wrong(job, job.expected, found[job.expected.algorithm])
     return found["sha256"], resumed
 
 
-def _refuse_wrong(job: _Job, expected: Digest, found: str) -> None:
-    if found == expected.hex:
-        return
+def _is_right(job: _Job, expected: Digest, found: dict[str, str]) -> bool:
+    """Whether the bytes are those that are expected; what the server itself states of them may be a digest of their digest."""
+    if found[expected.algorithm] == expected.hex:
+        return True
+    return expected.hex == job.info.sha256 and is_stated(expected.hex, found["sha256"])
+
+
+def _refuse_wrong(job: _Job, expected: Digest, found: str) -> NoReturn:
     discard(job.part_path)
     raise Untrusted(
         f"{printable(job.info.key)} has {expected.algorithm}:{found}, but must have {expected}; it was downloaded twice",

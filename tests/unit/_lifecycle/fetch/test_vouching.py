@@ -272,3 +272,32 @@ def test_an_untrusted_object_is_never_recorded(host: Machine) -> None:
     with pytest.raises(Untrusted):
         host.fetch(checksum="right.sums")
     assert (host.records(Image)[0].sha256, host.left_over()) == (SHA256, [])
+
+
+def composite(content: bytes) -> str:
+    """What some servers state of an upload in one part: the digest of its digest."""
+    return hashlib.sha256(hashlib.sha256(content).digest()).hexdigest()
+
+
+def test_a_digest_of_the_digest_vouches_for_an_upload_in_one_part(pooled: Machine) -> None:
+    pooled.s3.announce(KEY.value, '"etag"', composite(ARCHIVE))
+    outcome = pooled.fetch()
+    assert (outcome.facts["sha256"], outcome.facts["trust"]) == (hashlib.sha256(ARCHIVE).hexdigest(), "object")
+    again = pooled.fetch()
+    assert (again.changed, again.facts["received_bytes"]) == (False, 0)
+    assert not pooled.fetch(checksum=f"sha256:{outcome.facts['sha256']}").changed
+
+
+def test_a_digest_of_the_digest_of_other_bytes_is_refused(pooled: Machine) -> None:
+    pooled.s3.announce(KEY.value, '"etag"', composite(OTHER_ARCHIVE))
+    with pytest.raises(Untrusted, match="downloaded twice"):
+        pooled.fetch()
+    assert pooled.files_in("archives") == []
+
+
+def test_a_digest_that_is_named_may_be_that_of_which_the_server_states_the_digest(pooled: Machine) -> None:
+    pooled.s3.announce(KEY.value, '"etag"', composite(ARCHIVE))
+    assert pooled.fetch(checksum=f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}").facts["trust"] == "pinned"
+    other = hashlib.sha256(OTHER_ARCHIVE).hexdigest()
+    with pytest.raises(Untrusted):
+        pooled.fetch(checksum=f"sha256:{other}")
