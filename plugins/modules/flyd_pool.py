@@ -439,6 +439,7 @@ actions:
         - grow_filesystem
         - check_metadata
         - repair_metadata
+        - dump_metadata
         - switch_guest
         - start_timer
         - stop_timer

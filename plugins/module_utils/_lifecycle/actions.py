@@ -42,6 +42,7 @@ class Verb(str, enum.Enum):
     GROW_FILESYSTEM = "grow_filesystem"
     CHECK_METADATA = "check_metadata"
     REPAIR_METADATA = "repair_metadata"
+    DUMP_METADATA = "dump_metadata"
     SWITCH_GUEST = "switch_guest"
     START_TIMER = "start_timer"
     STOP_TIMER = "stop_timer"
@@ -74,6 +75,7 @@ VERBS = {
     ("resize2fs",): Verb.GROW_FILESYSTEM,
     ("thin_check",): Verb.CHECK_METADATA,
     ("thin_repair",): Verb.REPAIR_METADATA,
+    ("thin_dump",): Verb.DUMP_METADATA,
     ("switch",): Verb.SWITCH_GUEST,
     ("systemd-run",): Verb.START_TIMER,
     ("systemctl",): Verb.STOP_TIMER,
