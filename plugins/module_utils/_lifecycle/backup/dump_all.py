@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..._errors import FlydError, doing
+from ..attempts import attempted
 from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.records import PoolRecord
@@ -20,16 +21,19 @@ def dump_all(host: Run) -> Outcome:
         _try_pool(host, pool, done, failed)
     if failed:
         raise failed[0]
-    facts: Facts = {"dumps": done}
+    facts: Facts = {"dumps": done, "attempts": 1 + host.retry.repeated if done else 0}
     return Outcome({}, {}, bool(done), facts, tuple(host.settled))
 
 
 def _try_pool(host: Run, pool: PoolRecord, done: list[str], failed: list[FlydError]) -> None:
     try:
         with doing(f"dump of the metadata of the pool '{pool.name}'"):
-            path = dump_metadata(host, pool)
+            done += attempted(host, lambda: _dumped(host, pool), transition="dump", pool=pool.name).facts["dumps"]
     except FlydError as error:
         host.log.failed(error, module="backup", subject=pool.name)
         failed.append(error)
-    else:
-        done += [path] if path else []
+
+
+def _dumped(host: Run, pool: PoolRecord) -> Outcome:
+    path = dump_metadata(host, pool)
+    return Outcome({}, {}, bool(path), {"dumps": [path] if path else []})
