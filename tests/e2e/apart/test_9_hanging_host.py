@@ -26,7 +26,8 @@ PLAY = [
         "hosts": f"{NAME},localhost",
         "gather_facts": False,
         "vars": {
-            "ansible_python_interpreter": "{{ ansible_playbook_python if inventory_hostname == 'localhost' else '/usr/bin/python3' }}"
+            "ansible_connection": "{{ 'local' if inventory_hostname == 'localhost' else 'ssh' }}",
+            "ansible_python_interpreter": "{{ ansible_playbook_python if inventory_hostname == 'localhost' else '/usr/bin/python3' }}",
         },
         "tasks": [
             {"name": "Begin", "ansible.builtin.command": {"argv": ["sleep", "30"]}},
