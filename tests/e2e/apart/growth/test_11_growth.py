@@ -73,7 +73,7 @@ def host(prepared: Machine, target: Target, upload: Callable[[str, bytes], None]
         Step("flyd_pool", POOL),
         Step("flyd_fetch", {**of_image, **prepared.s3_options()}),
         Step("flyd_unpack", of_image),
-        *(Step("flyd_snapshot", {**of_image, "name": name, "size": "1G"}) for name in ("guest", "other")),
+        *(Step("flyd_snapshot", {**of_image, "name": name, "size": "2G"}) for name in ("guest", "other")),
     ]
     made = target.drive(steps)
     assert len(made) == len(steps), made[-1]
