@@ -36,7 +36,7 @@ class Check(NamedTuple):
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Check:
-        """From the sub-options; raises ``BadInput`` for a port or a URL that is none."""
+        """From the sub-options; raises ``BadInput`` for an invalid port or URL."""
         port, url = int(given.get("port") or 0), str(given.get("url") or "")
         if not 0 <= port <= _MAX_PORT:
             raise BadInput(f"health: port is {port}", hint=f"give a port from 1 to {_MAX_PORT}")

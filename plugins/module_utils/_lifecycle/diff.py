@@ -92,6 +92,22 @@ def _snapshot(host: Run, snapshot: Snapshot) -> Facts:
     return {"device": snapshot.device, "mapped": device is not None, "read_only": snapshot.read_only}
 
 
+def drive_of(snapshot: Snapshot) -> Facts:
+    """A drive object as Firecracker's API takes it."""
+    return {
+        "drive_id": "rootfs",
+        "path_on_host": snapshot.device,
+        "is_root_device": True,
+        "is_read_only": snapshot.read_only,
+    }
+
+
+def is_mapped(host: Run, ulid: str) -> bool:
+    """Whether the device of a volume is there."""
+    volume = host.store.find(Volume, "ulid=?", ulid)
+    return volume is not None and host.dm.find(volume.uuid) is not None
+
+
 def fetched(before: Facts, archives: list[str], *, sha256: str, etag: str, trust: str) -> Facts:
     """What a download changes of ``before``: the same generation with its archives, or a new one before which the old one is retired."""
     arrived: Facts = {"archives": archives, "sha256": sha256, "etag": etag, "trust": trust}

@@ -13,10 +13,11 @@ from ..._errors import FlydError
 from ..._host.processes import hook
 from ..._host.processes.crash import crash_point
 from ..._host.processes.process import boot_id
+from ..diff import is_mapped
 from ..outcome import Facts
 from ..run import Run
 from ..store.instance_record import Instance
-from ..store.records import Operation, Volume
+from ..store.records import Operation
 from ..store.store import utc_now
 from .link import path_of, publish, withdraw
 from .options import Settings
@@ -32,7 +33,7 @@ def return_to_current(host: Run, operation: Operation) -> str:
     failure = ""
     if instance is not None:
         content = content_of(host, instance.current_id, instance.current_ulid) if instance.current_id else None
-        if content is None or not _is_mapped(host, content.ulid):  # the name is made again once its device is mapped
+        if content is None or not is_mapped(host, content.ulid):  # the name is made again once its device is mapped
             withdraw(host.dm.root, instance.name)
         else:
             publish(host.dm.root, instance.name, content)
@@ -49,11 +50,6 @@ def return_to_current(host: Run, operation: Operation) -> str:
             host.store.put(without_target(now, left_id=now.target_id or now.left_id))
         host.store.drop(operation)
     return failure
-
-
-def _is_mapped(host: Run, ulid: str) -> bool:
-    volume = host.store.find(Volume, "ulid=?", ulid)
-    return volume is not None and host.dm.find(volume.uuid) is not None
 
 
 def without_target(instance: Instance, *, left_id: str) -> Instance:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from ..diff import image_facts
+from ..diff import drive_of, image_facts
 from ..outcome import Facts
 from ..run import Run
 from ..store.instance_record import Instance
@@ -33,16 +33,6 @@ def content_of(host: Run, image_id: str, ulid: str) -> Content | None:
         **{name: facts[name] for name in ("image_id", "sha256", "trust", "platform")},
     }
     return Content(snapshot.ulid, snapshot.device, drive_of(snapshot), json.loads(image.config), about)
-
-
-def drive_of(snapshot: Snapshot) -> Facts:
-    """A drive object as Firecracker's API takes it."""
-    return {
-        "drive_id": "rootfs",
-        "path_on_host": snapshot.device,
-        "is_root_device": True,
-        "is_read_only": snapshot.read_only,
-    }
 
 
 def sha256_of(host: Run, image_id: str) -> str | None:

@@ -16,7 +16,7 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.thin_pool import is_low, status
 from ..attempts import repeated_if_transient
-from ..diff import platform_of, pool_view
+from ..diff import is_mapped, platform_of, pool_view
 from ..fetch.fetched import objects_of
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
@@ -143,7 +143,7 @@ def _snapshots(host: Run, only: Only) -> list[Facts]:
             "gid": _known(snapshot.gid),
             "mode": None if snapshot.mode < 0 else f"{snapshot.mode:04o}",
             "key": keys.get(snapshot.image_id),
-            "mapped": _mapped(host, snapshot.ulid),
+            "mapped": is_mapped(host, snapshot.ulid),
         }
         for snapshot in host.store.all(Snapshot)
         if only.key in ("", keys.get(snapshot.image_id)) and (not only.pool or _is_in(host, snapshot, only.pool))
@@ -225,11 +225,6 @@ def _history(host: Run, only: Only) -> list[Facts]:
 
 def _drift(host: Run, _only: Only) -> list[Facts]:
     return [one.record() for one in drift(host)]
-
-
-def _mapped(host: Run, ulid: str) -> bool:
-    volume = host.store.find(Volume, "ulid=?", ulid)
-    return volume is not None and host.dm.find(volume.uuid) is not None
 
 
 _REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {

@@ -13,7 +13,7 @@ import os
 
 from ..._errors import CorruptStore
 from ..._thin.dm.device import SECTOR_BYTES
-from ..diff import activated, image_facts, image_view, known_id, unpacked
+from ..diff import activated, drive_of, image_facts, image_view, known_id, unpacked
 from ..image.advance import Arrow
 from ..image.placement import require_in_pool
 from ..outcome import Facts
@@ -219,11 +219,6 @@ def _facts(host: Run, image: Image, snapshot: Snapshot, volume: Volume) -> Facts
         "ulid": snapshot.ulid,
         "size": volume.sectors * SECTOR_BYTES,
         "read_only": snapshot.read_only,
-        "drive": {
-            "drive_id": "rootfs",
-            "path_on_host": snapshot.device,
-            "is_root_device": True,
-            "is_read_only": snapshot.read_only,
-        },
+        "drive": drive_of(snapshot),
         "msg": f"SUCCESS: Image activated at device {snapshot.device}",
     }

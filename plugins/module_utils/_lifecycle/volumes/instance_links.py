@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..diff import is_mapped
 from ..findings import RecoveryKind
 from ..instance.link import Content, is_published, path_of, publish
 from ..instance.views import content_of
 from ..run import Run
 from ..store.instance_record import Instance
-from ..store.records import Volume
 
 
 def wrong_links(host: Run) -> Iterator[tuple[Instance, Content]]:
@@ -24,8 +24,7 @@ def wrong_links(host: Run) -> Iterator[tuple[Instance, Content]]:
         content = content_of(host, *instance.shown)
         if content is None or is_published(host.dm.root, instance.name, content):
             continue
-        volume = host.store.find(Volume, "ulid=?", content.ulid)
-        if volume is not None and host.dm.find(volume.uuid) is not None:
+        if is_mapped(host, content.ulid):
             yield instance, content
 
 
