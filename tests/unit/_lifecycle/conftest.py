@@ -83,7 +83,7 @@ class Stages:
             self._made.add(stage)
         self.machine.restore(stage)
         self.machine.s3.put(KEY.value, ARCHIVE)
-        self.machine.s3.forget()
+        self.machine.s3.reset()
         self.machine.lock_timeout_seconds = 30.0
         self.machine.store_busy_seconds = 5.0
         self.machine.retries = 0

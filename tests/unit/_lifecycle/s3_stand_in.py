@@ -104,6 +104,13 @@ class S3StandIn:
         self._log.write_text("")
         self._failures.unlink(missing_ok=True)
 
+    def reset(self) -> None:
+        """Forget, and take back what ``announce``, ``forbid`` and ``put_before_next_get`` asked for."""
+        self.forget()
+        for path in self._objects.iterdir():
+            if path.suffix in _MARKS:
+                path.unlink()
+
     def note(self, line: str) -> None:
         with self._log.open("a") as log:
             log.write(f"{line}\n")
