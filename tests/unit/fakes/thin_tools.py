@@ -50,7 +50,8 @@ def thin_dump(kernel: Kernel, arguments: list[str]) -> None:
     held = data["held"]
     with open(options["--output"], "w") as file:
         file.write(
-            f'<superblock uuid="" transaction="{held["transaction_id"]}" nr_data_blocks="{held["data_blocks"]}">\n'
+            # A metadata snapshot has no space maps, and so no number of data blocks.
+            f'<superblock uuid="" transaction="{held["transaction_id"]}" nr_data_blocks="0">\n'
         )
         file.writelines(f'<device dev_id="{number}">\n</device>\n' for number in sorted(held["thins"], key=int))
         file.write("</superblock>\n")

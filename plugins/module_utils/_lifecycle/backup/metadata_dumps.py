@@ -22,7 +22,7 @@ from ..._errors import Busy, DamagedPool
 from ..._host.files.durable import file_errors, remove_file, require_room, sync_directory
 from ..._host.processes.crash import crash_point
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
-from ..._thin.pool.dump import thin_dump
+from ..._thin.pool.dump import state_data_blocks, thin_dump
 from ..._thin.pool.thin_pool import ThinPool, require_sound, status
 from ..pool.state import is_active
 from ..run import Run
@@ -104,7 +104,7 @@ def _dumped(host: Run, pool: PoolRecord) -> str:
     finally:
         _release_ours(host, pool)
     with file_errors("compressing the metadata"):
-        _compress(text, part)
+        _compress(text, part, status(host.dm, pool.name).total_data_blocks)
         found = dumps_of(host.settings, pool.name)
         path = os.path.join(
             directory, f"metadata-{_number(os.path.basename(found[-1])) + 1 if found else 1:06d}.xml.gz"
@@ -118,10 +118,11 @@ def _dumped(host: Run, pool: PoolRecord) -> str:
     return path
 
 
-def _compress(source: str, target: str) -> None:
+def _compress(source: str, target: str, data_blocks: int) -> None:
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(source, "rb") as text, os.fdopen(fd, "wb") as file:
         with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6) as packed:
+            packed.write(state_data_blocks(text.readline(), data_blocks))
             shutil.copyfileobj(text, packed, 1 << 20)
         file.flush()
         os.fsync(file.fileno())

@@ -45,10 +45,14 @@ class Host:
         [result] = self.target.drive([Step("flyd_info", {"what": ["pools", "drift"]})])
         return result
 
-    def size(self) -> int:
-        """Of the pool's data, in MiB."""
+    def size_bytes(self) -> int:
+        """Of the pool's data."""
         [pool] = self.info()["pools"]
-        return int(pool["data"]["size"]) // MIB
+        return int(pool["data"]["size"])
+
+    def size(self) -> int:
+        """Of the pool's data, in whole MiB."""
+        return self.size_bytes() // MIB
 
     def write(self, guest: str, first: int, count: int, *, pause_seconds: float = 0.0, limit_seconds: int = 120) -> str:
         """Let a guest write so many MiB from there on; "written", "failed" or, when it hangs, "late"."""
@@ -141,7 +145,7 @@ def test_a_writer_as_fast_as_the_disk_waits_for_the_growth_where_writes_are_queu
 
 def test_queued_writes_fail_after_a_minute_at_the_maximum(host: Host) -> None:
     """The device is larger than the pool may become."""
-    assert host.pool(max_size=f"{host.size()}M", error_if_no_space=False)["changed"]
+    assert host.pool(max_size=f"{host.size_bytes()}B", error_if_no_space=False)["changed"]
     begun = time.monotonic()
     assert host.write("guest", 0, 1023, limit_seconds=240) == "failed"
     assert 45 < time.monotonic() - begun < 240

@@ -38,6 +38,7 @@ def test_a_dump_has_the_volumes_of_the_pool_and_is_for_root_alone(activated: Mac
     [path] = activated.dump().facts["dumps"]
     text = gzip.decompress(Path(path).read_bytes()).decode()
     assert text.startswith("<superblock")
+    assert f'nr_data_blocks="{status(activated.fake.dm, "pool").total_data_blocks}"' in text.splitlines()[0]
     assert text.count("<device ") == len(activated.fake.thin_ids("pool"))
     assert (os.stat(path).st_mode & 0o777, os.stat(Path(path).parent).st_mode & 0o777) == (0o600, 0o700)
     assert activated.left_over() == []
