@@ -18,44 +18,26 @@ object key (``--trees``). Exit code 1 when there is a violation.
     trees        a base's tree has the digest that ``--tree`` gives
     sealed       the bytes of a base are those that an earlier run with the same ``--bases`` FILE found
 
-machine_state.py reads the machine for it; neither shares code with what is checked, and neither leaves anything changed.
+machine_state.py reads the machine; residue.py and sealed_bases.py have the longer checks. None of them shares code with what is checked or
+leaves anything changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from machine_state import (
-    Host,
-    backing_files,
-    copied_metadata,
-    files_below,
-    is_alive,
-    live_volumes,
-    mapped,
-    pool_uuid,
-    repair_copies,
-    run,
-    volume_uuid,
-)
-from tree import rows_of_directory
-
-_ZEROS = bytes(1 << 16)
-# A run that is killed while it saves the counters leaves a .new, which the next one replaces.
-_FILES = {"flyd.db", "log/flyd.jsonl", "log/counters.json", "log/counters.json.new"}
-_ROTATED = re.compile(r"log/flyd-\d{6}\.jsonl")
-_DUMP = re.compile(r"metadata-\d{6}\.xml\.gz")
+from machine_state import Host, copied_metadata, is_alive, live_volumes, mapped, run
+from residue import expected
+from sealed_bases import sealed, tree_digests
 
 
 def thin_ids(host: Host) -> Iterator[str]:
@@ -75,23 +57,6 @@ def thin_ids(host: Host) -> Iterator[str]:
         if transaction is None or int(transaction[1]) != pool["transaction_id"]:
             number = transaction and transaction[1]
             yield f"the pool {pool['name']} is at transaction {number}, the store at {pool['transaction_id']}"
-
-
-def expected(host: Host) -> Iterator[str]:
-    """Devices, loops, mounts and files are those that the store explains."""
-    yield from differing("devices", {device.uuid for device in host.devices()}, expected_devices(host))
-    ours = [path for path in backing_files() if path.startswith(f"{host.state_dir}/")]
-    loops = set(ours)
-    for path in sorted(loops):
-        if ours.count(path) > 1:
-            yield f"{ours.count(path)} loop devices over {path}"
-    pools = [pool for pool in host.active_pools() if pool["is_loop"]]
-    wanted = {pool[part] for pool in pools for part in ("data", "metadata")}
-    yield from differing("loop devices", loops, {path for path in wanted if path.startswith(f"{host.state_dir}/")})
-    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-    # The state directory may be a file system of its own.
-    yield from differing("mounts", {path for path in mounts if path.startswith(f"{host.state_dir}/")}, set())
-    yield from differing("files", files_below(host.state_dir), expected_files(host))
 
 
 def instances(host: Host) -> Iterator[str]:
@@ -121,52 +86,6 @@ def copies(host: Host) -> Iterator[str]:
             yield f"the copy of the database {path} is at transaction {found[0]}, the store at {pool['transaction_id']}"
 
 
-def expected_devices(host: Host) -> set[str]:
-    """The active pools, and the volumes of their snapshots."""
-    volumes = host.rows("SELECT * FROM volumes WHERE ulid IN (SELECT ulid FROM snapshots)")
-    pools = host.active_pools()
-    active = {pool["id"] for pool in pools}
-    return {pool_uuid(pool) for pool in pools} | {volume_uuid(one) for one in volumes if one["pool_id"] in active}
-
-
-def expected_files(host: Host) -> set[str]:
-    """The store, the log, the archives and families that a row names, the pools, and parts that an open download owns."""
-    rows = host.rows("SELECT sha256, base_ulid FROM images UNION SELECT sha256, base_ulid FROM retired_images")
-    there = files_below(host.state_dir)
-    names = {row["sha256"] for row in rows}
-    wanted = {name for name in there if name in _FILES or _ROTATED.fullmatch(name)}
-    # An archive may be gone once its base is sealed, and a family lies in several files: what is there must be named.
-    wanted |= {path for path in there if path.startswith("archives/") and explains(host, names, path)}
-    for pool in host.rows("SELECT * FROM pools"):
-        dumps = f"backup/{pool['name']}/"
-        wanted |= {path for path in there if path.startswith(dumps) and _DUMP.fullmatch(path[len(dumps) :])}
-        paths = repair_copies(host, pool) | ({pool["data"], pool["metadata"]} if pool["is_loop"] else set())
-        wanted |= {os.path.relpath(path, host.state_dir) for path in paths}
-        # The copy of the database, and what a run has left of one that was killed while it wrote it: the next copy replaces it.
-        copies = {f"pools/{pool['id']}/flyd.db", f"pools/{pool['id']}/flyd.db.part"}
-        wanted |= copies & there
-    downloads = {row["ulid"] for row in host.rows("SELECT ulid FROM operations WHERE kind='fetch'")}
-    wanted |= {path for path in there if path.startswith("spool/") and Path(path).name.split(".")[0] in downloads}
-    return {path for path in wanted if not path.startswith("..")}
-
-
-def explains(host: Host, names: set[str], path: str) -> bool:
-    """Whether a row names the archive at ``path``: itself, or the family's list that lies beside it."""
-    name = Path(path).name
-    if name.split(".")[0] in names:
-        return True
-    lists = [host.state_dir / "archives" / f"{one}.family" for one in names]
-    return any(name in file.read_text() for file in lists if file.exists())
-
-
-def differing(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
-    """A sentence for what is there and should not be, and one for what is missing."""
-    if found - wanted:
-        yield f"{what} that nothing explains: {', '.join(sorted(found - wanted))}"
-    if wanted - found:
-        yield f"{what} that are missing: {', '.join(sorted(wanted - found))}"
-
-
 def locks(host: Host) -> Iterator[str]:
     """The one that holds a lock or an intent is alive; an interrupted download may wait for its next run."""
     waiting = {f"bind of {row['name']}" for row in host.rows("SELECT name FROM instances WHERE deadline_seconds > 0")}
@@ -187,65 +106,6 @@ def sound(host: Host, devices: dict[str, str]) -> Iterator[str]:
         checked = run("e2fsck", "-f", "-n", devices[volume["ulid"]], check=False)
         if checked.returncode:
             yield f"e2fsck of {volume['kind']}-{volume['ulid']}: {checked.stdout}{checked.stderr}"
-
-
-def bases(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Object key and volume of each sealed base; of an earlier generation, the key with the generation's id behind it."""
-    sql = "SELECT object_key, id, base_ulid, {0} AS old FROM {1}"
-    images = [*host.rows(sql.format(0, "images")), *host.rows(sql.format(1, "retired_images"))]
-    for image in images:
-        for volume in live_volumes(host):
-            if volume["ulid"] == image["base_ulid"]:
-                yield image["object_key"] + (f"@{image['id']}" if image["old"] else ""), volume
-
-
-def tree_digests(host: Host, devices: dict[str, str]) -> dict[str, str]:
-    """The digest of each base's tree, by object key."""
-    digests = {}
-    for key, volume in bases(host):
-        with tempfile.TemporaryDirectory() as directory:
-            run("mount", "-o", "ro,noload,nodev,nosuid,noexec", devices[volume["ulid"]], directory)
-            try:
-                rows = rows_of_directory(Path(directory), exact=True)
-            finally:
-                run("umount", directory)
-        digests[key] = hashlib.sha256("\n".join("\t".join(row) for row in rows.values()).encode()).hexdigest()
-    return digests
-
-
-def sealed(host: Host, devices: dict[str, str], remembered: Path) -> Iterator[str]:
-    """The bytes of each base are what they were; new ones are remembered."""
-    before: dict[str, str] = json.loads(remembered.read_text()) if remembered.exists() else {}
-    for _key, volume in bases(host):
-        digest = digest_of(devices[volume["ulid"]])
-        if before.setdefault(volume["ulid"], digest) != digest:
-            yield f"the sealed base {volume['ulid']} has changed"
-    remember(before, remembered)
-
-
-def digest_of(device: str) -> str:
-    """Of where on the device there is something else than zeros, and what: most of a new volume is zeros, which take long to hash."""
-    digest, at = hashlib.sha256(), 0
-    with open(device, "rb", buffering=0) as file:
-        while chunk := file.read(len(_ZEROS)):
-            if chunk != _ZEROS:
-                digest.update(b"%d:" % at)
-                digest.update(chunk)
-            at += len(chunk)
-    return digest.hexdigest()
-
-
-def remember(digests: dict[str, str], path: Path) -> None:
-    """Bring them to disk, whole or not at all: the machine's power may be cut next."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w") as file:
-        json.dump(digests, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
 
 
 def report(given: argparse.Namespace) -> dict[str, Any]:
