@@ -184,7 +184,7 @@ test-room: $(READY) $(COLLECTIONS) ## Estimates beside dmsetup status for blocks
 SUITE ?= trixie
 test-debian: export FLYD_LAB_SUITE = $(SUITE)
 test-debian: $(READY) $(COLLECTIONS) ## The role prepare, an activation with PONG, a reboot and the removal on the Debian SUITE (trixie; or bullseye), in a VM
-	@$(SESSION) $(PYTHON) -m pytest tests/e2e/test_1_virgin_host.py tests/e2e/test_2_activation.py tests/e2e/test_3_reboot.py tests/e2e/test_4_the_way_back.py
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/test_1_virgin_host.py tests/e2e/test_2_activation.py tests/e2e/test_3_reboot.py tests/e2e/test_4_removal.py
 
 .PHONY: test-guests
 test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) takes a wall away
@@ -199,7 +199,7 @@ test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the 
 
 .PHONY: test-instances
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)
-test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, back by itself, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)
+test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, automatic rollback, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/instances
 
 .PHONY: test-growth

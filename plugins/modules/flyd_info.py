@@ -378,7 +378,7 @@ pools:
       description: The share that must stay free, in percent.
       type: int
     max_size:
-      description: How far it may grow by itself, as O(flyd.lite.flyd_pool#module:max_size) takes it.
+      description: How far it may grow automatically, as O(flyd.lite.flyd_pool#module:max_size) takes it.
       type: str
     grow_by:
       description: The step in which it does.
@@ -387,7 +387,7 @@ pools:
       description: What it leaves free of the host's file system.
       type: str
     can_grow_to:
-      description: The size that its data can grow to by itself now, in bytes; what it has when it cannot. Only for an active pool.
+      description: The size that its data can grow to automatically now, in bytes; what it has when it cannot. Only for an active pool.
       type: int
     free_below:
       description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flyd_instance
-short_description: Bind a name to a generation of an image, with a way back
+short_description: Bind a name to a generation of an image, with rollback
 version_added: 0.1.0
 description:
   - Makes C(/run/flyd/instances/NAME) point at a snapshot of one generation of an image, switches the guest to it, and watches its health. When the
@@ -33,7 +33,7 @@ options:
     description:
       - V(present) binds the instance to the generation, switches the guest, waits for its health, and confirms.
       - V(confirmed) confirms a bind that was made with O(confirm_within).
-      - V(previous) goes back to the generation before. An instance that has gone back already, by itself or by hand, stays as it is. The guest's
+      - V(previous) goes back to the generation before. An instance that has gone back already, automatically or on request, stays as it is. The guest's
         health is looked at afterwards; when it is not healthy there, the task fails, and nothing is changed again.
       - V(absent) removes the name. Its snapshots stay until M(flyd.lite.flyd_snapshot) removes them.
     type: str
@@ -47,7 +47,7 @@ options:
   switch:
     description:
       - The command that makes the guest use the new device, as a list of its words; no shell is involved. It must end with 0.
-      - Its environment has C(FLYD_INSTANCE), C(FLYD_LINK) and C(FLYD_DEVICE). It is recorded, as the way back runs it too. After a start of the host it
+      - Its environment has C(FLYD_INSTANCE), C(FLYD_LINK) and C(FLYD_DEVICE). It is recorded, as a rollback runs it too. After a start of the host it
         is not run, as no guest runs then.
       - This option, O(switch_timeout), O(health), O(min_healthy), O(healthy_deadline), O(health_interval) and O(confirm_within) are recorded. When left
         out, they stay as they are.
@@ -149,7 +149,7 @@ EXAMPLES = r"""
     health:
       port: 6379
 
-- name: One certain generation, which goes back by itself unless it is confirmed within ten minutes
+- name: One certain generation, which rolls back automatically unless it is confirmed within ten minutes
   flyd.lite.flyd_instance:
     name: web
     key: images/redis_latest.tar

@@ -118,12 +118,12 @@ options:
     type: int
   max_size:
     description:
-      - How far the data of the pool may grow by itself, as a size such as V(200G), or a share such as V(80%) of O(data_device), or of the
+      - How far the data of the pool may grow automatically, as a size such as V(200G), or a share such as V(80%) of O(data_device), or of the
         file system that holds the data file. V(none) for a pool that grows only when O(data_size) or O(metadata_size) asks for it.
       - It grows when it has as few blocks free as O(low_water_mark), or less free than O(min_free_percent) - before a run makes something
         in it, and on the host, by C(flyd-grow.service) of the role C(flyd.lite.prepare), while guests write. For users of LVM,
         C(thin_pool_autoextend_threshold) is 100 minus O(min_free_percent).
-      - The metadata grows by itself, too, when a quarter of it is free, or 4 MiB are. On devices, both grow as far as the devices go.
+      - The metadata grows automatically, too, when a quarter of it is free, or 4 MiB are. On devices, both grow as far as the devices go.
       - O(data_size) and O(metadata_size) are then the least that the pool has.
       - When left out, a pool that exists keeps what it has, and a new one gets V(none).
     type: str
@@ -135,7 +135,7 @@ options:
     type: str
   grow_reserve:
     description:
-      - What stays free of the file system that holds the pool's files when it grows by itself, as a size or as a share of that file system.
+      - What stays free of the file system that holds the pool's files when it grows automatically, as a size or as a share of that file system.
         Blocks of the files that were discarded count as taken.
       - When left out, a pool that exists keeps what it has, and a new one gets V(10%).
     type: str
@@ -163,7 +163,7 @@ EXAMPLES = r"""
   flyd.lite.flyd_pool:
     data_size: 40G
 
-- name: Let a pool grow by itself
+- name: Let a pool grow automatically
   flyd.lite.flyd_pool:
     data_size: 20G
     max_size: 200G
@@ -238,7 +238,7 @@ min_free_percent:
   returned: O(state=present)
   type: int
 max_size:
-  description: How far the pool may grow by itself, as O(max_size) takes it.
+  description: How far the pool may grow automatically, as O(max_size) takes it.
   returned: O(state=present)
   type: str
   sample: 200G
@@ -389,7 +389,7 @@ settled:
 grown:
   description:
     - That the pool has grown by its policy (O(max_size)) in this run, or would in check mode. That is a change.
-  returned: when the pool has grown by itself
+  returned: when the pool has grown automatically
   type: list
   elements: dict
   contains:

@@ -297,7 +297,7 @@ settled:
 grown:
   description:
     - That the pool has grown by its policy (O(flyd.lite.flyd_pool#module:max_size)) in this run, or would in check mode. That is a change.
-  returned: when the pool has grown by itself
+  returned: when the pool has grown automatically
   type: list
   elements: dict
   contains:

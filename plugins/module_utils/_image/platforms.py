@@ -56,7 +56,7 @@ _ANY_VARIANT = 1000  # the rank of a variant that is above the plain one, where 
 
 
 class PlatformPolicy(enum.Enum):
-    """What becomes of an archive without an image for the platform that is wanted when none was named."""
+    """What happens to an archive without an image for the platform that is wanted when none was named."""
 
     THIS_MACHINE = "this machine"  # refused: a guest here could not run what it holds
     SOLE = (

@@ -84,12 +84,12 @@ class Campaign:
         return [*self.activation(generation), BIND]
 
     def end(self) -> list[Step]:
-        """The way back from a life, to the last file."""
+        """Remove what a life made, to the last file."""
         return [UNBIND, Step("flyd_snapshot", {"key": KEY, "name": "web", "state": "absent"}), *self.removal()]
 
     @staticmethod
     def removal() -> list[Step]:
-        """The way back, to the last file."""
+        """Remove everything, to the last file."""
         absent = {"state": "absent"}
         return [
             Step("flyd_snapshot", {"key": KEY, **absent}),

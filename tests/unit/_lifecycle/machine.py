@@ -219,7 +219,7 @@ class Machine:
         )
         return self.run(lambda host: advance(host, key, Activate(options)), dry_run=dry_run, pool=pool)
 
-    # The way back
+    # Removal
 
     def remove_snapshot(
         self, name: str = "default", *, dry_run: bool = False, key: ObjectKey = KEY, pool: str = "", sha256: str = ""

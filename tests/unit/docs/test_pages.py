@@ -25,7 +25,14 @@ PAGES = sorted(
 )
 # Words that a page of a project like this one would not have.
 QUIRKS = re.compile(
-    r"\b(?:told|goes on with|cut off|nobody|somebody|whoever|anew|by itself|mended|put down|of ours|that is none|the way back)\b"
+    r"\b(?:told|goes on with|cut off|nobody|somebody|whoever|anew|by itself|mended|put down|of ours|that is none|way back"
+    r"|what becomes of|has nothing to say)\b"
+)
+SOURCES = sorted(
+    path
+    for directory in ("plugins", "roles", "playbooks", "docs/adr")
+    for path in (ROOT / directory).rglob("*")
+    if path.suffix in {".py", ".yml", ".md", ".j2", ".service", ".timer"}
 )
 
 
@@ -76,6 +83,12 @@ def test_every_page_that_is_named_in_code_type_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in _OF_CODE], ids=name_of)
 def test_no_page_for_users_has_a_quirk(page: Path) -> None:
     assert QUIRKS.findall(page.read_text()) == []
+
+
+def test_no_source_has_a_quirk() -> None:
+    found = {name_of(path): QUIRKS.findall(path.read_text()) for path in SOURCES}
+    # The user of that name.
+    assert {name: words for name, words in found.items() if words and words != ["nobody"]} == {}
 
 
 def test_the_documentation_lists_every_page() -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tar archive of a few files of ours, in the pax interchange format (POSIX.1-2017, pax): what is laid over an image."""
+"""A tar archive of a few files that we make, in the pax interchange format (POSIX.1-2017, pax): what is laid over an image."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def rebuild(settings: Settings, data: str, target: str, *, pool: str, dry_run: b
 
 
 def _candidates(settings: Settings, data: str, target: str, stack: contextlib.ExitStack) -> Iterator[_Candidate]:
-    """Each copy as a file of ours that may be moved, with how new it is."""
+    """Each copy as a private file that may be moved, with how new it is."""
     directory = settings.path("pools")
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     sources = [(path, b"") for path in (os.path.join(directory, name, NAME) for name in names) if os.path.isfile(path)]

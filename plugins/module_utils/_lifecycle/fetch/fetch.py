@@ -111,7 +111,7 @@ class Fetch(Arrow):
         return {**view, "archives": [path for path in view["archives"] if path not in damaged]}
 
     def _revival(self, host: Run, image: Image) -> Revival | None:
-        """The way back to the generation whose digest is pinned, without a question, when it is here; else None."""
+        """Rollback to the generation whose digest is pinned, without a question, when it is here; else None."""
         return find_revival(host, self._options, self._pinned, image.object_key, self._seals)
 
     def _vouches(self, host: Run, image: Image) -> Voucher | None:

@@ -64,7 +64,7 @@ def _room(host: Run, pool_bytes: int) -> Room | None:
         return None
     can_have = data_reach(
         host, pool, Policy.recorded(pool.policy)
-    ).size_bytes  # nothing where the pool does not grow by itself
+    ).size_bytes  # nothing where the pool does not grow automatically
     return room._replace(total_bytes=max(room.total_bytes, pool_bytes, can_have))
 
 

@@ -38,7 +38,7 @@ def worst(conditions: dict[str, Condition]) -> str | None:
 
 
 def find_revival(host: Run, options: FetchOptions, pinned: Digest | None, key: str, seals: Seals) -> Revival | None:
-    """The way back to the generation of ``key`` with the digest ``pinned``, when its base or its sound archives are here."""
+    """Rollback to the generation of ``key`` with the digest ``pinned``, when its base or its sound archives are here."""
     found = None if pinned is None else generation_of(host.store, key, pinned.hex)
     if found is None:
         return None

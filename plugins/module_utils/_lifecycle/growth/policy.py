@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a pool may grow by itself: how far, in which steps, and what of the host's file system it leaves free.
+"""How a pool may grow automatically: how far, in which steps, and what of the host's file system it leaves free.
 
 Invariant: a policy is what the options of flyd_pool said, never a size that was computed from it: a share means that of the file system or the
 device as it is when the pool grows.
@@ -16,11 +16,11 @@ from ..outcome import Facts
 from ..pool.data_size import DataSize
 
 NO_POLICY = "{}"  # of a record
-NEVER = "none"  # of max_size: the pool grows when it is asked to, and not by itself
+NEVER = "none"  # of max_size: the pool grows when it is asked to, and not automatically
 
 
 class Policy(NamedTuple):
-    """``max_size`` None: the pool does not grow by itself."""
+    """``max_size`` None: the pool does not grow automatically."""
 
     max_size: DataSize | None = None
     grow_by: DataSize = DataSize(20, is_percent=True)
@@ -47,7 +47,7 @@ class Policy(NamedTuple):
 
 
 def may_grow(recorded: str) -> bool:
-    """Whether a pool with that policy ever grows by itself."""
+    """Whether a pool with that policy ever grows automatically."""
     return recorded != NO_POLICY and Policy.recorded(recorded).max_size is not None
 
 

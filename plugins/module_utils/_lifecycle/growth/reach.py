@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a pool can grow by itself now, and what stops it there.
+"""How far a pool can grow automatically now, and what stops it there.
 
 Invariant: only reads. What the files of pools on the host's file system do not take yet, since their blocks were discarded, counts as taken:
 guests may write there at any time.
@@ -80,7 +80,7 @@ def metadata_reach(host: Run, pool: PoolRecord, policy: Policy) -> Reach:
 
 
 def can_grow_to(host: Run, pool: PoolRecord) -> int:
-    """The size in bytes that the data can grow to by itself now: what it has, when it cannot, or what is below it cannot be looked at."""
+    """The size in bytes that the data can grow to automatically now: what it has, when it cannot, or what is below it cannot be looked at."""
     data_bytes = pool.data_sectors * SECTOR_BYTES
     try:
         reach = data_reach(host, pool, Policy.recorded(pool.policy))

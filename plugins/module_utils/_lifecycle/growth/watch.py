@@ -22,7 +22,7 @@ from ..pool.state import growing, is_active
 from ..run import Run
 from ..store.records import PoolRecord
 from ..unexpected import as_flyd_error
-from .by_itself import grow_if_needed
+from .automatic import grow_if_needed
 from .due import Due, growth_due
 from .policy import NO_POLICY
 

@@ -72,7 +72,7 @@ def _attempt(host: Run, key: ObjectKey, arrow: Arrow) -> Outcome:
         return found
     if not arrow.makes_volume:
         return _moved(host, key, arrow)
-    from ..growth.by_itself import grow_for, grow_if_needed  # late: a run with nothing to do needs nothing of it
+    from ..growth.automatic import grow_for, grow_if_needed  # late: a run with nothing to do needs nothing of it
     from ..volumes.room import PoolTooSmall
 
     grow_if_needed(host, host.settings.pool.value)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back: a name points again at what the store has as current, and the guest is switched to it.
+"""Rollback: a name points again at what the store has as current, and the guest is switched to it.
 
 Invariant: it can be done again from the start at any time, and ends with the operation's row gone. The guest is switched only in the boot
 in which it was switched forward: after a start nothing runs that would have to be.
@@ -25,7 +25,7 @@ from .views import content_of
 
 
 def return_to_current(host: Run, operation: Operation) -> str:
-    """Undo an open bind, or finish a way back; what the switch command said when it failed, else empty.
+    """Undo an open bind, or finish a rollback; what the switch command said when it failed, else empty.
 
     An instance that has never been confirmed is gone afterwards. A guest whose device is not mapped is not switched.
     """

@@ -85,7 +85,7 @@ def require_programs(host: Run, settings: Settings) -> None:
 def _begin(
     host: Run, instance: Instance, image: Image, snapshot: Snapshot, settings: Settings
 ) -> tuple[Instance, Operation]:
-    """Commit the intent. A bind that still waited to be confirmed is replaced: the way back leads to what was confirmed last."""
+    """Commit the intent. A bind that still waited to be confirmed is replaced: a rollback leads to what was confirmed last."""
     operation = host.begin(OperationKind.BIND, instance.name)
     with host.store.transaction():
         if host.store.find(Snapshot, "ulid=?", snapshot.ulid) is None or host.store.generation(image.id) is None:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back by hand: an instance points again at the generation that it had before.
+"""Rollback on request: an instance points again at the generation that it had before.
 
-Invariant: it is never taken back twice in a row: an instance that has gone back, by itself or by hand, stays where it is until it is bound
+Invariant: it is never taken back twice in a row: an instance that has gone back, automatically or on request, stays where it is until it is bound
 again. From the first commit on the earlier generation is the current one, so a run that is killed is finished, not undone.
 """
 
@@ -55,7 +55,7 @@ def _attempt(host: Run, options: InstanceOptions) -> Outcome:
 
 
 def _is_back(host: Run, options: InstanceOptions, instance: Instance | None) -> bool:
-    """Whether the generation that is asked for is the confirmed one; without a digest, whether the last change was a way back."""
+    """Whether the generation that is asked for is the confirmed one; without a digest, whether the last change was a rollback."""
     if instance is None or not instance.is_confirmed:
         return False
     current = host.store.generation(instance.current_id)

@@ -179,7 +179,7 @@ def _bytes_on_device(pool: PoolRecord) -> int:
     """How large the new metadata of a pool on devices is to be.
 
     The kernel took all of the device when it made the pool, so more may be in use than was asked for; what is smaller than the device,
-    it lets grow by itself.
+    it lets grow automatically.
     """
     usable = min(device_bytes(pool.metadata), MAX_METADATA_BYTES)
     if not has_superblock(pool.metadata):

@@ -72,7 +72,7 @@ def wanted_pool(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
 def _asked_size(pool: PoolRecord, options: PoolOptions) -> PoolRecord:
     """``pool`` in the size that ``options`` ask for; raises ``BadInput`` when that is smaller than what it has.
 
-    What a pool has grown to by itself is not asked for: there the size is the least that it must have.
+    What a pool has grown to automatically is not asked for: there the size is the least that it must have.
     """
     block_bytes = pool.block_sectors * SECTOR_BYTES
     data_sectors = options.data_bytes // block_bytes * pool.block_sectors

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of each generation that may go: removed, not needed to go, busy, or failed; in a dry run, what would.
+"""What happens to each generation that may go: removed, not needed to go, busy, or failed; in a dry run, what would.
 
 Invariant: what keeps one generation keeps no other one. A dry run asks the same questions in the same order, and counts instead of removing.
 """

@@ -103,7 +103,7 @@ def _converge(host: Run, directory: str, wanted: Mapping[str, str], ours: Collec
 
 
 def _is_stale(host: Run, device: str, ours: Collection[str]) -> bool:
-    """Whether a link to ``device`` that is not wanted may go: to one of ours, or to one that is gone. Another state directory's stays."""
+    """Whether a link to ``device`` that is not wanted may go: to a device of this state directory, or to one that is gone. Another state directory's stays."""
     return device in ours or not os.path.exists(os.path.join(host.dm.dev, os.path.basename(device)))
 
 

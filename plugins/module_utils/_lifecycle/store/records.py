@@ -176,8 +176,8 @@ class PoolRecord(NamedTuple):
     transaction_id: int
     formatted: bool
     data_identity: str = ""
-    policy: str = "{}"  # how it grows by itself, as JSON; see growth/policy.py
-    grown_from_sectors: int = 0  # what flyd_pool last made of it, where it has grown by itself since; else 0
+    policy: str = "{}"  # how it grows automatically, as JSON; see growth/policy.py
+    grown_from_sectors: int = 0  # what flyd_pool last made of it, where it has grown automatically since; else 0
     grown_from_metadata_bytes: int = 0
 
     @property

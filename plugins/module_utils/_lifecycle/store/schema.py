@@ -93,7 +93,7 @@ _VERSION_7: tuple[str, ...] = (
     ),
 )
 
-# How a pool grows by itself, and what size it had when it began to.
+# How a pool grows automatically, and what size it had when it began to.
 _VERSION_8: tuple[str, ...] = tuple(
     f"ALTER TABLE pools ADD COLUMN {column}"
     for column in (

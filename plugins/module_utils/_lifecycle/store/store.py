@@ -74,7 +74,7 @@ class Store:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                # A full disk or an I/O error has made SQLite roll back by itself (sqlite.org/lang_transaction.html, 2.3).
+                # A full disk or an I/O error has made SQLite roll back on its own (sqlite.org/lang_transaction.html, 2.3).
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

@@ -173,12 +173,12 @@ def _settle_one(host: Run, operation: Operation, coming_up: str) -> None:
 
 
 def _undo_bind(host: Run, operation: Operation) -> None:
-    """The name goes back to what was confirmed last; a way back by hand is carried through."""
+    """The name goes back to what was confirmed last; a rollback on request is completed."""
     instance = host.store.find(Instance, "name=?", operation.subject)
-    is_way_back = instance is not None and not instance.target_id
-    kind = RecoveryKind.OPERATION_FINISHED if is_way_back else RecoveryKind.OPERATION_UNDONE
-    do, did = ("finish", "finished") if is_way_back else ("undo", "undid")
-    what = f"the {'way back' if is_way_back else 'bind'} of the instance '{operation.subject}'"
+    is_rollback = instance is not None and not instance.target_id
+    kind = RecoveryKind.OPERATION_FINISHED if is_rollback else RecoveryKind.OPERATION_UNDONE
+    do, did = ("finish", "finished") if is_rollback else ("undo", "undid")
+    what = f"the {'rollback' if is_rollback else 'bind'} of the instance '{operation.subject}'"
     if host.dry_run:
         host.report(kind, operation.subject, f"would {do} {what}")
         return

@@ -28,7 +28,7 @@ _KERNEL_PERCENT = 10  # of metadata, which the kernel counts as used (dm-thin-me
 
 
 class PoolTooSmall(NoSpace):
-    """No room for ``need`` in a pool that may grow by itself."""
+    """No room for ``need`` in a pool that may grow automatically."""
 
     def __init__(self, error: NoSpace, pool_name: str, need: Need) -> None:
         super().__init__(error.msg, hint=error.hint, retryable=error.retryable, **error.details)
@@ -128,7 +128,7 @@ def _require(pool: PoolRecord, now: PoolStatus, need: Need, what: str) -> None:
 def foresee_volume(host: Run, *, pool_changes: bool, snapshots: int = 0) -> None:
     """In check mode, raise what the real run will find when it makes a volume: a pool that needs repair, or one without room.
 
-    A pool that can grow by itself is judged as it would be then.
+    A pool that can grow automatically is judged as it would be then.
 
     ``pool_changes``: a simulated flyd_pool would have changed the pool, which may make room.
     """

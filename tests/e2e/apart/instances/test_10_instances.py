@@ -151,7 +151,7 @@ def test_a_new_version_flips_in_one_task(
     at_rest(guest, target)
 
 
-def test_a_version_whose_server_ends_at_once_goes_back_by_itself(
+def test_a_version_whose_server_ends_at_once_goes_back_automatically(
     guest: Machine, target: Target, upload: Upload, redis: Path, digests: dict[str, str]
 ) -> None:
     publish(guest, target, upload, version(redis, 3, is_broken=True))

@@ -181,7 +181,7 @@ def test_check_mode_of_a_chain_predicts_a_republished_object(
 @pytest.mark.parametrize("checksum", ["", f"sha256:{SHA256}"])
 @pytest.mark.parametrize("without", ["nothing", "base"])
 @pytest.mark.parametrize("last", ["snapshot", "snapshot for a user"])
-def test_check_mode_of_a_chain_predicts_the_way_back(stages: Stages, last: str, without: str, checksum: str) -> None:
+def test_check_mode_of_a_chain_predicts_removal(stages: Stages, last: str, without: str, checksum: str) -> None:
     """The steps after flyd_fetch are given, as by the role activate, the generation that would be current."""
     needs_root()
     machine = brought_to(stages, "two generations")

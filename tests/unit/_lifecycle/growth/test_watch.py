@@ -20,7 +20,7 @@ from module_utils._lifecycle.report.drift import drift
 from module_utils._lifecycle.report.metrics import metrics
 from module_utils._lifecycle.run import Run
 from module_utils._lifecycle.store.schema import VERSION
-from tests.unit._lifecycle.growth.test_by_itself import BLOCKS, STEP, blocks, fill, growing, lines, policy
+from tests.unit._lifecycle.growth.test_automatic import BLOCKS, STEP, blocks, fill, growing, lines, policy
 from tests.unit._lifecycle.machine import POOL_BYTES, Machine
 
 __all__ = ["growing"]

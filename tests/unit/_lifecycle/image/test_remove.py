@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way back: what is ours goes, in order; what others still need, and what is not ours, stays."""
+"""Removal: what is ours goes, in order; what others still need, and what is not ours, stays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def without_files(machine: Machine) -> dict[str, object]:
     return {what: found for what, found in machine.everything().items() if what != "files"}
 
 
-def test_the_way_back_ends_where_the_way_began(activated: Machine) -> None:
+def test_removal_undoes_everything(activated: Machine) -> None:
     states = []
     for step in WAY_BACK[:-1]:
         assert getattr(activated, step)().changed

@@ -93,7 +93,7 @@ def test_options_that_are_left_out_stay_as_they_are_recorded(bound: Bound) -> No
     assert row(bound).settings.count("/bin/sh") == 0
 
 
-def test_a_new_generation_flips_and_keeps_the_way_back(bound: Bound) -> None:
+def test_a_new_generation_flips_and_keeps_the_rollback(bound: Bound) -> None:
     first = bound.bind()
     old_directory = bound.link.resolve()
     image = bound.publish_new_generation()
@@ -256,7 +256,7 @@ def test_a_flip_that_ends_in_a_fault_of_ours_goes_back_too(bound: Bound, monkeyp
     assert bound.machine.left_over() == []
 
 
-def test_a_way_back_that_fails_is_left_to_the_next_run(bound: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_that_fails_is_left_to_the_next_run(bound: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
     first = bound.bind()
     bound.publish_new_generation()
     bound.well.unlink()

@@ -69,7 +69,7 @@ def test_after_a_start_the_old_generation_has_the_name_and_nothing_is_switched(
 
 
 @pytest.mark.parametrize("label", ["back:flipped", "back:switched"])
-def test_a_way_back_that_is_killed_is_finished(bound: Bound, label: str) -> None:
+def test_a_rollback_that_is_killed_is_finished(bound: Bound, label: str) -> None:
     first = bound.bind()
     bound.publish_new_generation()
     bound.bind()

@@ -25,7 +25,7 @@ def test_it_goes_back_once_and_not_twice(bound: Bound) -> None:
     assert bound.machine.left_over() == []
 
 
-def test_one_that_went_back_by_itself_stays_where_it_is(bound: Bound) -> None:
+def test_one_that_went_back_automatic_stays_where_it_is(bound: Bound) -> None:
     bound.bind()
     bound.publish_new_generation()
     second = bound.bind()

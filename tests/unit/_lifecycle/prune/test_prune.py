@@ -98,7 +98,7 @@ def test_what_nobody_names_goes_and_what_an_instance_names_stays(many: Machine) 
     assert many.everything() == untouched, "a run with nothing to do has written"
 
 
-def test_the_way_back_still_works_after_it(many: Machine) -> None:
+def test_the_rollback_still_works_after_it(many: Machine) -> None:
     first = by_age(many)[0]
     many.prune()
     assert Bound(many).call("previous").facts["current"] == first.sha256

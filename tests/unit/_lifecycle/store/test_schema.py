@@ -143,7 +143,7 @@ def test_a_pool_of_the_third_version_has_no_identity_yet(store_path: Path) -> No
     newer.close()
 
 
-def test_a_pool_of_the_seventh_version_does_not_grow_by_itself(store_path: Path) -> None:
+def test_a_pool_of_the_seventh_version_does_not_grow_automatically(store_path: Path) -> None:
     row = "INSERT INTO pools VALUES ('1', 'pool', '/dev/a', '/dev/b', 0, 128, 4096, 128, 1, 1, 10, 7, 1, '')"
     newer = opened_from_version(store_path, 7, row)
     [pool] = newer.all(PoolRecord)

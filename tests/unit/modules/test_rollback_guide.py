@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The section "The way back" of docs/guides/microvms.md, and the role activate with ``activate_checksum``, do what they say they do.
+"""The section "Roll back" of docs/guides/microvms.md, and the role activate with ``activate_checksum``, do what they say they do.
 
 Their tasks are run, as they are written, by the real modules on the simulated host. The server holds the new object and then does not answer.
 """
@@ -85,7 +85,7 @@ def played(machine: Machine, tasks: list[dict[str, Any]], variables: dict[str, A
 
 
 def of_guide() -> list[dict[str, Any]]:
-    text = (ROOT / "docs/guides/microvms.md").read_text().partition("\n## The way back\n")[2].partition("\n## ")[0]
+    text = (ROOT / "docs/guides/microvms.md").read_text().partition("\n## Roll back\n")[2].partition("\n## ")[0]
     [play] = yaml.safe_load(re.findall(r"(?:^    .*\n|^\n)+", text, re.MULTILINE)[1])
     return [{**task, "vars": play["vars"]} for task in play["tasks"]]
 

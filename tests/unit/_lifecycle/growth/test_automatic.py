@@ -15,7 +15,7 @@ import pytest
 
 from module_utils._errors import BadInput, Busy, FlydError, NoSpace
 from module_utils._lifecycle.findings import RecoveryKind
-from module_utils._lifecycle.growth.by_itself import grow_if_needed
+from module_utils._lifecycle.growth.automatic import grow_if_needed
 from module_utils._lifecycle.growth.due import Due
 from module_utils._lifecycle.growth.policy import PolicyRequest
 from module_utils._lifecycle.outcome import Outcome
@@ -91,7 +91,7 @@ def test_a_pool_with_more_free_than_the_mark_does_not_grow(growing: Machine) -> 
     assert growing.everything() == before
 
 
-def test_a_pool_without_a_policy_does_not_grow_by_itself(pooled: Machine) -> None:
+def test_a_pool_without_a_policy_does_not_grow_automatically(pooled: Machine) -> None:
     fill(pooled, 0)
     before = pooled.everything()
     assert look(pooled) is None
