@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check quick static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: help venv check quick static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## What there is
@@ -84,6 +84,10 @@ layouts: $(READY) ## A hundred hosts on which others have what looks like ours: 
 histories: export FLYD_HISTORIES = 60
 histories: $(READY) ## Sixty random histories of steps, kills and reboots beside a model (simulated)
 	@$(PYTHON) -m pytest tests/unit/_lifecycle/faults/test_histories.py
+
+pairs: export FLYD_PAIRS = 10000
+pairs: $(READY) ## Ten thousand random pairs of images: the tree by the difference to the first is the fresh one (root; twenty minutes)
+	@$(PYTHON) -m pytest tests/unit/_image/delta/test_pairs.py -k the_fresh_one
 
 survival: $(READY) ## Pools and disks that are full, failing, damaged or exchanged, reboots in each state, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/survival

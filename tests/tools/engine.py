@@ -45,6 +45,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         metavar="N",
         help="how many write side by side; default: by CPUs",
     )
+    parser.add_argument("--manifest", default="", metavar="FILE", help="write the manifest of the tree to the new FILE")
+    parser.add_argument(
+        "--onto", default="", metavar="FILE", help="DIR has the tree of the manifest in FILE: apply the difference"
+    )
     parser.add_argument("--spool", default="/var/tmp", help="directory for decompressed layers")
     return parser.parse_args(argv)
 
@@ -66,13 +70,20 @@ def unpack(argv: list[str]) -> dict[str, Any]:
         own_mount_namespace()
     with contextlib.ExitStack() as stack:
         root_fd = _opened(given.directory, os.O_RDONLY | os.O_DIRECTORY, "the directory", stack)
+        if given.manifest:
+            new = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            options = options._replace(manifest_fd=_opened(given.manifest, new, "the manifest", stack))
+        if given.onto:
+            options = options._replace(origin_fd=_opened(given.onto, _READ, "the manifest", stack))
         if os.path.isdir(given.archive):
             names = sorted(os.listdir(given.archive), key=_natural)
             layers = [_opened(os.path.join(given.archive, name), _READ, "the layer", stack) for name in names]
             unpacking = stack.enter_context(open_family(layers, options))
         else:
             unpacking = stack.enter_context(open_image(_opened(given.archive, _READ, "the archive", stack), options))
-        summary = unpacking.write_into(root_fd)
+        if given.onto and unpacking.origin is None:
+            raise BadInput(f"the manifest {given.onto!r} is unfit: {unpacking.unfit_origin}", hint="leave --onto out")
+        summary = (unpacking.write_onto if given.onto else unpacking.write_into)(root_fd)
         answer = {**summary.to_json(), "config": unpacking.config.to_json()}
         answer["missing_walls"] = answer.pop("missing_isolation")  # as the programs that drive this know it
         return answer

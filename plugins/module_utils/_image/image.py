@@ -33,7 +33,8 @@ class Selector(NamedTuple):
 class StoredLayer(NamedTuple):
     """A layer in the archive, perhaps compressed: ``blob`` is the digest of it as it is stored, ``diff_id`` of the tar inside.
 
-    ``is_chunked`` says that it is zstd:chunked, which some programs make of another tar than they name.
+    ``is_chunked`` says that it is zstd:chunked, which some programs make of another tar than they name. ``verified_sha256`` is the digest of a
+    layer that is a file of its own, which is verified as that file.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StoredLayer(NamedTuple):
     diff_id: Digest | None = None
     blob: Digest | None = None
     is_chunked: bool = False
+    verified_sha256: str = ""
 
 
 class Image(NamedTuple):

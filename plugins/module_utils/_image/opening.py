@@ -26,10 +26,10 @@ from .._host.processes.conversation import Ask, Conversation, Late, Line
 from .formats.config import ImageConfig
 from .limits import Limits
 from .merge.plan import DeviceNodes
-from .options import Options, Summary
+from .options import Options, OriginFigures, Summary
 from .phases import Phases
 from .pipeline.broker import Broker, NotAsked
-from .pipeline.reader import read_and_write
+from .pipeline.reader import ONTO, read_and_write
 from .pipeline.unpacking import Unpacking
 from .pipeline.unpacking import open_family as read_family
 from .pipeline.unpacking import open_image as read_image
@@ -41,6 +41,7 @@ __all__ = [
     "Limits",
     "OpenImage",
     "Options",
+    "OriginFigures",
     "PlanFigures",
     "PlatformPolicy",
     "Summary",
@@ -68,6 +69,8 @@ class OpenImage(NamedTuple):
     phases: Phases
     limits: Limits
     child: Conversation
+    origin: OriginFigures | None = None  # what of the tree the earlier base has whose manifest was given
+    unfit_origin: str = ""  # why nothing can be made of that one
 
     def write_into(
         self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
@@ -79,10 +82,25 @@ class OpenImage(NamedTuple):
         Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full, ``BadInput`` when the directory is not
         empty. Whatever is in it after an error is to be thrown away, behind ``stop``.
         """
+        return self._written(root_fd, b".", meanwhile)
+
+    def write_onto(
+        self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> Summary:
+        """Like ``write_into``, with a directory that has the tree of the origin, and nothing else.
+
+        Raises ``CommandFailed`` with ``unfit_origin`` among its details when that tree cannot be changed into the image's.
+        """
+        return self._written(root_fd, ONTO, meanwhile)
+
+    def _written(
+        self, root_fd: int, word: bytes, meanwhile: Callable[[], contextlib.AbstractContextManager[object]]
+    ) -> Summary:
         begun = time.monotonic()
         try:
-            _check_is_empty(root_fd)
-            self.child.give(root_fd)
+            if word != ONTO:
+                _check_is_empty(root_fd)
+            self.child.give(root_fd, word)
             with doing("writing the tree"):
                 is_written = _heard(self.child, self.limits, begun) is not None
             with meanwhile() if is_written else contextlib.nullcontext():
@@ -129,7 +147,8 @@ def _opened(
     def work(line: Line) -> Json:
         return read_and_write(read, options, line)
 
-    child = Conversation(work, what="reading the image", kept_fds=fds, apart=True)
+    kept_fds = {*fds, *options.kept_fds}
+    child = Conversation(work, what="reading the image", kept_fds=kept_fds, apart=True)
     try:
         with doing("reading the image"), contextlib.closing(Broker(options, fds)) as broker:
             while (report := _heard(child, options.limits, begun)) is not None and "ask" in report:
@@ -198,6 +217,13 @@ def _understood(report: Json, limits: Limits, child: Conversation) -> OpenImage:
         counts = [max(0, int(report["plan"][name])) for name in PlanFigures._fields[:-1]]
         scattered = tuple(max(0, int(value)) for value in report["plan"]["scattered_bytes"])
         plan = PlanFigures(counts[0], counts[1], counts[2], scattered)
-        return OpenImage(plan, ImageConfig.from_fields(report["config"]), phases, limits, child)
+        config = ImageConfig.from_fields(report["config"])
+        return OpenImage(
+            plan, config, phases, limits, child, _origin(report["origin"]), str(report["unfit_origin"])[:80]
+        )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise CommandFailed("the child for reading the image reports what is no plan", hint="run again") from None
+
+
+def _origin(report: Json) -> OriginFigures | None:
+    return report and OriginFigures(*(max(0, int(report[name])) for name in OriginFigures._fields))

@@ -23,6 +23,8 @@ class Options(NamedTuple):
     that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
     ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
+    ``origin_fd`` has the manifest of an earlier base that the tree may be made of, ``manifest_fd`` is an empty file for that of the new
+    tree; -1 for none.
     """
 
     limits: Limits
@@ -34,11 +36,31 @@ class Options(NamedTuple):
     expected_sha256: str = ""
     processes: int = 0
     top_layer_fd: int = -1
+    origin_fd: int = -1
+    manifest_fd: int = -1
 
     @property
     def own_fds(self) -> tuple[int, ...]:
-        """The descriptors that are read beside the image's."""
+        """The descriptors of layers that are read beside the image's."""
         return () if self.top_layer_fd < 0 else (self.top_layer_fd,)
+
+    @property
+    def kept_fds(self) -> tuple[int, ...]:
+        """The descriptors that are used beside the image's."""
+        return (*self.own_fds, *(fd for fd in (self.origin_fd, self.manifest_fd) if fd >= 0))
+
+
+class OriginFigures(NamedTuple):
+    """What of a tree an earlier base has: content by bytes, and inodes.
+
+    ``compared_bytes`` may turn out to differ; ``new_inodes`` counts them as new. ``old_inodes`` are there until the tree is written.
+    """
+
+    reused_bytes: int
+    compared_bytes: int
+    written_bytes: int
+    new_inodes: int
+    old_inodes: int
 
 
 class Summary(NamedTuple):
@@ -47,7 +69,7 @@ class Summary(NamedTuple):
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
     ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_isolation`` are
     what this host could not put between hostile content and itself (``docs/security.md``). ``warnings`` are sentences for the operator.
-    ``seconds`` is by phase.
+    ``seconds`` is by phase. ``written_bytes`` of ``bytes`` were written, ``reused_bytes`` were there.
     """
 
     layout: str
@@ -67,6 +89,8 @@ class Summary(NamedTuple):
     missing_isolation: list[str]
     warnings: list[str]
     seconds: dict[str, float]
+    written_bytes: int
+    reused_bytes: int
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""

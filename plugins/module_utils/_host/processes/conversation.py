@@ -58,12 +58,12 @@ class Line:
         while data:
             data = data[self._end.send(data) :]
 
-    def take_fd(self) -> int:
-        """The descriptor that the parent gives, waited for; ends this process when the parent gives none."""
-        _data, fds = self._received(1)
+    def take_fd(self) -> tuple[bytes, int]:
+        """The descriptor that the parent gives, with the word that comes with it, waited for; ends this process when the parent gives none."""
+        word, fds = self._received(1)
         if not fds:
             os._exit(0)
-        return fds[0]
+        return word, fds[0]
 
     def ask(self, question: Json) -> Reply:
         """The parent's answer to ``question``, waited for; raises its error. Several threads may ask."""
@@ -141,9 +141,9 @@ class Conversation:
                 return message
         raise CommandFailed(f"the child for {self._what} says what is no message", hint="run again")
 
-    def give(self, fd: int) -> None:
-        """Send the descriptor ``fd``; what is wrong with the child then comes out of ``result``."""
-        self._send(b".", [fd])
+    def give(self, fd: int, word: bytes = b".") -> None:
+        """Send the descriptor ``fd`` with ``word``, one byte; what is wrong with the child then comes out of ``result``."""
+        self._send(word, [fd])
 
     def reply(self, answer: dict[str, Json], fds: Sequence[int] = ()) -> None:
         """Answer the question that was heard last: ``{"result": …}`` with the descriptors ``fds``, or ``{"error": …}`` (``answer``)."""

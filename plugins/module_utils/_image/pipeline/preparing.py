@@ -36,11 +36,15 @@ _CHUNKED_HINT = (
 
 
 class LayerTar(NamedTuple):
-    """An uncompressed layer; ``is_covered`` says whether a digest covers all of it."""
+    """An uncompressed layer; ``is_covered`` says whether a digest covers all of it.
+
+    Layers of one ``identity`` have the same bytes; it is empty when nothing vouches for them.
+    """
 
     name: str
     extent: Extent
     is_covered: bool
+    identity: str = ""
 
 
 class Prepared(NamedTuple):
@@ -70,9 +74,15 @@ def check_of_archive(stored: Extent, expected_sha256: str) -> list[Check]:
     return [Check("the archive", stored, Digest.parse(f"sha256:{expected_sha256}", what="the archive's checksum"))]
 
 
-def family(layers: Sequence[Extent]) -> Image:
-    """The image whose layers are ``layers``, lowest first: no document says anything about them."""
-    stored = [StoredLayer(f"layer {at}", extent) for at, extent in enumerate(layers, 1)]
+def family(layers: Sequence[Extent], expected_sha256: Sequence[str] = ()) -> Image:
+    """The image whose layers are ``layers``, lowest first: no document says anything about them.
+
+    ``expected_sha256`` are the digests of the layers as stored, which the caller verifies.
+    """
+    digests = [*expected_sha256, *[""] * len(layers)]
+    stored = [
+        StoredLayer(f"layer {at}", extent, verified_sha256=digests[at - 1]) for at, extent in enumerate(layers, 1)
+    ]
     return Image("family", ImageConfig(), tuple(stored))
 
 
@@ -111,7 +121,10 @@ class Preparation:
         if len(image.layers) > self.options.limits.layers:
             self.options.limits.exceeded("layers", len(image.layers))
         self._decompress_all([*image.layers, *image.others])
-        tars = [LayerTar(layer.name, self._tar(layer), layer.diff_id is not None) for layer in image.layers]
+        tars = [
+            LayerTar(layer.name, self._tar(layer), layer.diff_id is not None, _identity(layer))
+            for layer in image.layers
+        ]
         for layer in image.others:
             self._tar(layer)
         return Prepared(image.layout, image.config, tuple(tars), tuple(self._checks), image.warnings)
@@ -148,6 +161,15 @@ class Preparation:
 def _called(layer: StoredLayer) -> str:
     """How a sentence names the layer: docker archives have paths for names."""
     return layer.name if layer.name.startswith("the ") else f"the layer {layer.name}"
+
+
+def _identity(layer: StoredLayer) -> str:
+    """By the digest of the tar, else by that of what it was decompressed from; every one of them is verified."""
+    if layer.diff_id is not None:
+        return str(layer.diff_id)
+    stored = f"sha256:{layer.verified_sha256}" if layer.verified_sha256 else str(layer.blob or "")
+    is_packed = _compression(layer) is not Compression.NONE
+    return f"stored {stored}" if stored and is_packed else stored
 
 
 def _key(layer: StoredLayer) -> tuple[Extent, str]:

@@ -32,13 +32,15 @@ _ENTRY_BYTES = 900  # a file with its names, its times and its place in a direct
 _METADATA_FACTOR = 4  # names stand in a member, in an addition and in the tree; an attribute costs more than its bytes
 _DOCUMENT_FACTOR = 32
 _CPU_GRACE_SECONDS = 10
+ONTO = b"+"  # what comes with the directory that has the origin's tree
 _OPEN_FILES = 256  # beside each layer of a family, and each that was decompressed
 
 
-def memory_bytes(limits: Limits) -> int:
-    """What reading an image within ``limits`` takes at most, above what the process has when it begins."""
+def memory_bytes(limits: Limits, *, has_origin: bool = False) -> int:
+    """What reading an image within ``limits`` takes at most, above what the process has when it begins; twice as much with an origin's tree."""
     documents = _DOCUMENT_FACTOR * limits.document_bytes
-    return _BASE_BYTES + documents + _ENTRY_BYTES * limits.entries + _METADATA_FACTOR * limits.metadata_bytes
+    tree_bytes = _ENTRY_BYTES * limits.entries + _METADATA_FACTOR * limits.metadata_bytes
+    return _BASE_BYTES + documents + tree_bytes * (2 if has_origin else 1)
 
 
 def cpu_seconds(limits: Limits) -> int:
@@ -51,23 +53,23 @@ def read_and_write(
 ) -> Json:
     """Read, say what was read on ``line``, wait for a directory there, write into it; returns the summary."""
     gc.freeze()  # what was there before is shared with the parent until it is touched
-    missing = confine()  # which loads what a low limit would not let be loaded
-    allowed_bytes = _limit(options.limits)
+    missing = confine(changes_trees=options.origin_fd >= 0)  # which loads what a low limit would not let be loaded
+    allowed_bytes = _limit(options.limits, memory_bytes(options.limits, has_origin=options.origin_fd >= 0))
     with _memory_named(allowed_bytes), read(line.ask) as unpacking:
         line.say(_report(unpacking))
-        root_fd = line.take_fd()
+        word, root_fd = line.take_fd()
         walled = unpacking._replace(missing_isolation=unpacking.missing_isolation.union(missing))
+        write = walled.write_onto if word == ONTO else walled.write_into
         try:
-            return walled.write_into(root_fd, lambda: _said(line)).to_json()
+            return write(root_fd, lambda: _said(line)).to_json()
         finally:
             os.close(
                 root_fd
             )  # it keeps the file system busy, and the parent may be quicker than the end of this process
 
 
-def _limit(limits: Limits) -> int:
-    """Set the limits of the kernel; returns how many bytes of data are allowed, 0 when the host allowed less before."""
-    growth_bytes = memory_bytes(limits)
+def _limit(limits: Limits, growth_bytes: int) -> int:
+    """Set the limits of the kernel, ``growth_bytes`` of memory among them; returns how many bytes of data are allowed, 0 when the host allowed less before."""
     given = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
     allowed_bytes = own_pages()[5] * resource.getpagesize() + growth_bytes
     # Address space is what threads and libraries reserve, twice of which hardly any is used.
@@ -116,4 +118,6 @@ def _report(unpacking: Unpacking) -> Json:
         },
         "config": unpacking.config._asdict(),
         "seconds": unpacking.phases.seconds,
+        "origin": unpacking.origin and unpacking.origin.figures._asdict(),
+        "unfit_origin": unpacking.unfit_origin,
     }

@@ -17,6 +17,7 @@ from ..._host.confinement.isolation import empty_root, keep_capabilities
 from ..._host.confinement.seccomp import Argument, Call, allow_only, calls
 from ..._host.processes.child import is_in_own_pid_namespace, missing_namespaces
 from ..._host.processes.without_files import leave_files
+from ..delta.sandbox import with_delta
 from ..writing.sandbox import CAPABILITIES, SIGNALLING, WRITING, load_no_more, load_what_is_loaded_late
 
 _SYS_CHROOT = 18  # capabilities(7): the writer, a child, makes the tree its root
@@ -37,13 +38,16 @@ _READING = (
     Call("dup3", (Argument(1, (2,)),)),
     Call("prctl", (Argument(0, _PRCTL),)),
     Call("prlimit64", (_ITSELF,)),
-    *calls("getrlimit setrlimit capget capset umask fchdir chroot geteuid getegid"),
+    *calls("getrlimit setrlimit capget capset umask fchdir chroot"),
 )
 _DIGESTS = ("sha256", "sha512")
 
 
-def confine() -> list[str]:
-    """Put up the walls around this process, for good; returns the names of those that this host could not."""
+def confine(*, changes_trees: bool) -> list[str]:
+    """Put up the walls around this process, for good; returns the names of those that this host could not.
+
+    ``changes_trees``: its children may compare and change a tree that is there.
+    """
     load_what_is_loaded_late()
     for name in _DIGESTS:
         hashlib.new(name).digest()  # OpenSSL reads its configuration when it is first used
@@ -55,5 +59,7 @@ def confine() -> list[str]:
     load_no_more()
     if is_root:
         keep_capabilities(*CAPABILITIES, once=(_SYS_CHROOT,))
-    allowed = (*_READING, *SIGNALLING) if is_in_own_pid_namespace() else _READING
+    allowed = with_delta(_READING) if changes_trees else _READING
+    if is_in_own_pid_namespace():
+        allowed = (*allowed, *SIGNALLING)
     return missing if allow_only(allowed) else [*missing, "system_calls"]

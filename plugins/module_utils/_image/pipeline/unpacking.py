@@ -14,26 +14,25 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..._errors import BadInput, Unsupported, Untrusted, doing
-from ..._host.processes.child import in_child
 from ..._host.processes.conversation import Ask
-from ..._host.processes.without_files import has_left_files
 from ..compression.spool import Spool
+from ..delta.manifest_file import UnfitOrigin
+from ..delta.origin import Origin
 from ..extent import Extent
 from ..formats.config import ImageConfig
 from ..image import Image
 from ..limits import Deadline, Limits
 from ..merge.layer import Layers
 from ..merge.plan import DeviceNodes, Plan, make_plan
-from ..merge.tally import COUNTED, Tally, whole_needs
+from ..merge.tally import COUNTED, whole_needs
 from ..options import Options, Summary
 from ..phases import Phases
 from ..platforms import PlatformPolicy
-from ..writing.tree_writer import write_tree
 from .broker import Broker
+from .planned import Unpacking
 from .preparing import LayerTar, Preparation, check_of_archive, family, whole_file
 from .verify import Check, Verification
 
@@ -52,67 +51,6 @@ __all__ = [
 
 
 _COUNTING_SECONDS = 2.0  # to count what an image would need that is refused
-
-
-class Unpacking(NamedTuple):
-    """An image that was read and planned, ready to be written once."""
-
-    plan: Plan
-    config: ImageConfig
-    layout: str
-    layers: int
-    tally: Tally
-    options: Options
-    phases: Phases
-    verifications: Sequence[Verification]
-    source_fds: frozenset[int]
-    warnings: tuple[str, ...]
-    missing_isolation: frozenset[str]
-
-    def write_into(
-        self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
-    ) -> Summary:
-        """Write the tree into the empty directory ``root_fd`` (opened for reading) and wait for all digests.
-
-        The writing is done by a child whose root is that directory. May be called in a fork of the process that opened the image.
-        ``meanwhile`` is entered when all is written and left when the digests are known.
-        Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full. Whatever is in it after an error is to be
-        thrown away.
-        """
-        with self.phases.phase("write"):
-            seconds, missing = in_child(
-                lambda: write_tree(self.plan, root_fd, self.options),
-                what="writing the tree",
-                kept_fds=self.source_fds | {root_fd},
-                apart=not has_left_files(),  # else this process is apart, and behind its walls no further one can be
-            )
-        with self.phases.phase("wait_for_digests"), meanwhile():
-            for verification in self.verifications:
-                verification.join()
-        took = {**self.phases.seconds, **{f"write_{name}": float(took) for name, took in seconds.items()}}
-        return self._summary(took, sorted(self.missing_isolation.union(map(str, missing))))
-
-    def _summary(self, seconds: dict[str, float], missing_isolation: list[str]) -> Summary:
-        plan, tally = self.plan, self.tally
-        return Summary(
-            layout=self.layout,
-            layers=self.layers,
-            entries=plan.entries,
-            bytes=plan.content_bytes,
-            logical_bytes=plan.logical_bytes,
-            inodes=plan.inodes,
-            directories=len(plan.directories),
-            hard_links=len(plan.hard_links),
-            devices=plan.devices,
-            skipped_devices=plan.skipped_devices,
-            whiteouts=tally.whiteouts,
-            left_out=tally.left_out,
-            dropped_xattrs=tally.dropped_xattrs,
-            clamped_times=tally.clamped_times,
-            missing_isolation=missing_isolation,
-            warnings=[*self.warnings, *tally.warnings()],
-            seconds=seconds,
-        )
 
 
 @contextlib.contextmanager
@@ -145,7 +83,7 @@ def open_family(
         stored = [whole_file(fd) for fd in layer_fds]
         for extent, expected in zip(stored, expected_sha256):
             reader.verify(check_of_archive(extent, expected))
-        yield reader.unpacking(family(stored))
+        yield reader.unpacking(family(stored, expected_sha256))
 
 
 @contextlib.contextmanager
@@ -197,6 +135,9 @@ class _Reader:
         with self.phases.phase("plan"), _collector_paused():
             layers = self._merged(tars)
             plan = make_plan(layers.tree, self._options.device_nodes, self._deadline)
+        identities = {tar.extent: tar.identity for tar in tars}
+        with self.phases.phase("origin"), _collector_paused():
+            origin, unfit = self._origin(plan, identities)
         return Unpacking(
             plan,
             prepared.config,
@@ -209,7 +150,20 @@ class _Reader:
             frozenset(tar.extent.fd for tar in tars),
             prepared.warnings,
             frozenset(self.preparation.spool.missing_isolation),
+            identities,
+            origin,
+            unfit,
         )
+
+    def _origin(self, plan: Plan, identities: Mapping[Extent, str]) -> tuple[Origin | None, str]:
+        """The origin, if there is one to make the tree of; else why not."""
+        fd = self._options.origin_fd
+        if fd < 0:
+            return None, ""
+        try:
+            return Origin.read(fd, plan, identities, self._options.limits, self._deadline), ""
+        except UnfitOrigin as error:
+            return None, str(error)
 
     def _complete_hint(self, error: Untrusted, tars: Sequence[Extent]) -> None:
         """Have the error about a limit name a value that suffices, where the headers of all layers tell it soon."""

@@ -35,7 +35,7 @@ WRITING = (
     *calls(
         "newfstatat fchown fchmod fsetxattr utimensat copy_file_range sendfile sync_file_range ftruncate lseek pread64"
     ),
-    *calls("mkdirat mknodat symlinkat linkat fchownat fchmodat stat lstat wait4 getppid"),
+    *calls("mkdirat mknodat symlinkat linkat fchownat fchmodat stat lstat wait4 getppid geteuid getegid"),
     Call("fcntl", (Argument(1, (1, 2, 3)),)),  # F_GETFD, F_SETFD, F_GETFL
     *COMPUTING,
 )
@@ -46,11 +46,16 @@ _CPU_GRACE_SECONDS = 10  # the deadline on the clock comes first, and has words
 _MAX_GROWTH_BYTES = 512 << 20  # of address space, above what the plan takes when the writing begins
 
 
-def contain(root_fd: int, limits: Limits, start: Callable[[], object] = lambda: None) -> list[str]:
+def contain(
+    root_fd: int,
+    limits: Limits,
+    start: Callable[[], object] = lambda: None,
+    lock: Callable[[], bool] | None = None,
+) -> list[str]:
     """Make the directory ``root_fd`` the root of this process, for good; without root's rights only resources and calls are limited.
 
-    ``start`` is called last but for the list of system calls, which each process that it forks must take on itself (``lock_calls``).
-    Returns the names of the walls that this host could not put up.
+    ``start`` is called last but for the list of system calls, which each process that it forks must take on itself (``lock``, by default
+    ``lock_calls``). Returns the names of the walls that this host could not put up.
     """
     load_what_is_loaded_late()
     os.umask(0)
@@ -65,7 +70,7 @@ def contain(root_fd: int, limits: Limits, start: Callable[[], object] = lambda: 
     else:
         missing.append("root")
     start()
-    return missing if lock_calls() else [*missing, "system_calls"]
+    return missing if (lock or lock_calls)() else [*missing, "system_calls"]
 
 
 def lock_calls() -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from ..._errors import FlydError
 from ..._host.files.durable import from_os_error
@@ -19,7 +20,7 @@ from ..._host.files.writeback import begin_writeback
 from ..._names import printable
 from ..limits import Deadline, Limits
 from ..merge.inodes import File, Inode, Special, Symlink
-from ..merge.plan import Places, Plan
+from ..merge.plan import HardLink, Places, Plan
 from ..refusal import malformed
 from .copying import Copier
 from .dirfd_cache import DirfdCache
@@ -42,31 +43,31 @@ class Writer:
         self._firsts = DirfdCache(root_fd, plan.directories)
         self._makes_root_owned = os.geteuid() == 0 and os.getegid() == 0
 
-    def make_directories(self) -> None:
-        """Make all directories, closed to everybody else until they are finished."""
+    def make_directories(self, rows: Iterable[int]) -> None:
+        """Make the directories of ``rows``, parents first, closed to everybody else until they are finished."""
         directories = self._plan.directories
         row = 0
         try:
-            for row in range(1, len(directories)):
+            for row in rows:
                 self._deadline.check()
                 os.mkdir(directories.names[row], 0o700, dir_fd=self._handles.fd(directories.parents[row]))
         except OSError as error:
             raise self._error_at(error, directories, row) from error
 
-    def write_leaves(self, begin: int, end: int) -> None:
-        """Make the leaves of rows ``begin`` up to ``end``."""
+    def write_leaves(self, rows: Iterable[int]) -> None:
+        """Make the leaves of ``rows``."""
         leaves = self._plan.leaves
-        row = begin
+        row = 0
         try:
-            for row in range(begin, end):
+            for row in rows:
                 self._deadline.check()
                 self._write_leaf(leaves.inodes[row], leaves.names[row], self._handles.fd(leaves.parents[row]))
         except OSError as error:
             raise self._error_at(error, leaves, row) from error
 
-    def make_hard_links(self) -> None:
-        """Make the further names of inodes that have several; all leaves are there by now."""
-        for link in self._plan.hard_links:
+    def make_hard_links(self, links: Iterable[HardLink]) -> None:
+        """Make further names of inodes that have several; all leaves are there by now."""
+        for link in links:
             self._deadline.check()
             first = self._firsts.fd(link.first_directory)
             os.link(

@@ -45,7 +45,7 @@ def test_messages_come_in_order_and_the_result_last() -> None:
 def test_a_descriptor_is_given_by_a_descendant_too(tmp_path: Path) -> None:
     def work(line: Line) -> str:
         line.say({})
-        fd = line.take_fd()
+        fd = line.take_fd()[1]
         return os.read(fd, 100).decode() + str(os.get_inheritable(fd))
 
     (tmp_path / "file").write_text("content ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from module_utils._errors import FlydError
 from module_utils._host.processes.child import in_child
 from module_utils._image.extent import Extent
 from module_utils._image.limits import Limits
-from module_utils._image.merge.inodes import Directory, File, Symlink
+from module_utils._image.merge.inodes import Directory, File, Inode, Symlink
 from module_utils._image.merge.plan import HardLink, Plan
 from module_utils._image.tar.access import Access
 from module_utils._image.writing import tree_writer
@@ -132,9 +132,9 @@ def write_with_interruption(playground: Playground, plan: Plan, interrupt: Calla
     shares = tree_writer.shares
     before = playground.canaries()
 
-    def shares_after(plan: Plan, processes: int) -> list[tuple[int, int]]:
+    def shares_after(inodes: Sequence[Inode], processes: int) -> list[tuple[int, int]]:
         interrupt()
-        return shares(plan, processes)
+        return shares(inodes, processes)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(tree_writer, "shares", shares_after)

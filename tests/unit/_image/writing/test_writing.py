@@ -32,7 +32,7 @@ def test_several_processes_write_the_same_tree_as_one(playground: Playground) ->
 def test_shares_cover_all_leaves_once_and_in_order(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, images.docker_archive([MANY]))
     for processes in (1, 2, 3, 4, 100):
-        cut = shares(plan, processes)
+        cut = shares(plan.leaves.inodes, processes)
         assert cut[0][0] == 0
         assert cut[-1][1] == 1200
         assert [begin for begin, _ in cut[1:]] == [end for _, end in cut[:-1]]
@@ -43,7 +43,7 @@ def test_a_large_file_is_a_share_of_its_own(tmp_path: Path) -> None:
     files = [tar.file(b"a%d" % at, b"x") for at in range(600)]
     large = tar.tar(*files, tar.file(b"z", bytes(80 << 20)))
     plan = plan_of(tmp_path, images.docker_archive([large]))
-    assert shares(plan, 2) == [(0, 600), (600, 601)]
+    assert shares(plan.leaves.inodes, 2) == [(0, 600), (600, 601)]
 
 
 @needs_root
