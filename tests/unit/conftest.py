@@ -1,9 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option ``--quick`` of ``make check``: no test or file that is marked ``slow``, and each other with the first of its parameters."""
+"""Garbage collection, and the option ``--quick`` of ``make check``: no test or file that is marked ``slow``, and each other with the first of its parameters."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 
@@ -27,3 +29,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seen.add(function)
     config.hook.pytest_deselected(items=deselected)
     items[:] = selected
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of later garbage collections: in a child each would copy all of its pages."""
+    gc.collect()
+    gc.freeze()

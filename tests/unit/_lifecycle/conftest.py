@@ -112,6 +112,8 @@ def replace(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     monkeypatch.setattr("module_utils._lifecycle.unpack.make_base.populate", machine.fake.populate)
     monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
     monkeypatch.setattr("module_utils._host.processes.command._run", run_in_this_process)
+    # A child that hangs has tests of its own; to fork the whole test run for each request takes longer than all else.
+    monkeypatch.setattr("module_utils._thin.dm.control._in_child", lambda work, _what, _seconds: work())
     for name, once in _read_once().items():
         monkeypatch.setattr(f"botocore.loaders.{name}", once)
 

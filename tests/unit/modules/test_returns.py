@@ -32,7 +32,10 @@ from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
 from tests.unit._lifecycle.s3_stand_in import BUCKET
 from tests.unit.modules.modules import MODULES, Modules, Result, source
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root"),
+    pytest.mark.slow,
+]
 
 # What Ansible documents itself (docs.ansible.com, "Return Values").
 _ANSIBLES = {"changed", "failed", "invocation", "warnings", "deprecations", "msg"}

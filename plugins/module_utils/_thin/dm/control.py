@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import struct
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 from ..._errors import CommandFailed, Unsupported
 from ..._host.processes.command import CommandLine, Program, Runner
@@ -104,8 +104,6 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
     Raises ``IoctlFailed`` with the kernel's errno, ``NoSpace`` for ENOSPC, ``CommandFailed`` when time is up, ``Unsupported`` where dmsetup is
     not installed.
     """
-    from ..._host.processes.child import in_child  # late: a run with nothing to do asks nothing
-
     runner.find(Program.DMSETUP)  # what comes next needs it, and without it nothing should begin
     line = CommandLine("dmsetup", *words)
     if runner.ran[-1:] != [line]:  # what is asked until the answer changes is one line
@@ -118,7 +116,7 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
             return {"errno": error.errno}
 
     shown = printable(line)
-    answer = in_child(work, what=f"`{shown}`", kept_fds=(), timeout_seconds=runner.timeout_seconds)
+    answer = _in_child(work, f"`{shown}`", runner.timeout_seconds)
     if "errno" in answer:
         number = int(answer["errno"])
         raise kernel_refused(
@@ -130,6 +128,12 @@ def ask(runner: Runner, words: tuple[str, ...], call: Callable[[], str]) -> str:
             number,
         )
     return str(answer["said"])
+
+
+def _in_child(work: Callable[[], dict[str, object]], what: str, timeout_seconds: float) -> Any:
+    from ..._host.processes.child import in_child  # late: a run with nothing to do asks nothing
+
+    return in_child(work, what=what, kept_fds=(), timeout_seconds=timeout_seconds)
 
 
 def create(runner: Runner, control: Control, name: str, uuid: str, table: str, *, read_only: bool) -> None:

@@ -524,6 +524,7 @@ def test_what_an_interrupted_run_left_is_settled_though_nothing_is_to_go(many: M
     assert many.left_over() == []
 
 
+@pytest.mark.slow
 def test_twenty_generations_leave_pool_and_archives_as_large_as_four_do(bound: Bound) -> None:
     """Each is published, bound and confirmed; prune keeps two beside the current and the previous one."""
     machine = bound.machine
