@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Garbage collection, and the option ``--quick`` of ``make check``: no test or file that is marked ``slow``, and each other with the first of its parameters."""
+"""Garbage collection; the option ``--quick`` of ``make check``: no test or file that is marked ``slow``, and each other with its first parameters."""
 
 from __future__ import annotations
 
