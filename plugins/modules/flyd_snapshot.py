@@ -64,6 +64,15 @@ options:
       - A number without quotes and leading zero, such as V(660), is a decimal one, and hardly what is meant.
       - The owner, group and mode of the node are recorded, and set again when the host has booted.
     type: raw
+  recreate:
+    description:
+      - Replace a snapshot that exists by a new one of the same name, with the content of the base. What was written to the old one is lost.
+      - The new snapshot has the size, the access and the owner of the old one where O(size), O(read_only), O(owner), O(group) and O(mode) are left
+        out. Its device has another name; RV(path) stays the same.
+      - It is refused while the device is in use, and while an instance points at it. When the new snapshot cannot be made, the old one stays.
+      - Every run with V(true) is a change.
+    type: bool
+    default: false
   assume:
     description:
       - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
@@ -95,6 +104,12 @@ EXAMPLES = r"""
     size: 16G
     owner: firecracker
     mode: "0600"
+
+- name: Give the guest a clean disk for its next start
+  flyd.lite.flyd_snapshot:
+    key: images/redis_latest.tar
+    name: guest-7
+    recreate: true
 
 - name: Remove that one
   flyd.lite.flyd_snapshot:
@@ -235,7 +250,7 @@ removed:
     - What was removed, or would be.
     - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
       C(changed) is true then.
-  returned: O(state=absent); on failure, when something was removed
+  returned: O(state=absent); with O(recreate), when there was one; on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
@@ -420,6 +435,7 @@ ARGUMENTS = {
     "sha256": {"type": "str"},
     "size": {"type": "str"},
     "read_only": {"type": "bool"},
+    "recreate": {"type": "bool", "default": False},
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "mode": {"type": "raw"},
@@ -427,7 +443,7 @@ ARGUMENTS = {
 }
 
 
-COUNTS = present_only("size", "read_only", "owner", "group", "mode", "assume")
+COUNTS = present_only("size", "read_only", "recreate", "owner", "group", "mode", "assume")
 
 
 def work(host: Run, given: ModuleParams) -> Outcome:
@@ -442,6 +458,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         access,
         assume=frozenset(given.words("assume")),
         sha256=given.sha256("sha256"),
+        recreate=given.flag("recreate"),
     )
     return advance(host, key, Activate(options))
 

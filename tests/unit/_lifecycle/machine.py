@@ -212,10 +212,11 @@ class Machine:
         pool: str = "",
         assume: Collection[str] = (),
         sha256: str = "",
+        recreate: bool = False,
     ) -> Outcome:
         """flyd_snapshot."""
         options = SnapshotOptions(
-            key, ShortName(name), size_bytes, read_only, access or NodeAccess(), frozenset(assume), sha256
+            key, ShortName(name), size_bytes, read_only, access or NodeAccess(), frozenset(assume), sha256, recreate
         )
         return self.run(lambda host: advance(host, key, Activate(options)), dry_run=dry_run, pool=pool)
 

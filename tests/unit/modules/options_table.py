@@ -434,6 +434,9 @@ def _snapshot() -> Iterable[Row]:
     yield from rows(m, "size", "there", "512K", REFUSED)
     yield from rows(m, "size", "there", "1M", SAME)
     yield from rows(m, "size", present, "lots", REFUSED)
+    yield from rows(m, "recreate", present, True, SELECTS, shows={"changed": True, "name": "default"})
+    yield from rows(m, "recreate", "there", False, SAME)
+    yield from rows(m, "recreate", present, "perhaps", REFUSED)
     yield from rows(m, "read_only", "new", True, MADE, shows={"read_only": True, "drive.is_read_only": True})
     yield from rows(m, "read_only", "there", True, CONVERGES, shows={"read_only": True, "drive.is_read_only": True})
     yield from rows(m, "read_only", "there", False, SAME)
@@ -465,6 +468,7 @@ def _snapshot() -> Iterable[Row]:
     for option, value in (
         ("size", "2M"),
         ("read_only", True),
+        ("recreate", True),
         ("owner", "root"),
         ("group", "root"),
         ("mode", "0640"),

@@ -20,15 +20,31 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.ext4.filesystem import grow
 from ..._thin.ext4.sizing import grown_bytes_for
 from ..run import Run
-from ..store.records import Image, OperationKind, PoolRecord, Snapshot, State, Volume, VolumeState, shown_device
+from ..store.records import (
+    Image,
+    Operation,
+    OperationKind,
+    PoolRecord,
+    Snapshot,
+    State,
+    Volume,
+    VolumeState,
+    shown_device,
+)
 from ..store.store import utc_now
 from ..volumes.room import require_room
 from ..volumes.volumes import create_volume, map_thin, new_volume_ulid, undo_after, unmap
 from .options import SnapshotOptions
+from .recreate import Replaced
 
 
-def make_snapshot(host: Run, pool: PoolRecord, image: Image, asked: SnapshotOptions) -> tuple[Image, Snapshot]:
-    """A new snapshot of the base of ``image``, recorded and mapped; what was begun is undone when it fails."""
+def make_snapshot(
+    host: Run, pool: PoolRecord, image: Image, asked: SnapshotOptions, replaced: Replaced | None = None
+) -> tuple[Image, Snapshot]:
+    """A new snapshot of the base of ``image``, recorded and mapped; what was begun is undone when it fails.
+
+    ``replaced`` is the snapshot that has the name so far, which goes once the new one is complete.
+    """
     base = host.store.find(Volume, "ulid=? AND state=?", image.base_ulid, VolumeState.LIVE.value)
     if base is None or base.pool_id != pool.id:
         raise CorruptStore(
@@ -46,16 +62,33 @@ def make_snapshot(host: Run, pool: PoolRecord, image: Image, asked: SnapshotOpti
             _grow(host, pool, volume)
         map_thin(host, pool, volume, read_only=bool(asked.read_only))
         crash_point("snapshot:mapped")
+        if replaced is not None:
+            replaced.unmap()
     except BaseException as error:
         undo_after(host, pool, operation, error)
         raise
+    recorded = _record(host, image, asked, volume, operation, replaced)
+    if replaced is not None:
+        crash_point("remove:planned")
+        replaced.destroy()
+    return recorded
+
+
+def _record(
+    host: Run,
+    image: Image,
+    asked: SnapshotOptions,
+    volume: Volume,
+    operation: Operation,
+    replaced: Replaced | None,
+) -> tuple[Image, Snapshot]:
+    """Commit the new snapshot, with the end of the one that it replaces."""
     snapshot = Snapshot(volume.ulid, image.id, asked.name.value, volume.device_path, bool(asked.read_only), utc_now())
-    after = image._replace(
-        state=State.ACTIVATED,
-        snap_device=shown_device([*host.store.all(Snapshot, "image_id=?", image.id), snapshot]),
-        updated_at=utc_now(),
-    )
+    others = [one for one in host.store.all(Snapshot, "image_id=?", image.id) if one.name != snapshot.name]
+    after = image._replace(state=State.ACTIVATED, snap_device=shown_device([*others, snapshot]), updated_at=utc_now())
     with host.store.transaction():
+        if replaced is not None:
+            replaced.record()
         host.store.put(volume._replace(state=VolumeState.LIVE))
         host.store.put(snapshot)
         host.store.put(after)

@@ -21,3 +21,4 @@ class SnapshotOptions(NamedTuple):
     access: NodeAccess
     assume: frozenset[str] = frozenset()  # in check mode, what earlier steps would have changed: "generation", "pool"
     sha256: str = ""  # of the generation that is meant; empty for the current one
+    recreate: bool = False  # replace a snapshot that exists

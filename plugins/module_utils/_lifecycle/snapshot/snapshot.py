@@ -33,7 +33,7 @@ class Activate(Arrow):
     makes_volume = True
 
     def __init__(self, options: SnapshotOptions) -> None:
-        self._options = options
+        self._asked = self._options = options  # as given, and with what a replaced snapshot had
         self.assumes_generation = "generation" in options.assume
         self.named_sha256 = options.sha256
 
@@ -44,7 +44,7 @@ class Activate(Arrow):
     def holds(self, host: Run, image: Image) -> Facts | None:
         """Whether the named snapshot is recorded and mapped, with the node as asked for."""
         snapshot = self._recorded(host, image)
-        if snapshot is None:
+        if snapshot is None or self._options.recreate:
             return None
         volume = _volume_of(host, snapshot)
         device = host.dm.find(volume.uuid)
@@ -58,8 +58,8 @@ class Activate(Arrow):
 
     def view(self, host: Run, image: Image) -> Facts:
         """The image, and of the size and the node what was asked for."""
-        view, access, snapshot = self._image_view(host, image), self._options.access, self._recorded(host, image)
-        if self._options.size_bytes:
+        view, access, snapshot = self._image_view(host, image), self._asked.access, self._recorded(host, image)
+        if self._asked.size_bytes:
             view["size"] = None if snapshot is None else _volume_of(host, snapshot).sectors * SECTOR_BYTES
         path = self._node(host, snapshot)
         return {**view, "node": None if path is None else access.found(path)} if access.asked() else view
@@ -69,23 +69,35 @@ class Activate(Arrow):
         device = None if snapshot is None else host.dm.find(_volume_of(host, snapshot).uuid)
         return None if device is None or not os.path.exists(device.path) else device.path
 
+    def _as_before(self, host: Run, snapshot: Snapshot) -> SnapshotOptions:
+        """The options for a new snapshot in the place of this one."""
+        from .recreate import as_before  # late, as below
+
+        return as_before(snapshot, _volume_of(host, snapshot).sectors * SECTOR_BYTES, self._options)
+
     def predict(self, host: Run, image: Image) -> tuple[Facts, Facts]:
         """The device is known when the snapshot exists and only has to be mapped."""
-        snapshot = self._recorded(host, image)
+        snapshot, replaced = self._recorded(host, image), []
+        if snapshot is not None and self._options.recreate:
+            from .recreate import require_replaceable
+
+            require_replaceable(host, snapshot)
+            self._options = self._as_before(host, snapshot)
+            replaced, snapshot = [snapshot.device], None
         if snapshot is not None:
             self._differs(host, snapshot, _volume_of(host, snapshot))
         else:
             self._foresee(host, image)
-        facts = self._predicted_facts(host, image, snapshot)
+        facts = {**self._predicted_facts(host, image, snapshot), **({"removed": replaced} if replaced else {})}
         changes = activated(
             self._image_view(host, image),
             self._options.name.value,
             device=None if snapshot is None else snapshot.device,
             read_only=self._read_only(snapshot),
         )
-        if self._options.size_bytes:
+        if self._asked.size_bytes:
             changes["size"] = facts["size"] or self._new_size(host, image)
-        asked = self._options.access.asked(self._node(host, snapshot))
+        asked = self._asked.access.asked(self._node(host, snapshot))
         return {**changes, "node": asked} if asked else changes, facts
 
     def _new_size(self, host: Run, image: Image) -> int:
@@ -135,7 +147,14 @@ class Activate(Arrow):
 
         pool = active_pool(host, host.settings.pool.value)
         snapshot = self._recorded(host, image)
-        if snapshot is None:
+        if snapshot is not None and self._options.recreate:
+            from .recreate import Replaced
+
+            self._options = self._as_before(host, snapshot)
+            image, snapshot = make_snapshot(
+                host, pool, image, self._options, Replaced(host, str(self._options.key), snapshot)
+            )
+        elif snapshot is None:
             image, snapshot = make_snapshot(host, pool, image, self._options)
         elif image.state is not State.ACTIVATED:  # its base was lost and made again; the snapshot has outlived it
             image = image._replace(state=State.ACTIVATED, updated_at=utc_now())
@@ -150,6 +169,8 @@ class Activate(Arrow):
         self._options.access.apply(device.path)
         self._remember_access(host, snapshot, device.path)
         facts = _facts(host, image, snapshot, volume)
+        if self._asked.recreate and host.removed:
+            facts["removed"] = list(host.removed)
         log.update(device=snapshot.device, name=snapshot.name, size=facts["size"], message=facts["msg"])
         return image, facts
 
