@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from module_utils._host.processes.child import in_child
 from module_utils._lifecycle.store.store import Store, open_store
 from tests.unit._lifecycle.instance.machine import Bound
 from tests.unit._lifecycle.machine import ARCHIVE, KEY, Machine
@@ -84,6 +85,7 @@ class Stages:
         self.machine.restore(stage)
         self.machine.s3.put(KEY.value, ARCHIVE)
         self.machine.s3.reset()
+        self.machine.fake.sticks = False
         self.machine.lock_timeout_seconds = 30.0
         self.machine.store_busy_seconds = 5.0
         self.machine.retries = 0
@@ -112,10 +114,20 @@ def replace(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     monkeypatch.setattr("module_utils._lifecycle.unpack.make_base.populate", machine.fake.populate)
     monkeypatch.setattr("module_utils._thin.volume._BLKFLSBUF", FIOCLEX)
     monkeypatch.setattr("module_utils._host.processes.command._run", run_in_this_process)
-    # A child that hangs has tests of its own; to fork the whole test run for each request takes longer than all else.
-    monkeypatch.setattr("module_utils._thin.dm.control._in_child", lambda work, _what, _seconds: work())
+    monkeypatch.setattr("module_utils._thin.dm.control._in_child", _in_child_if_needed(machine))
     for name, once in _read_once().items():
         monkeypatch.setattr(f"botocore.loaders.{name}", once)
+
+
+def _in_child_if_needed(machine: Machine) -> Callable[..., object]:
+    """Only a request that may hang needs a child; to fork the whole test run for each takes longer than all else."""
+
+    def answer(work: Callable[[], dict[str, object]], what: str, timeout_seconds: float) -> object:
+        if machine.fake.sticks:
+            return in_child(work, what=what, kept_fds=(), timeout_seconds=timeout_seconds)
+        return work()
+
+    return answer
 
 
 @functools.cache

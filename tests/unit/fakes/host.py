@@ -113,6 +113,7 @@ class FakeHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.sticks = False  # whether a program may never end
         for directory in ("run", "bin", "dev/mapper", "sys/block", "sys/module", "proc", "files"):
             (root / directory).mkdir(parents=True)
         (root / "files").chmod(0o700)
@@ -219,6 +220,7 @@ class FakeHost:
 
     def stick(self, line: str) -> None:
         """dmsetup does what ``line`` says, then never ends, as with a udev that does not answer."""
+        self.sticks = True
         self._add_fault({"match": line, "errno": 0, "times": 1})
 
     def lose_nodes(self) -> None:
