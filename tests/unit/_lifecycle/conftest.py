@@ -15,6 +15,7 @@ import functools
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,10 +121,13 @@ def replace(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
 
 
 def _in_child_if_needed(machine: Machine) -> Callable[..., object]:
-    """Only a request that may hang needs a child; to fork the whole test run for each takes longer than all else."""
+    """Only a request that may hang needs a child; to fork the whole test run for each takes longer than all else.
+
+    The simulated kernel answers on standard output, which the threads of a process share.
+    """
 
     def answer(work: Callable[[], dict[str, object]], what: str, timeout_seconds: float) -> object:
-        if machine.fake.sticks:
+        if machine.fake.sticks or threading.current_thread() is not threading.main_thread():
             return in_child(work, what=what, kept_fds=(), timeout_seconds=timeout_seconds)
         return work()
 

@@ -200,7 +200,8 @@ def test_a_report_asks_again_when_a_program_does_not_end_and_reports_when_it_nev
     with pooled.host(dry_run=True) as host:
         host.dm = pooled.fake.device_mapper(Runner(timeout_seconds=4.0, search=pooled.fake.runner.search))
         facts = inform(host, frozenset([Subject(what)])).facts
-    assert (facts["attempts"], facts["waited_seconds"] > 0, len(pooled.waits)) == (2, True, 1)
+    assert (facts["attempts"], len(pooled.waits)) == (2, 1)
+    assert facts["waited_seconds"] == pytest.approx(sum(pooled.waits), abs=1e-3)
     told = "'status': 'unknown'" if what == "pools" else "did not end within 4 s and was killed (attempt 2 of 2)"
     assert (told in str(facts[what])) is (stuck == 2), facts
     gc.collect()
