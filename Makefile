@@ -112,7 +112,7 @@ unit: $(READY) ## Unit tests
 lint: $(READY) $(COLLECTIONS) ## ruff, shellcheck, yamllint, ansible-lint
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet --diff .
-	$(BIN)/shellcheck --external-sources tools/*.sh .ci/run
+	$(BIN)/shellcheck --external-sources tools/*.sh .ci/run examples/*/*
 	$(BIN)/yamllint --strict .
 	PATH=$(BIN):$$PATH $(BIN)/ansible-lint -q
 
@@ -215,6 +215,10 @@ test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version
 .PHONY: test-growth
 test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows before it is full, and at its maximum the guest gets errors, in a VM (ten minutes)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/growth
+
+.PHONY: test-microvm
+test-microvm: $(READY) $(COLLECTIONS) ## The example of docs/guides/microvms.md: a redis image boots as a microVM of QEMU, from the bytes of its snapshot in a VM (five minutes)
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/microvm
 
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM

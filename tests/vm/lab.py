@@ -99,6 +99,10 @@ def inventory(cache: Cache, options: argparse.Namespace) -> None:
 _IMAGES = {"redis": redis_image, "build": build_image}
 
 
+def kernel(cache: Cache, _options: argparse.Namespace) -> None:
+    print(base_image(cache).kernel)
+
+
 def image(cache: Cache, options: argparse.Namespace) -> None:
     print(_IMAGES[options.image](cache))
 
@@ -157,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add_s3(verb("s3", s3_url, "the S3 server"))
     running = verb("session", session, "run a command, and end the machines and the S3 server that it started")
     running.add_argument("command", nargs=argparse.REMAINDER)
+    verb("kernel", kernel, "print the path of the kernel that the machines run")
     images = verb("image", image, "build an image archive and print its path")
     images.add_argument("image", choices=sorted(_IMAGES))
     return parser

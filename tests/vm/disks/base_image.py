@@ -22,7 +22,7 @@ PACKAGES = [
     "linux-image-amd64", "systemd-sysv", "udev", "dbus", "openssh-server",
     "python3", "python3-venv", "python3-apt", "ca-certificates",
     "dmsetup", "e2fsprogs", "thin-provisioning-tools", "util-linux", "sqlite3", "attr", "libcap2-bin",
-    "iproute2", "kmod", "procps", "sudo", "strace",
+    "iproute2", "kmod", "procps", "sudo", "strace", "busybox-static",
 ]  # fmt: skip
 
 # The whole initramfs of Debian takes 150 MB of memory, which would be part of every saved state.

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of examples/microvm: a container image becomes a microVM that boots, with redis answering from inside it.
+
+The snapshot is made in the VM, and its bytes are copied to this host, where QEMU runs: emulation inside of emulation takes many minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.campaigns.harness.target import Step, Target
+from tests.e2e.conftest import REDIS_KEY
+from tests.e2e.machine import LAB, ROOT, Machine, lab
+
+pytestmark = pytest.mark.timeout(1800)
+
+EXAMPLE = ROOT / "examples/microvm"
+HOME = "/root/microvm"
+INSTANCE = "/run/flyd/instances/redis"
+INJECT = [
+    {"src": f"{HOME}/init", "dest": "/sbin/flyd-init", "mode": "0755"},
+    {"src": f"{HOME}/beside", "dest": "/sbin/flyd-beside", "mode": "0755"},
+    {"src": "/bin/busybox", "dest": "/sbin/busybox", "mode": "0755"},
+]
+
+
+def copy_out(machine: Machine, command: str, path: Path) -> Path:
+    """Write to ``path`` what a command in the VM prints, with holes for zeros."""
+    argv = [*LAB, "ssh", machine.name, "--", command]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as reader:
+        subprocess.run(
+            ["dd", f"of={path}", "bs=64K", "iflag=fullblock", "conv=sparse", "status=none"],
+            stdin=reader.stdout,
+            check=True,
+        )
+    assert reader.returncode == 0, command
+    return path
+
+
+@pytest.fixture(scope="module")
+def instance(prepared: Machine, target: Target) -> str:
+    """An instance of the redis image, with the example's files in its base."""
+    prepared.ssh(f"mkdir -p {HOME}")
+    for name in ("init", "beside", "make-initramfs"):
+        prepared.put(EXAMPLE / name, f"{HOME}/{name}")
+    key: dict[str, Any] = {"key": REDIS_KEY}
+    steps = [
+        Step("flyd_pool", {"data_size": "4G"}),
+        Step("flyd_fetch", {**key, **prepared.s3_options()}),
+        Step("flyd_unpack", {**key, "inject": INJECT}),
+        Step("flyd_instance", {**key, "name": "redis"}),
+    ]
+    results = target.drive(steps)
+    assert [one.get("driven") for one in results] == [0] * len(steps), results
+    return INSTANCE
+
+
+def test_the_image_boots_and_redis_answers_from_inside(prepared: Machine, instance: str, tmp_path: Path) -> None:
+    prepared.ssh(f"bash {HOME}/make-initramfs {HOME}/initramfs")
+    initramfs = copy_out(prepared, f"cat {HOME}/initramfs", tmp_path / "initramfs")
+    copied = tmp_path / "redis"
+    copied.mkdir()
+    copy_out(prepared, f"cat {instance}/config.json", copied / "config.json")
+    copy_out(prepared, f"blockdev --flushbufs {instance}/device && cat {instance}/device", copied / "device")
+    done = subprocess.run(
+        [EXAMPLE / "boot", copied, lab("kernel").strip(), initramfs],
+        env={**os.environ, "ACCELERATOR": "tcg"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert "redis says PONG" in done.stdout, done.stdout[-3000:] + done.stderr
+    assert done.returncode == 0, done.stderr
+    print("\n".join(line for line in done.stdout.splitlines() if "PONG" in line or "Ready" in line))
