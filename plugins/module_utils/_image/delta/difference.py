@@ -4,7 +4,7 @@
 """What turns the tree of an earlier base into that of a plan, once it is known which content is the same.
 
 Invariant: applied to exactly the tree that the manifest describes, it gives exactly the tree of the plan. A file whose attributes cannot be
-changed in place without losing some of them (capabilities, access control lists) is written anew.
+changed in place without losing some of them (capabilities, access control lists) is written again.
 """
 
 from __future__ import annotations
