@@ -207,6 +207,11 @@ test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers an
 test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the metrics' timer, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_3_reboots.py
 
+.PHONY: fleet
+fleet: export FLEET_HOSTS = $(or $(HOSTS),1000)
+fleet: $(READY) $(COLLECTIONS) ## Rollouts on HOSTS (1000) simulated hosts: a real controller, the real engine, hosts that fail in every way (root; half an hour)
+	@$(PYTHON) -m pytest -rP tests/fleet
+
 .PHONY: test-instances
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)
 test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, automatic rollback, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)

@@ -43,7 +43,7 @@ ROWS = {
     "_redaction": 0,
 }
 ONLY_HERE = {
-    "ansible": ("module_utils/_module.py", "modules/", "action/"),
+    "ansible": ("module_utils/_module.py", "modules/", "action/", "filter/", "callback/"),
     "boto3": ("module_utils/_source/",),
     "botocore": ("module_utils/_source/",),
     "mypy_boto3_s3": ("module_utils/_source/",),
@@ -120,7 +120,7 @@ def sources() -> tuple[Source, ...]:
 
 def is_code(source: Source) -> bool:
     # What runs on the controller has no row: it knows nothing of the machine, and the machine nothing of it.
-    return not source.path.startswith(("doc_fragments/", "action/"))
+    return not source.path.startswith(("doc_fragments/", "action/", "filter/", "callback/", "plugin_utils/"))
 
 
 def upward_imports(source: Source) -> Iterator[str]:
@@ -151,14 +151,14 @@ def early_imports(source: Source) -> Iterator[str]:
 
 
 def wrong_kind_of_import(source: Source) -> Iterator[str]:
-    inside = source.path.startswith("module_utils/")
+    inside = source.path.startswith(("module_utils/", "plugin_utils/"))
     for node in source.nodes(ast.ImportFrom, ast.Import):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
         level = node.level if isinstance(node, ast.ImportFrom) else 0
         if inside and any(name.split(".")[0] in ("ansible_collections", "module_utils", "plugins") for name in names):
-            yield f"{node.lineno}: inside module_utils imports are relative"
+            yield f"{node.lineno}: inside module_utils and plugin_utils imports are relative"
         if not inside and level:
-            yield f"{node.lineno}: outside module_utils imports are by full name"
+            yield f"{node.lineno}: elsewhere imports are by full name"
 
 
 def programs_started_elsewhere(source: Source) -> Iterator[str]:
@@ -197,7 +197,7 @@ def logic_in_modules(source: Source) -> Iterator[str]:
 
 
 def too_long(source: Source) -> Iterator[str]:
-    if not source.path.startswith("module_utils/"):
+    if not source.path.startswith(("module_utils/", "plugin_utils/")):
         return
     lines = len(source.text.splitlines())
     if lines > MAX_FILE_LINES:

@@ -59,8 +59,11 @@ def test_the_tasks_that_are_shown_use_options_that_exist(guide: Path) -> None:
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_the_variables_that_are_named_are_options_of_the_roles(guide: Path) -> None:
-    named = set(re.findall(r"\b(?:activate|deactivate|prepare|prune|unprepare)_[a-z_]+\b", guide.read_text())) - {
-        "activate_result"
+    named = set(
+        re.findall(r"\b(?:activate|deactivate|prepare|prune|unprepare|rollout)_[a-z_]+\b", guide.read_text())
+    ) - {
+        "activate_result",
+        *(path.stem for path in (ROOT / "plugins/filter").glob("*.py")),
     }
     assert named <= role_options()
 
@@ -69,5 +72,6 @@ def test_the_variables_that_are_named_are_options_of_the_roles(guide: Path) -> N
 def test_what_is_named_of_the_collection_is_there(guide: Path) -> None:
     there = MODULES | {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"git"}
     there |= {path.name for path in (ROOT / "roles").iterdir()}
+    there |= {path.stem for kind in ("filter", "callback") for path in (ROOT / "plugins" / kind).glob("*.py")}
     there |= set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
     assert set(re.findall(r"\bflyd\.lite\.(\w+)", guide.read_text())) <= there

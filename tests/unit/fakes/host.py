@@ -109,11 +109,18 @@ class FakeControl:
 
 
 class FakeHost:
-    """The host, and the switches of its faults. Files live below ``root``."""
+    """The host, and the switches of its faults. Files live below ``root``; a host that is there already is taken as it is."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.sticks = False  # whether a program may never end
+        if not (root / "state.json").exists():
+            self._make(root)
+        self.runner = Runner(timeout_seconds=20.0, search=(str(root / "bin"),))
+        self.dm = self.device_mapper(self.runner)
+
+    @staticmethod
+    def _make(root: Path) -> None:
         for directory in ("run", "bin", "dev/mapper", "sys/block", "sys/module", "proc", "files"):
             (root / directory).mkdir(parents=True)
         (root / "files").chmod(0o700)
@@ -130,8 +137,6 @@ class FakeHost:
                 )
             )
             launcher.chmod(0o755)
-        self.runner = Runner(timeout_seconds=20.0, search=(str(root / "bin"),))
-        self.dm = self.device_mapper(self.runner)
 
     @property
     def sysfs(self) -> str:

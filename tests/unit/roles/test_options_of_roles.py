@@ -45,9 +45,12 @@ def options_of(role: str) -> dict[str, Any]:
 
 def tasks_of(role: str) -> Iterator[dict[str, Any]]:
     """Each task, and the defaults that all modules of the collection get as one more."""
-    for block in yaml.safe_load((ROOT / "roles" / role / "tasks/main.yml").read_text()):
+    directory = ROOT / "roles" / role / "tasks"
+    for block in yaml.safe_load((directory / "main.yml").read_text()):
         yield {f"flyd.lite.{module}": block["module_defaults"][GROUP] for module in MODULES if module != "flyd_info"}
-        yield from block["block"]
+        for task in block["block"]:
+            other = task.get("ansible.builtin.import_tasks")
+            yield from yaml.safe_load((directory / other).read_text()) if other else [task]
 
 
 def passed(role: str) -> dict[str, set[tuple[str, str]]]:

@@ -21,8 +21,10 @@ pytestmark = [
 ]
 
 BOOKS = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
-HARMLESS = ("activate.yml", "prepare.yml")
-DESTRUCTIVE = sorted(BOOKS.difference(HARMLESS))
+HARMLESS = ("activate.yml", "prepare.yml", "rollback.yml")
+# Several plays: those of the groups that the first one makes have no hosts yet.
+ROLLOUTS = ("rollout.yml", "stage.yml")
+DESTRUCTIVE = sorted(BOOKS.difference(HARMLESS, ROLLOUTS))
 
 
 def ansible(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -45,6 +47,16 @@ def test_without_an_inventory_it_is_this_host() -> None:
 
 def test_with_an_inventory_it_is_all_its_hosts() -> None:
     assert hosts_of(*HARMLESS, "--inventory", "one,two,") == [["one", "two"]] * len(HARMLESS)
+
+
+@pytest.mark.parametrize("book", ROLLOUTS)
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [(("-i", "one,two,"), {"one", "two"}), (("-i", "one,two,", "-e", "flyd_hosts=two"), {"two"}), ((), {"localhost"})],
+)
+def test_every_play_of_a_rollout_is_for_the_same_hosts(book: str, given: tuple[str, ...], hosts: set[str]) -> None:
+    [found] = hosts_of(book, *given)
+    assert set(found) == hosts
 
 
 def test_flyd_hosts_chooses_among_them() -> None:
@@ -90,5 +102,6 @@ def test_variables_are_prefixed(book: str) -> None:
     text = (ROOT / "playbooks" / book).read_text()
     given = set(re.findall(r"-e (\w+)=", text)) | set(re.findall(r"{{ (\w+) \|", text))
     allowed = {"key"} if book == "activate.yml" else set()
-    wrong = {name for name in given - allowed if not name.startswith(("flyd_", f"{Path(book).stem}_"))}
+    role = "rollout" if book in ("stage.yml", "rollback.yml") else Path(book).stem
+    wrong = {name for name in given - allowed if not name.startswith(("flyd_", f"{role}_"))}
     assert wrong - {"misspelt", "unknown", "known"} == set()

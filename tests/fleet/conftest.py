@@ -1,0 +1,28 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fleets for tests. FLEET_HOSTS is their size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleet.simulation import ROOT, Simulation, simulation
+
+HOSTS = int(os.environ.get("FLEET_HOSTS", "12"))
+
+
+@pytest.fixture
+def fleet() -> Iterator[Simulation]:
+    """A fleet whose hosts have image 1."""
+    if os.geteuid() != 0:
+        pytest.skip("writing a tree with its owners needs root")
+    if not (ROOT / "build/collections").exists():
+        pytest.skip("build/collections is missing: make venv")
+    with simulation(HOSTS) as made:
+        made.install(1)
+        made.publish(2)
+        yield made

@@ -1,0 +1,243 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A simulated fleet and its controller: inventory, ansible-playbook, and what the hosts are in the end.
+
+Invariant: the controller is the real one. What is said of a host is read from its own database and its own files, never from what
+ansible-playbook printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket as sockets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from module_utils._lifecycle.store.instance_record import Instance
+from module_utils._lifecycle.store.records import Operation
+from tests.fleet.hosts import Fleet, running
+from tests.unit._lifecycle.conftest import make_directory
+from tests.unit._lifecycle.instance.machine import NAME
+from tests.unit._lifecycle.machine import KEY
+from tests.unit._lifecycle.s3_stand_in import BUCKET, S3StandIn
+from tests.unit.builders import images, tar
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+HEALTHY = ROOT / "tests/fleet/healthy.sh"
+
+
+def archive(number: int) -> bytes:
+    """An image of which every number has another one."""
+    return images.docker_archive((tar.tar(tar.directory(b"etc"), tar.file(b"etc/version", str(number).encode())),))
+
+
+POOL = {"data_size": "4M", "metadata_size": "256K", "min_free_percent": 0}
+
+
+def digest(number: int) -> str:
+    """The SHA-256 of an image."""
+    return hashlib.sha256(archive(number)).hexdigest()
+
+
+class Host(NamedTuple):
+    """A host as it is: its instance, and what is left open."""
+
+    current: str
+    previous: str
+    confirmed: bool
+    points_at: str
+    open_operations: int
+    is_dead: bool
+
+
+class Done(NamedTuple):
+    """How ansible-playbook ended."""
+
+    returncode: int
+    output: str
+    cpu_seconds: float
+
+    def lines(self, head: str) -> list[str]:
+        """The lines of the summary that begin with ``head``."""
+        found = (line.strip().removeprefix('"msg": ').strip('",') for line in self.output.splitlines())
+        return [line for line in found if line.startswith(head)]
+
+
+class Simulation:
+    """A fleet of ``count`` hosts. ``faults`` has what goes wrong, by host, as STEP:KIND."""
+
+    def __init__(self, directory: Path, s3: S3StandIn, socket: Path, count: int) -> None:
+        self.directory, self.s3, self.socket = directory, s3, socket
+        self.fleet = Fleet(directory, s3)
+        width = len(str(count))
+        self.names = [f"h{number:0{width}}" for number in range(1, count + 1)]
+        self.faults: dict[str, str] = {}
+        self.host_variables: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, Any] = {}
+
+    def install(self, number: int) -> None:
+        """Bring an image to all hosts and bind the instance to it, by the modules and without a controller."""
+        self.publish(number)
+        for name in self.names:
+            its = {key: str(value).replace("{{ inventory_hostname }}", name) for key, value in self.variables().items()}
+            common = {"state_dir": its["activate_state_dir"], "retries": 0}
+            source = {"bucket": BUCKET, "endpoint_url": self.s3.url, "anonymous": True, "region": "us-east-1"}
+            self.call(name, "flyd_pool", {**common, "name": "pool", **POOL})
+            self.call(name, "flyd_fetch", {**common, "key": KEY.value, **source})
+            self.call(name, "flyd_unpack", {**common, "key": KEY.value, "size": "1M"})
+            self.call(name, "flyd_instance", {**common, "key": KEY.value, "name": NAME})
+
+    def call(self, host: str, module: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The result of a module on a host."""
+        with sockets.socket(sockets.AF_UNIX) as connection:
+            connection.connect(str(self.socket))
+            request = {"host": host, "module": module, "options": options, "fault": ""}
+            connection.sendall(json.dumps(request).encode())
+            connection.shutdown(sockets.SHUT_WR)
+            with connection.makefile("rb") as file:
+                answer = json.loads(file.read())
+        result: dict[str, Any] = answer["result"]
+        assert not result.get("failed"), result
+        return result
+
+    def publish(self, number: int) -> None:
+        """Put another image behind the key."""
+        self.s3.put(KEY.value, archive(number))
+
+    def inventory(self) -> Path:
+        """The inventory of the fleet as it is now."""
+        hosts = {
+            name: {"sim_fault": self.faults.get(name, ""), **self.host_variables.get(name, {})} for name in self.names
+        }
+        path = self.directory / "inventory.json"
+        variables = {
+            "ansible_connection": "sim",
+            "ansible_become": False,
+            "ansible_python_interpreter": sys.executable,
+            "sim_socket": str(self.socket),
+        }
+        path.write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+        return path
+
+    def command(self, book: str, options: Mapping[str, Any], *arguments: str) -> list[str]:
+        """The command line of a playbook."""
+        return [
+            str(ANSIBLE),
+            "-i",
+            str(self.inventory()),
+            str(ROOT / "playbooks" / book),
+            "-e",
+            json.dumps({**self.variables(), **options}),
+            *arguments,
+        ]
+
+    def variables(self) -> dict[str, Any]:
+        """What all playbooks are given."""
+        return {
+            "rollout_key": KEY.value,
+            "rollout_instances": NAME,
+            "rollout_health_command": [str(HEALTHY), f"{self.directory}/{{{{ inventory_hostname }}}}"],
+            "rollout_min_healthy": 0,
+            "rollout_healthy_deadline": 0.05,
+            "rollout_health_interval": 0.01,
+            "rollout_directory": str(self.directory / "rollouts"),
+            "activate_state_dir": f"{self.directory}/{{{{ inventory_hostname }}}}/state",
+            "activate_bucket": BUCKET,
+            "activate_endpoint_url": self.s3.url,
+            "activate_anonymous": True,
+            "activate_region": "us-east-1",
+            "activate_retries": 0,
+            **{f"activate_pool_{name}": value for name, value in POOL.items()},
+            "activate_size": "1M",
+            **self.options,
+        }
+
+    def environment(self) -> dict[str, str]:
+        """The settings of the controller."""
+        return {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
+            "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/fleet/connection_plugins"),
+            "ANSIBLE_FORKS": os.environ.get("FLEET_FORKS", "8"),
+            "ANSIBLE_HOME": str(self.directory / "ansible"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+        }
+
+    def play(self, book: str = "rollout.yml", *arguments: str, **options: Any) -> Done:
+        """Run a playbook to its end."""
+        before = os.times()
+        done = subprocess.run(
+            self.command(book, options, *arguments),
+            env=self.environment(),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        after = os.times()
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        return Done(done.returncode, done.stdout + done.stderr, seconds)
+
+    def host(self, name: str) -> Host:
+        """A host as it is."""
+        machine = self.fleet.machine(name)
+        is_dead = (machine.root / "dead").exists()
+        if not (machine.state / "flyd.db").exists():
+            return Host("", "", False, "", 0, is_dead)
+        found = machine.records(Instance)
+        image = machine.root / "run/flyd/instances" / NAME / "image.json"
+        points_at = json.loads(image.read_text())["sha256"] if image.exists() else ""
+        operations = len(machine.records(Operation))
+        if not found:
+            return Host("", "", False, points_at, operations, is_dead)
+        [instance] = found
+        current, previous = (machine.digest_of(one) for one in (instance.current_id, instance.previous_id))
+        return Host(current, previous, instance.is_confirmed, points_at, operations, is_dead)
+
+    def hosts(self) -> dict[str, Host]:
+        """All hosts."""
+        return {name: self.host(name) for name in self.names}
+
+    def broken_invariants(self, done: Done, *, wanted: int, before: int) -> list[str]:
+        """What does not hold after a rollout of the image ``wanted``, before which all hosts had ``before``."""
+        broken = []
+        named = done.output.partition("PLAY [Report the outcome]")[2]
+        for name, host in self.hosts().items():
+            if host.current not in (digest(wanted), digest(before)):
+                broken.append(f"{name} has {host.current}")
+            if not host.is_dead and (host.points_at != host.current or not host.confirmed or host.open_operations):
+                broken.append(f"{name} is left open: {host}")
+            is_named = f"fatal: [{name}]" in named
+            if host.points_at != digest(wanted) and not is_named and "taken back" not in named:
+                broken.append(f"{name} is not as wanted, and not named")
+            if is_named and done.returncode == 0:
+                broken.append(f"{name} is named, and the exit code is 0")
+        return broken
+
+    def revive(self) -> None:
+        """Repair all hosts: no faults, nobody dead, nobody ill."""
+        self.faults = {}
+        for name in self.names:
+            for mark in ("dead", "happened", "files/ill"):
+                (self.directory / name / mark).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def simulation(count: int) -> Iterator[Simulation]:
+    """A fleet until the block ends."""
+    with make_directory() as name:
+        directory = Path(name)
+        (directory / "s3").mkdir()
+        s3 = S3StandIn(directory / "s3")
+        with s3.running(), running(directory, s3) as socket:
+            yield Simulation(directory, s3, socket, count)
