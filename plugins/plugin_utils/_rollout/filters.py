@@ -25,7 +25,7 @@ def rollout_state(
     waves: object = (),
     check: bool = False,
 ) -> dict[str, Any]:
-    """The states, counts and lines of a rollout; raises ``ValueError`` for a budget that is none."""
+    """The states, counts and lines of a rollout; raises ``ValueError`` for a value that is not a budget."""
     budgets = Budgets(words.allowed(max_absent, len(hosts)), words.allowed(max_lost, len(hosts)))
     rows = rows_of(variables.__getitem__, hosts, Rollout(pin, since), short or {})
     state = summary(rows, budgets)

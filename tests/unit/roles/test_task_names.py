@@ -15,7 +15,9 @@ import pytest
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted([*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")])
+FILES = sorted(
+    [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")]
+)
 PRONOUNS = re.compile(
     r"\b(it|its|them|they|this|that there are|nobody|somebody|whoever|anew|by itself|what)\b", re.IGNORECASE
 )

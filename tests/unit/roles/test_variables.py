@@ -34,7 +34,7 @@ def options_of(role: str) -> dict[str, Any]:
 
 def tasks_of(role: str) -> Iterator[dict[str, Any]]:
     """The first task of the role alone, with its options, a misspelt one, and one of another role."""
-    files = (ROOT / "roles" / role / "tasks" / name for name in ("shared/variables.yml", "main.yml"))
+    files = (ROOT / "roles" / role / "tasks" / name for name in ("shared/variables.yml", "variables.yml", "main.yml"))
     [refuse] = [
         task
         for path in files
