@@ -225,6 +225,10 @@ test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows be
 test-microvm: $(READY) $(COLLECTIONS) ## The example of docs/guides/microvms.md: a redis image boots as a microVM of QEMU, from the bytes of its snapshot in a VM (five minutes)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/microvm
 
+.PHONY: test-upkeep
+test-upkeep: $(READY) $(COLLECTIONS) ## Twenty generations with prune between them, and a lost database in each state of an image, in a VM (a quarter of an hour)
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/upkeep
+
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py
