@@ -139,6 +139,13 @@ options:
         Blocks of the files that were discarded count as taken.
       - When left out, a pool that exists keeps what it has, and a new one gets V(10%).
     type: str
+  adopt:
+    description:
+      - Take over the files or devices of a thin pool that was made by hand and holds no volume. Its metadata is formatted again.
+      - A pool with volumes is refused, and so is one that is active or named by the database of O(state_dir). Remove its device first (C(dmsetup remove)).
+      - For a pool that exists in the database, this has no effect.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - flyd.lite.common
   - flyd.lite.attributes
@@ -530,13 +537,14 @@ ARGUMENTS = {
     "max_size": {"type": "str"},
     "grow_by": {"type": "str"},
     "grow_reserve": {"type": "str"},
+    "adopt": {"type": "bool", "default": False},
 }
 
 
 RECOVERY = Recovery()
 COUNTS = {
     **present_only("data_size", "block_size", "low_water_mark", "error_if_no_space", "min_free_percent"),
-    **present_only("max_size", "grow_by", "grow_reserve"),
+    **present_only("max_size", "grow_by", "grow_reserve", "adopt"),
     "metadata_size": Counts(("present", "repaired")),
     "key": Counts(("present",), is_refused=True),
     "force": Counts(("absent",), is_refused=True),
@@ -559,6 +567,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
             error_if_no_space=given.optional_flag("error_if_no_space"),
             min_free_percent=given.optional_int("min_free_percent"),
             policy=PolicyRequest.parse(given.text("max_size"), given.text("grow_by"), given.text("grow_reserve")),
+            adopt=given.flag("adopt"),
             key=given.text("key"),
         ),
     )

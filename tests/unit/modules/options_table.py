@@ -162,6 +162,9 @@ def _pool() -> Iterable[Row]:
         yield from rows(
             m, f"{what}_device", f"{there} {undone}", "/dev/one", REFUSED, also=_other(what), says="data_device"
         )
+    yield from rows(m, "adopt", "new there down", True, NO_EFFECT)
+    yield from rows(m, "adopt", undone, True, WARNS)
+    yield from rows(m, "adopt", "new there down", "perhaps", REFUSED)
     yield from rows(m, "data_size", "new", "2M", MADE, shows={"data.size": 2 << 20})
     yield from rows(m, "data_size", there, "8M", CONVERGES, shows={"data.size": 8 << 20})
     yield from rows(m, "data_size", there, "4M", SAME)

@@ -112,7 +112,7 @@ def _predicted(host: Run, options: PoolOptions, pool: PoolRecord | None, wanted:
         if not growing(host, pool):  # else its files may have another size until that is settled
             check_files(host.runner, spec_of(pool), may_format=False)
     if pool is None:
-        foresee_pool(host, after)
+        foresee_pool(host, after, adopt=options.adopt)
     recover(host, coming_up=after.id)
     outcome = Outcome(
         pool_view(pool, active=False) if pool else no_pool(options.name.value),

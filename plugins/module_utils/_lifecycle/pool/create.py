@@ -53,6 +53,11 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
     if begun is not None:
         return _make(host, begun)
     pool = new_record(host, options, str(new_ulid()))
+    if options.adopt:
+        from .adopt import clear_adopted, has_adoptable  # late: hardly a run needs it
+
+        if has_adoptable(host, pool):
+            clear_adopted(os.path.realpath(pool.metadata))
     missing = _missing_files(pool)
     _refuse_backing(pool, missing)
     with host.store.transaction():
@@ -66,8 +71,13 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
         raise
 
 
-def foresee_pool(host: Run, pool: PoolRecord) -> None:
+def foresee_pool(host: Run, pool: PoolRecord, *, adopt: bool) -> None:
     """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
+    if adopt:
+        from .adopt import has_adoptable  # late: hardly a run needs it
+
+        if has_adoptable(host, pool):
+            return
     missing = _missing_files(pool)
     _refuse_backing(pool, missing)
     if not pool.is_loop:

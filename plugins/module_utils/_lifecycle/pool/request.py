@@ -45,6 +45,7 @@ class PoolRequest(NamedTuple):
     error_if_no_space: bool | None = None
     min_free_percent: int | None = None
     policy: PolicyRequest = PolicyRequest()
+    adopt: bool = False
     key: str = ""  # of an image that is to be put into the pool
 
     def resolve(self, host: Run, pool: PoolRecord | None) -> PoolOptions:
@@ -70,6 +71,7 @@ class PoolRequest(NamedTuple):
             error_if_no_space=recorded[0] if self.error_if_no_space is None else self.error_if_no_space,
             min_free_percent=recorded[1] if self.min_free_percent is None else _percent(self.min_free_percent),
             policy=self.policy.over(Policy.recorded(pool.policy) if pool is not None else Policy()),
+            adopt=self.adopt,
         )
 
     def _data_bytes(self, host: Run, pool: PoolRecord | None, *, is_loop: bool) -> int:

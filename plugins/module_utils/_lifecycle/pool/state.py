@@ -37,6 +37,7 @@ class PoolOptions(NamedTuple):
     error_if_no_space: bool
     min_free_percent: int
     policy: Policy
+    adopt: bool = False  # take over the files or devices of an empty pool
 
     def geometry(self) -> Geometry:
         """The sizes of the pool's parts, with what was left out computed."""

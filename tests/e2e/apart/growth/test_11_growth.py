@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from module_utils._thin.pool.reserve import RESERVED_ID
 from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.e2e.machine import Machine
 from tests.unit.builders import images, tar
@@ -160,7 +161,9 @@ def test_the_metadata_is_dumped_and_can_be_restored(host: Host) -> None:
         f"zcat {path} > {METADATA}.xml && truncate --size 64M {METADATA}"
         f" && thin_restore -i {METADATA}.xml -o {METADATA} && thin_check -q {METADATA}"
     )
-    ids = host.target.ssh(f"grep -c '<device ' {METADATA}.xml; rm {METADATA} {METADATA}.xml").strip()
+    # The thin id of the volume over the pool's start, which is no guest's, is not in the database.
+    command = f"grep '<device ' {METADATA}.xml | grep -vc 'dev_id=\"{RESERVED_ID}\"'; rm {METADATA} {METADATA}.xml"
+    ids = host.target.ssh(command).strip()
     volumes = host.target.ssh(f"sqlite3 -readonly {STATE_DIR}/flyd.db 'SELECT COUNT(*) FROM volumes'").strip()  # noqa: S608 - our own
     assert ids == volumes
     assert host.target.ssh("dmsetup status --noflush pool").split()[6] == "-"  # no metadata snapshot is held
