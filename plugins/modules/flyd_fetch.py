@@ -14,36 +14,36 @@ description:
   - Downloads the object, several ranges at a time, computing its SHA-256 while it arrives, and keeps it under that digest in
     O(state_dir). A download that was interrupted is resumed by the next run.
   - A key that ends in V(/) is a family. The objects under it, in natural order (1, 2, 10), are the layers of one image. They are
-    fetched together, and each lies under its own digest, so a layer that several families have is there once.
-  - The digest of a family is the SHA-256 of what C(sha256sum) prints for its objects in that order, named by their keys behind the
-    family's. Where the layers lie as files, V(sha256sum $(ls -v\) | sha256sum) gives it.
-  - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether all is still the same, and not at all
-    when O(checksum) pins it. A checksum file that O(checksum) names is one request more. When S3 has a SHA-256 of the object, it is
-    compared too; the list of a family has none.
+    fetched together, and each is stored under its own digest, so a layer that several families share is stored once.
+  - The digest of a family is the SHA-256 of what C(sha256sum) prints for its objects in that order, named by their keys relative to the
+    family's. In a directory with the layers as files, V(sha256sum $(ls -v\) | sha256sum) prints it.
+  - A second run asks S3 with one request (a C(HEAD), or a list of a family's objects) whether anything has changed, and makes no request
+    when O(checksum) pins the digest. A checksum file that O(checksum) names takes one more request. When S3 has a SHA-256 of the object, it
+    is compared too; the list of a family has none.
   - A second run also looks at the archive on the host. When its size, times or inode are not those of the file that was verified, it is
     hashed, and fetched again when it is damaged.
-  - When what is behind the key has changed, it becomes a new generation of the image. What was made of the old one stays.
+  - When the object of the key has changed, it becomes a new generation of the image. The base and the snapshots of the old one stay.
   - When O(checksum) is the digest of an earlier generation whose base or archive is still on the host, that one becomes the current
     generation again, with its base and its snapshots. S3 is not asked. See RV(revived).
   - Proxies are taken from the environment of the module (C(HTTPS_PROXY), C(HTTP_PROXY), C(NO_PROXY)).
-  - A fault that may pass (429, 500, 502, 503, 504, a connection that breaks, is silent or trickles, an object that is replaced while it is read) is
-    tried again as O(retries), O(retry_delay) and O(deadline) say; C(Retry-After) is obeyed when it ends before the deadline. Any other is
-    reported at once.
-  - When no bytes come for O(read_timeout) seconds, a line in the log and a warning say so. A play that is interrupted (Ctrl-C, a lost connection)
+  - Transient errors (429, 500, 502, 503, 504, a connection that drops or stalls, an object that is replaced while it is read) are
+    retried as O(retries), O(retry_delay) and O(deadline) define; C(Retry-After) is obeyed when it ends before the deadline. Any other error
+    is reported at once.
+  - When no bytes arrive for O(read_timeout) seconds, the module logs a line and warns. A play that is interrupted (Ctrl-C, a lost connection)
     does not end the module on the host - the download continues, and another run for the same key waits for it.
-  - While it runs, a small file C(spool/ULID.progress) below O(state_dir) shows how many bytes of how many are there, as
-    M(flyd.lite.flyd_info) does, and the log has a line every ten seconds.
+  - During a download, the file C(spool/ULID.progress) below O(state_dir) has the received and the total bytes. M(flyd.lite.flyd_info) reports
+    them, and the log has a line every ten seconds.
 requirements:
   - boto3 (the role C(flyd.lite.prepare) installs it)
-  - python-ulid (only when something is made)
+  - python-ulid (only when something is created)
 options:
   state:
     description:
-      - V(present) fetches the archive, if it is not there.
+      - V(present) fetches the archive, if the host does not have it.
       - V(absent) forgets the key and removes its archives. It refuses while the image is unpacked. S3 is not asked.
         With O(sha256), only the generation with that digest.
-      - Options that say what is to be fetched, or how it is to be verified, have no effect with V(absent), and a warning names them. So
-        that one task can have either state, the options that say how S3 is reached are accepted.
+      - Options that define what is fetched, or how it is verified, have no effect with V(absent), and a warning names them. Options that
+        define how S3 is reached are accepted without one, so that one task can have either state.
     type: str
     choices: [present, absent]
     default: present
@@ -64,22 +64,22 @@ options:
     type: str
   src:
     description:
-      - Where the archive is, when it is not an object of S3. Then O(key) is no more than the name that the image has in the store, which
-        the other modules and the roles use. O(bucket) and the options beside it are used only for a checksum file that lies in S3.
+      - Where the archive is, when it is not an object of S3. O(key) is then only the name of the image in the store, which
+        the other modules and the roles use. O(bucket) and the other options of S3 are used only for a checksum file in S3.
       - An C(https://) URL is read by the managed host. It may be a presigned URL of S3. The server's certificate is verified as
-        O(validate_certs) and O(ca_bundle) say, redirects are followed but not away from TLS, and an interrupted download is resumed where the
-        server knows ranges. An C(http://) URL is read, too, with a warning unless O(checksum) is a digest.
-      - A path is that of a file of the controller, looked for as M(ansible.builtin.copy) does (in C(files/) of the role or the play), which
-        is sent to the host only when the host has not got its bytes. With O(remote_src=true), and as C(file:///PATH), it is that of a file
+        O(validate_certs) and O(ca_bundle) define, redirects are followed but not away from TLS, and an interrupted download is resumed if the
+        server supports ranges. An C(http://) URL is read, too, with a warning unless O(checksum) is a digest.
+      - A path is that of a file of the controller, searched as by M(ansible.builtin.copy) (in C(files/) of the role or the play), which
+        is sent to the host only when the host does not have its content. With O(remote_src=true), and as C(file:///PATH), it is that of a file
         of the managed host.
-      - The bytes are verified, limited and kept as those of an object of S3 are. A second run with the same bytes changes nothing. Other
-        bytes are a new generation, as O(on_change) says.
+      - The bytes are verified, limited and stored like those of an object of S3. A second run with the same bytes changes nothing. Other
+        bytes become a new generation, subject to O(on_change).
       - It cannot be used for a family, a O(key) that ends in V(/).
     type: str
   remote_src:
     description:
       - The path in O(src) is one of the managed host, not of the controller. The file stays where it is.
-      - When it has other times or another inode than in the last run, it is hashed to find out whether it has changed.
+      - When its times or its inode differ from those of the last run, it is hashed to find out whether it has changed.
     type: bool
     default: false
   headers:
@@ -97,7 +97,7 @@ options:
     type: str
   controller_file:
     description:
-      - What is known of a file of the controller. The action plugin of this module fills it in; playbooks leave it out.
+      - Facts about a file of the controller. The action plugin of this module sets it; do not use it in playbooks.
     type: dict
     suboptions:
       sha256:
@@ -109,14 +109,14 @@ options:
         type: int
         required: true
       path:
-        description: Where it was sent to on the host, once it was.
+        description: The path on the host that it was copied to, once it was.
         type: str
   bucket:
     description:
       - The bucket. On Ceph that of another tenant is V(TENANT:BUCKET). On AWS it may be the ARN or the alias of an access point, also of
         Outposts, of Object Lambda and (with the Python package awscrt on the host) of several regions.
-      - When left out, a key that was fetched before keeps its bucket, and any other is looked for in
-        V(flyio-platform-hiring-challenge). Another bucket has another object, which O(on_change) is about.
+      - When left out, a key that was fetched before keeps its bucket, and any other is fetched from
+        V(flyio-platform-hiring-challenge). Another bucket means another object, which is subject to O(on_change).
       - With O(state=absent), an image from another bucket is refused.
     type: str
   version_id:
@@ -127,7 +127,7 @@ options:
     aliases: [version]
   request_payer:
     description:
-      - V(requester) accepts that this account pays for the requests and the transfer, which a requester pays bucket asks for.
+      - V(requester) accepts that this account pays for the requests and the transfer, as a requester pays bucket requires.
     type: str
     choices: [requester]
   sse_customer_key:
@@ -145,17 +145,17 @@ options:
     aliases: [aws_endpoint_url, s3_url]
   region:
     description:
-      - The region of the bucket. When it is left out and S3 says that the bucket is elsewhere, that region is asked, once.
+      - The region of the bucket. When it is left out and S3 names another region, the request is repeated there, once.
     type: str
     aliases: [aws_region]
   dualstack:
     description:
-      - Ask AWS under the names that have IPv6 addresses too.
+      - Use the dual-stack endpoints of AWS, which have IPv6 addresses too.
     type: bool
     default: false
   access_key:
     description:
-      - The access key. Without one, the usual chain of AWS is followed on the host (environment, profile, instance role).
+      - The access key. Without one, the AWS credential chain of the host is used (environment, profile, instance role).
     type: str
     aliases: [aws_access_key_id, aws_access_key]
   secret_key:
@@ -175,21 +175,22 @@ options:
     aliases: [aws_profile]
   assume_role_arn:
     description:
-      - A role that is assumed, with the credentials that the other options or the host give, before S3 is asked. A profile that names a
-        role needs no option.
+      - A role to assume for requests to S3, with the credentials of the other options or of the host. A profile that names a
+        role does not need this option.
     type: str
     aliases: [role_arn, iam_role_arn]
   external_id:
     description:
-      - The external ID that the trust policy of O(assume_role_arn) asks for.
+      - The external ID that the trust policy of O(assume_role_arn) requires.
     type: str
   sts_endpoint_url:
     description:
-      - Where the token service is that gives O(assume_role_arn), when it is not that of AWS. On Ceph and MinIO it is the O(endpoint_url).
+      - The endpoint of the security token service for O(assume_role_arn), when it is not that of AWS. On Ceph and MinIO it is the
+        O(endpoint_url).
     type: str
   anonymous:
     description:
-      - Ask without credentials, for a public bucket.
+      - Send requests without credentials, for a public bucket.
     type: bool
     default: false
     aliases: [no_sign_request]
@@ -219,12 +220,12 @@ options:
     aliases: [addressing_style]
   connections:
     description:
-      - How many ranges are asked for at a time, of all objects of a family together.
+      - The number of ranges that are requested at a time, of all objects of a family together.
     type: int
     default: 16
   part_size:
     description:
-      - The size of one range. An object that is no larger comes in one piece.
+      - The size of one range. An object that is no larger is fetched in one request.
     type: str
     default: 8M
   connect_timeout:
@@ -234,17 +235,17 @@ options:
     default: 10.0
   read_timeout:
     description:
-      - How many seconds of silence break a connection off. What is missing is then asked for again.
+      - After how many seconds without data a connection is closed. The missing bytes are then requested again.
     type: float
     default: 30.0
   stall_timeout:
     description:
-      - Over how many seconds less than O(stall_rate) breaks a connection off.
+      - After how many seconds at less than O(stall_rate) a connection is closed.
     type: float
     default: 30.0
   stall_rate:
     description:
-      - How many bytes a second a connection must carry at the least.
+      - The least number of bytes per second that a connection must carry.
     type: int
     default: 1024
   deadline:
@@ -258,65 +259,65 @@ options:
         key of an object in the same bucket, an C(s3://BUCKET/KEY) URL, an C(https://) or C(http://) URL without a password, or
         C(file:///PATH) of the managed host. With O(src) it is named by a URL.
       - For a family, its own digest, or a file that names its objects and nothing else.
-      - No checksum file is looked for unless it is named here, also not C(KEY.sha256) beside the object. What is named must be there.
-      - A digest whose bytes are on the host, of the current generation or of an earlier one, needs no source. Then O(src), O(bucket) and
-        O(version_id) are not looked at.
-      - A checksum file is read in every run, with one request, and what it says is compared with what is on the host. When it says
-        something else now, the module fails with V(untrusted) in RV(error_kind); when it is gone, with V(bad_input); when it cannot be
-        reached, with V(transient). A digest, or O(on_change=ignore), asks for nothing.
+      - A checksum file is used only when it is named here; C(KEY.sha256) next to the object is not searched for. A named file must exist.
+      - A digest whose bytes are on the host, of the current generation or of an earlier one, needs no source. O(src), O(bucket) and
+        O(version_id) are then ignored.
+      - A checksum file is read in every run, with one request, and compared with what is on the host. When they differ, the module
+        fails with V(untrusted) in RV(error_kind); when the file is gone, with V(bad_input); when it cannot be
+        reached, with V(transient). A digest, or O(on_change=ignore), needs no request.
       - The user, the password and the query of a URL are not shown in results, errors and logs.
       - A URL's redirects are followed, but not from C(https://) to anything else. O(ca_bundle), O(validate_certs), O(read_timeout) and
-        the proxies of the host's environment hold for it too.
-      - Bytes that are on the host already under the expected digest are not downloaded again, by whatever key they came.
+        the proxies of the host's environment apply to it too.
+      - Bytes that are on the host already under the expected digest are not downloaded again, whatever key they were fetched with.
     type: str
   checksum_policy:
     description:
       - What to do when neither O(checksum) nor the object itself names a SHA-256. The object's own is one of the full object, which S3
         keeps when it was uploaded in one part with C(--checksum-algorithm SHA256); the composite one of an upload in parts does not count.
-      - V(first_use) records the digest of what arrived and says so (RV(trust)), V(require) refuses.
-      - With V(require), what is on the host from an earlier run is accepted when a digest, a checksum file or S3 vouched for it then, and
-        the object has not changed since; not when it was taken at first use.
+      - V(first_use) records the digest of the download (RV(trust)), V(require) fails.
+      - With V(require), an archive from an earlier run is accepted when a digest, a checksum file or S3 confirmed it then, and
+        the object has not changed since; not when it was accepted at first use.
     type: str
     choices: [first_use, require]
     default: first_use
   on_change:
     description:
-      - What to do when another object is behind O(key) than the one that was fetched, that is, when its version, ETag, size or SHA-256 in
-        S3 is another one and its content is not known to be the same. A digest in O(checksum) decides alone which content is meant; with
-        one, this option has no effect.
-      - V(follow) fetches it as a new generation, as O(checksum) and O(checksum_policy) allow, and says so in RV(replaced). Where no checksum
-        vouches for it, there is a warning.
-      - V(refuse) fails with V(untrusted) in RV(error_kind), also when a checksum file or S3 vouches for the new object, and downloads
+      - What to do when the object of O(key) is not the one that was fetched, that is, when its version, ETag, size or SHA-256 in
+        S3 has changed and its content is not known to be the same. With a digest in O(checksum), which alone selects the content, this
+        option has no effect.
+      - V(follow) fetches it as a new generation, as O(checksum) and O(checksum_policy) allow, and reports it in RV(replaced). When no checksum
+        confirms it, the module warns.
+      - V(refuse) fails with V(untrusted) in RV(error_kind), also when a checksum file or S3 confirms the new object, and downloads
         nothing. The hint says how to accept it.
-      - V(ignore) does not ask S3 as long as what was fetched from the same O(bucket) is on the host. What is missing there, or damaged, is
-        fetched as with V(follow). A checksum file is read unless it is the one that vouched before. With O(checksum_policy=require), an
-        object that was taken at first use is asked for nevertheless.
-      - Check mode says the same as the run, without the digest of an object that no checksum vouches for.
+      - V(ignore) does not ask S3 as long as the host has what was fetched from the same O(bucket). A missing or damaged archive is
+        fetched as with V(follow). A checksum file is read unless it is the one that confirmed the archive before. With
+        O(checksum_policy=require), S3 is asked about an object that was accepted at first use.
+      - Check mode predicts the same result, without the digest of an object that no checksum confirms.
     type: str
     choices: [follow, refuse, ignore]
     default: follow
   max_size:
     description:
       - The largest archive to accept; of a family, all objects together.
-      - It counts for a download. What is on the host already and is larger stays, with a warning.
+      - It applies to downloads. A larger archive that is on the host already stays, with a warning.
     type: str
     default: 64G
   pool:
     description:
-      - The name of the thin pool that the image is meant for. When it is given, an image that cannot fit the pool is refused with
+      - The name of the thin pool that the image is intended for. When it is given, an image that cannot fit the pool is refused with
         V(no_space) in RV(error_kind) before it is downloaded, in check mode too. The hint names the O(flyd.lite.flyd_pool#module:data_size)
         with which it fits.
-      - What is compared is the size of the layers, of the smallest image in the archive, with the room in the pool beyond its reserve. Of
-        compressed layers that is a lower bound. S3 is asked for the headers of the archive only when the object itself is larger than the
-        room, and for nothing when there is nothing to download.
+      - The size of the layers, of the smallest image in the archive, is compared with the free space of the pool beyond its reserve. For
+        compressed layers it is a lower bound. The headers of the archive are requested only when the object itself is larger than the
+        free space, and nothing is requested when there is nothing to download.
       - Layers that replace each other's files may take less than their sizes. Leave the option out to download such an image anyway;
         M(flyd.lite.flyd_unpack) then decides by the tree.
-      - An image that lies in another pool is refused. A removal that names no pool removes the image from whatever pool holds it.
+      - An image that is in another pool is refused. A removal without this option removes the image from the pool that holds it.
     type: str
   assume_pool_size:
     description:
       - The size of the pool's data that an earlier task of the same play would have made, when it ran in check mode as well
-        (RV(flyd.lite.flyd_pool#module:data_size)). It counts in check mode only, and only with O(pool).
+        (RV(flyd.lite.flyd_pool#module:data_size)). It applies in check mode only, and only with O(pool).
     type: str
 extends_documentation_fragment:
   - flyd.lite.common
@@ -396,7 +397,7 @@ version_id:
   returned: O(state=present)
   type: str
 path:
-  description: The archive on the host, or none when it is not there any more.
+  description: The path of the archive on the host. None when it is no longer there.
   returned: O(state=present)
   type: str
 objects:
@@ -422,15 +423,15 @@ objects:
       description: The version of the object, in a bucket that has versions.
       type: str
     trust:
-      description: Who vouched for the object, as in RV(trust).
+      description: How the digest of the object was confirmed, as in RV(trust).
       type: str
     path:
       description: The object on the host.
       type: str
 trust:
   description:
-    - Who vouches for the digest in this run. One of V(pinned), V(sidecar), V(object) and V(first_use); of a family, the least of its
-      objects'. When neither O(checksum) nor S3 names a digest, who did so when the same object was fetched.
+    - How the digest is confirmed in this run. One of V(pinned), V(sidecar), V(object) and V(first_use); of a family, the weakest of its
+      objects'. When neither O(checksum) nor S3 names a digest, how it was confirmed when the same object was fetched.
   returned: O(state=present)
   type: str
 vouched_by:
@@ -438,12 +439,12 @@ vouched_by:
   returned: O(state=present)
   type: str
 platform:
-  description: The platform of the image, as its configuration has it. None before the image is unpacked, and where it names none.
+  description: The platform in the image's configuration. None before the image is unpacked, or when its configuration has none.
   returned: O(state=present)
   type: str
   sample: linux/amd64
 config:
-  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  description: The image's runtime configuration, under the names that Docker and OCI use. None before the image is unpacked.
   returned: O(state=present)
   type: dict
   contains:
@@ -476,14 +477,14 @@ config:
       type: str
 archive:
   description:
-    - What was found of the archives on the host before this run, the worst of a family's. V(unchanged), as they were verified;
-      V(verified), touched, hashed again and sound; V(missing); V(damaged), not the bytes that were verified.
+    - The condition of the archives on the host before this run, of a family the worst. V(unchanged), as they were verified;
+      V(verified), touched, hashed again and intact; V(missing); V(damaged), not the bytes that were verified.
     - A damaged archive is fetched again, which is a change. None when the key was not fetched before.
   returned: O(state=present)
   type: str
 replaced:
   description:
-    - What another object, or an earlier generation, took the place of. None when the content is the same.
+    - The content that another object, or an earlier generation, has replaced. None when the content is the same.
   returned: O(state=present)
   type: dict
   contains:
@@ -504,40 +505,40 @@ received_bytes:
   returned: O(state=present)
   type: int
 seconds:
-  description: How long the download took.
+  description: How long the download took, in seconds.
   returned: O(state=present)
   type: float
 resumed_bytes:
-  description: How many bytes of the object were here before.
+  description: How many bytes of the object an earlier run had received.
   returned: O(state=present)
   type: int
 attempts:
   description:
-    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+    - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
       nothing to do.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited between attempts.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 new_generation:
-  description: Whether what is behind the key has changed, so that a new generation takes it, or would. An earlier one is not new; see RV(revived).
+  description: Whether the object of the key has changed and becomes a new generation, or would. An earlier one is not new; see RV(revived).
   returned: O(state=present)
   type: bool
 revived:
   description:
-    - Whether an earlier generation, with the base and the snapshots that it has, becomes the current one again, or would. The one that was
+    - Whether an earlier generation, with its base and its snapshots, becomes the current one again, or would. The generation that was
       current is retired.
-    - When S3 is asked and does not say which bytes it has, only the download shows that they are those of an earlier generation. Check mode
+    - When S3 has no digest of the object, only the download shows that it is that of an earlier generation. Check mode
       then predicts a new one.
   returned: O(state=present)
   type: bool
 removed:
   description:
     - What was removed, or would be.
-    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
-      C(changed) is true then.
+    - After a failure, what was removed before it, and what was recorded for removal and is removed by the next run.
+      C(changed) is then true.
   returned: O(state=absent); on failure, when something was removed
   type: list
   elements: str
@@ -546,17 +547,17 @@ freed_bytes:
   returned: O(state=absent)
   type: int
 run_id:
-  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
   description:
-    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
-      the kind V(not_recovered).
+    - What was recovered of interrupted runs, or of an earlier attempt of this run; in check mode, what would be. Every kind but
+      V(not_recovered) counts as a change.
   returned: always
   type: list
   elements: dict
@@ -567,9 +568,9 @@ settled:
           finished or undone.
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
-          database no longer has either, and the next transition makes it again.
-        - V(link_restored), the name of an instance that did not point at what the database has.
-        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+          database no longer has either, and the next transition creates it again.
+        - V(link_restored), the link of an instance that did not match the database.
+        - V(not_recovered), what is left for a later run because its pool is damaged or its device is in use.
       type: str
       choices:
         - operation_finished
@@ -588,13 +589,13 @@ settled:
       description: The same as a sentence, for people.
       type: str
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -626,13 +627,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -653,7 +654,7 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 hint:
@@ -667,14 +668,14 @@ doing:
   elements: str
 details:
   description:
-    - Small facts about a failure for programs. Which ones there are depends on the failure. After an error of S3 or of the connection there are
-      C(attempts), how often in a row it was tried, and C(waited_seconds), how long was waited in between, if at all.
+    - Facts about a failure for programs. Which keys there are depends on the failure. After an error of S3 or of the connection there are
+      C(attempts), the attempts in a row, and C(waited_seconds), the time waited between them, if any.
   returned: failure
   type: dict
 diff:
   description:
     - The image's state, archives, devices and pool, C(before) and C(after).
-    - In check mode, a ULID that only the real run makes stands as C(<new ULID>).
+    - In check mode, C(<new ULID>) stands for a ULID that only the real run creates.
   returned: in diff mode, when something changes
   type: dict
 """

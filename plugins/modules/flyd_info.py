@@ -148,7 +148,7 @@ images:
       description: The platform of the image. None before it is unpacked, and where its configuration names none.
       type: str
     config:
-      description: What the image says about running it. None before it is unpacked.
+      description: The image's runtime configuration. None before it is unpacked.
       type: dict
       contains:
         Env:
@@ -204,7 +204,7 @@ images:
           description: How many directories the tree has.
           type: int
         hard_links:
-          description: How many names are further names of a file.
+          description: How many names are additional hard links to a file.
           type: int
         devices:
           description: How many device nodes were made.
@@ -216,13 +216,13 @@ images:
           description: How many whiteouts were applied.
           type: int
         left_out:
-          description: How many members were left out because they are the bookkeeping of aufs.
+          description: How many members were skipped because they are metadata of aufs.
           type: int
         dropped_xattrs:
           description: How many extended attributes and ACLs could not be kept.
           type: int
         clamped_times:
-          description: How many times lie outside of what ext4 can store.
+          description: How many timestamps are outside of the range of ext4.
           type: int
         missing_isolation:
           description: What the host could not put between itself and the processes that handled the image.
@@ -635,11 +635,11 @@ history:
       description: How long it took.
       type: float
 run_id:
-  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
@@ -648,13 +648,13 @@ settled:
   type: list
   elements: dict
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -686,13 +686,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -713,15 +713,15 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 attempts:
-  description: 1, plus one for each time that something was asked again after a transient error.
+  description: The number of attempts, including the first.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited before it asked again.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 hint:
@@ -734,7 +734,7 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description: Facts about a failure for programs. Which keys there are depends on the failure.
   returned: failure
   type: dict
 """

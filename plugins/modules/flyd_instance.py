@@ -22,7 +22,7 @@ description:
   - Each generation has a snapshot of its own, with what its guest wrote. After going back the guest finds what it wrote before the flip; what the newer
     generation wrote stays in its snapshot. Data that must outlive a generation belongs on another volume.
 requirements:
-  - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
+  - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
 options:
   name:
     description:
@@ -230,7 +230,7 @@ sha256:
   returned: O(state) is not V(absent)
   type: str
 trust:
-  description: Who vouched for the digest when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
+  description: How the digest was confirmed when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
   returned: O(state) is not V(absent)
   type: str
 vouched_by:
@@ -238,12 +238,12 @@ vouched_by:
   returned: O(state) is not V(absent)
   type: str
 platform:
-  description: The platform of the image, as its configuration has it. None where it names none.
+  description: The platform in the image's configuration. None when it has none.
   returned: O(state) is not V(absent)
   type: str
   sample: linux/amd64
 config:
-  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  description: The image's runtime configuration, under the names that Docker and OCI use. None before the image is unpacked.
   returned: O(state) is not V(absent)
   type: dict
   contains:
@@ -312,26 +312,26 @@ removed:
   elements: str
 attempts:
   description:
-    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+    - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
       nothing to do.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited between attempts.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 run_id:
-  description: The ULID of this run. It is also the C(run) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
   description:
-    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
-      the kind V(not_recovered).
+    - What was recovered of interrupted runs, or of an earlier attempt of this run; in check mode, what would be. Every kind but
+      V(not_recovered) counts as a change.
   returned: always
   type: list
   elements: dict
@@ -342,9 +342,9 @@ settled:
           finished or undone.
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
-          database no longer has either, and the next transition makes it again.
-        - V(link_restored), the name of an instance that did not point at what the database has.
-        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+          database no longer has either, and the next transition creates it again.
+        - V(link_restored), the link of an instance that did not match the database.
+        - V(not_recovered), what is left for a later run because its pool is damaged or its device is in use.
       type: str
       choices:
         - operation_finished
@@ -363,13 +363,13 @@ settled:
       description: The same as a sentence, for people.
       type: str
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -401,13 +401,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -428,7 +428,7 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 hint:
@@ -441,13 +441,13 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description: Facts about a failure for programs. Which keys there are depends on the failure.
   returned: failure
   type: dict
 diff:
   description:
     - What the name points at, and the options that are recorded, C(before) and C(after).
-    - In check mode, a ULID that only the real run makes stands as C(<new ULID>).
+    - In check mode, C(<new ULID>) stands for a ULID that only the real run creates.
   returned: in diff mode, when something changes
   type: dict
 """

@@ -11,16 +11,15 @@ module: flyd_pool
 short_description: Make sure that a device-mapper thin pool exists and is healthy
 version_added: 0.1.0
 description:
-  - Makes the thin pool in which images live, brings it back after a reboot, or finds it active and healthy.
-  - The snapshots that were activated in it come back with it, of all images and names. One that was never activated, or was
-    removed, does not.
-  - Without devices, the pool lives in two files of O(state_dir) on loop devices, which are found again by the file's
+  - Creates the thin pool that holds the images, activates it after a reboot, or verifies that it is active and healthy.
+  - Activating a pool also maps the recorded snapshots in it, of all images and names.
+  - Without devices, the pool is in two files of O(state_dir) on loop devices, which are identified by the file's
     device and inode, never by number.
-  - Metadata that holds a pool is never written over, and a pool of another owner is never touched.
-  - A pool that is not active has its metadata read whole by C(thin_check) before it is brought up.
+  - Metadata that holds a pool is never overwritten, and a foreign pool is never touched.
+  - Before an inactive pool is activated, C(thin_check) checks all of its metadata.
   - Warns on a host that lacks the udev rule of the role C(flyd.lite.prepare), or has not applied it to the pool.
 requirements:
-  - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
+  - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
 options:
   name:
     description:
@@ -29,73 +28,73 @@ options:
     type: str
   pool:
     description:
-      - The same as O(name), by the name that the other modules have for it, so that one C(pool) in C(module_defaults) of
-        C(group/flyd.lite.flyd) is meant for all of them.
-      - O(name) counts when both are given, with a warning when they differ.
+      - The same as O(name), under the name of the option in the other modules, so that one C(pool) in C(module_defaults) of
+        C(group/flyd.lite.flyd) applies to all of them.
+      - O(name) takes precedence when both are given, with a warning when they differ.
     type: str
   state:
     description:
-      - V(present) makes the pool, or brings it back.
+      - V(present) creates the pool, or activates it.
       - V(absent) removes the pool with its loop devices and files. It refuses while there are images in it, and while a device is in use
         that is mapped from it; nothing is removed then.
-      - V(repaired) mends a pool whose metadata the kernel or C(thin_check) refuses, and changes nothing in one that is sound.
-        The metadata is copied first; C(thin_repair) writes new metadata, which is checked before it takes the place of the old;
-        then C(e2fsck -fn) checks the bases. A base or snapshot that could not be saved is forgotten, and made again by the next
-        run. Nothing in the pool may be in use. It is done only when it is asked for.
-      - V(recovered) makes a lost database again from the copy that lies with the pool, and brings back all pools, snapshots and instances. A
-        database that is there is left as it is; one that is damaged is to be moved away first. A pool that does not lie in O(state_dir) is named
-        with its files or devices. What runs have done that were killed before they could write the copy is not known afterwards.
-      - With V(absent) and V(repaired), files and devices that are not those of the pool are refused, and options that have no effect are
-        named in a warning.
+      - V(repaired) repairs a pool whose metadata the kernel or C(thin_check) refuses, and changes nothing in a healthy one.
+        The metadata is copied first; C(thin_repair) writes new metadata, which is checked before it replaces the old;
+        then C(e2fsck -fn) checks the bases. A base or snapshot that could not be saved is removed from the database, and created again by
+        the next run. Nothing in the pool may be in use.
+      - V(recovered) rebuilds a lost database from the copy that is stored with the pool, and activates all pools, snapshots and instances. An
+        existing database is left as it is; move a damaged one away first. For a pool outside of O(state_dir), give its
+        files or devices. Changes of runs that were killed before they updated the copy are lost.
+      - With V(absent) and V(repaired), files and devices that are not those of the pool are refused, and a warning names options that have
+        no effect.
     type: str
     choices: [present, absent, repaired, recovered]
     default: present
   key:
     description:
-      - The key of an image that is about to be put into the pool. When that image lies in another pool, nothing is made, and the error
+      - The key of an image that is to be put into the pool. When that image is in another pool, nothing is created, and the error
         names the pool that holds it.
       - Refused with another O(state) than V(present).
     type: str
   force:
     description:
-      - With O(state=absent), remove the images along with the pool, and thin ids in it that others have made. Refused with another state.
-      - A pool that a device of others is mapped from is never removed.
+      - With O(state=absent), remove the images along with the pool, and foreign thin volumes in it. Refused with another state.
+      - A pool that a foreign device is mapped from is never removed.
     type: bool
     default: false
   data_file:
     description:
-      - The file that holds the pool's data. Made when missing, below O(state_dir) when left out.
+      - The file that holds the pool's data. Created when missing, below O(state_dir) when left out.
       - Not below C(/home), C(/root) or C(/run/user), nor C(/usr), C(/boot) or C(/etc), where C(flyd-restore.service) cannot use it.
     type: path
   metadata_file:
     description:
-      - The file that holds the pool's metadata. Made when missing, below O(state_dir) when left out.
+      - The file that holds the pool's metadata. Created when missing, below O(state_dir) when left out.
       - Not below C(/home), C(/root) or C(/run/user), nor C(/usr), C(/boot) or C(/etc), where C(flyd-restore.service) cannot use it.
     type: path
   data_device:
     description:
-      - A block device for the pool's data, instead of a file. Which disk it is is recorded, where the kernel shows it - over another one
-        the pool does not come up.
-      - The first MiB of a new pool is given to no guest, for there the host looks for partition tables and file systems when it boots. Where
-        O(data_size) is left out or a share, the last MiB is not used either.
+      - A block device for the pool's data, instead of a file. The identity of the disk is recorded, if the kernel shows it, and the pool is
+        not activated on another one.
+      - The first MiB of a new pool is never allocated to a guest, because the host looks there for partition tables and file systems at boot.
+        When O(data_size) is left out or a share, the last MiB is not used either.
     type: path
   metadata_device:
     description:
-      - A block device for the pool's metadata, instead of a file. A new pool wants its first 4 KiB to be zero.
+      - A block device for the pool's metadata, instead of a file. For a new pool, its first 4 KiB must be zero.
     type: path
   data_size:
     description:
       - The size of the data, such as V(20G), or a share such as V(80%) of O(data_device), or of the file system that holds the data file.
       - A new pool gets 2G when this is left out, and all of O(data_device) when it is on a device. A pool that exists keeps its size.
-      - A pool that exists grows while it is in use when this is larger than what it has. It never shrinks - a smaller size is refused.
+      - An existing pool grows to a larger size while it is in use. It cannot shrink - a smaller size is refused.
     type: str
   metadata_size:
     description:
       - The size of the metadata. When left out, 48 bytes for each block of data and 128 KiB for each of up to a thousand snapshots (one
         for 16 blocks of data), and at least 16 MiB.
-      - A new pool gets all of O(metadata_device) when this is left out. A device that has less than the above is refused then.
-      - It grows as O(data_size) does, and along with it when left out.
-      - With O(state=repaired), the size of the metadata that is written. For a pool that is sound it is a warning.
+      - A new pool on devices gets all of O(metadata_device) when this is left out. A device that has less than the above is then refused.
+      - It grows like O(data_size), and along with it when left out.
+      - With O(state=repaired), the size of the new metadata. For a healthy pool, the module warns.
     type: str
   block_size:
     description:
@@ -103,7 +102,7 @@ options:
     type: str
   low_water_mark:
     description:
-      - How many free blocks are so few that the kernel raises an event. Computed for a new pool when left out.
+      - The number of free blocks at which the kernel raises an event. Computed for a new pool when left out.
       - It can be changed while the pool is in use.
     type: int
   error_if_no_space:
@@ -113,30 +112,30 @@ options:
     type: bool
   min_free_percent:
     description:
-      - The share of the pool's data and of its metadata that must stay free, in percent. Below it nothing new is made.
+      - The share of the pool's data and of its metadata that must stay free, in percent. Below it nothing new is created.
       - When left out, a pool that exists keeps what it has, and a new one gets V(10).
     type: int
   max_size:
     description:
-      - How far the data of the pool may grow automatically, as a size such as V(200G), or a share such as V(80%) of O(data_device), or of the
-        file system that holds the data file. V(none) for a pool that grows only when O(data_size) or O(metadata_size) asks for it.
-      - It grows when it has as few blocks free as O(low_water_mark), or less free than O(min_free_percent) - before a run makes something
-        in it, and on the host, by C(flyd-grow.service) of the role C(flyd.lite.prepare), while guests write. For users of LVM,
+      - The maximum size for automatic growth of the data, such as V(200G), or a share such as V(80%) of O(data_device), or of the
+        file system that holds the data file. With V(none), the pool grows only by O(data_size) or O(metadata_size).
+      - The pool grows when its free blocks fall to O(low_water_mark), or its free space below O(min_free_percent) - before a run creates
+        something in it, and while guests write, by C(flyd-grow.service) of the role C(flyd.lite.prepare). In terms of LVM,
         C(thin_pool_autoextend_threshold) is 100 minus O(min_free_percent).
-      - The metadata grows automatically, too, when a quarter of it is free, or 4 MiB are. On devices, both grow as far as the devices go.
-      - O(data_size) and O(metadata_size) are then the least that the pool has.
+      - The metadata grows automatically, too, when a quarter of it, at most 4 MiB, is free. On devices, both can grow to the end of the devices.
+      - O(data_size) and O(metadata_size) are then minimum sizes.
       - When left out, a pool that exists keeps what it has, and a new one gets V(none).
     type: str
   grow_by:
     description:
-      - The step in which it grows, as a size or as a share of what the pool has - C(thin_pool_autoextend_percent) of LVM. It is larger where
-        a step does not suffice, and smaller at the end of what there is.
+      - The step of automatic growth, as a size or as a share of the pool's present size - C(thin_pool_autoextend_percent) of LVM. The step is
+        larger if it would not suffice, and smaller near the maximum.
       - When left out, a pool that exists keeps what it has, and a new one gets V(20%).
     type: str
   grow_reserve:
     description:
-      - What stays free of the file system that holds the pool's files when it grows automatically, as a size or as a share of that file system.
-        Blocks of the files that were discarded count as taken.
+      - What automatic growth leaves free on the file system that holds the pool's files, as a size or as a share of that file system.
+        Discarded blocks of the files count as used.
       - When left out, a pool that exists keeps what it has, and a new one gets V(10%).
     type: str
   adopt:
@@ -201,7 +200,7 @@ pool_id:
   returned: O(state=present)
   type: str
 data:
-  description: Where the data lives, and how full it is. None in check mode for a pool that is not up.
+  description: Where the data is, and how full it is. None in check mode for a pool that is not active.
   returned: O(state=present)
   type: dict
   contains:
@@ -209,13 +208,13 @@ data:
       description: The file or device.
       type: str
     size:
-      description: How much there is, in bytes.
+      description: The size, in bytes.
       type: int
     used:
       description: How much is in use, in bytes.
       type: int
 metadata:
-  description: Where the metadata lives, and how full it is. None in check mode for a pool that is not up.
+  description: Where the metadata is, and how full it is. None in check mode for a pool that is not active.
   returned: O(state=present)
   type: dict
   contains:
@@ -223,7 +222,7 @@ metadata:
       description: The file or device.
       type: str
     size:
-      description: How much there is, in bytes.
+      description: The size, in bytes.
       type: int
     used:
       description: How much is in use, in bytes.
@@ -233,7 +232,7 @@ block_size:
   returned: O(state=present)
   type: int
 low_water_mark:
-  description: How many free blocks are so few that the kernel raises an event.
+  description: The number of free blocks at which the kernel raises an event.
   returned: O(state=present)
   type: int
 error_if_no_space:
@@ -245,41 +244,41 @@ min_free_percent:
   returned: O(state=present)
   type: int
 max_size:
-  description: How far the pool may grow automatically, as O(max_size) takes it.
+  description: The maximum size for automatic growth, in the form of O(max_size).
   returned: O(state=present)
   type: str
   sample: 200G
 grow_by:
-  description: The step in which it does, as O(grow_by) takes it.
+  description: The step of automatic growth, in the form of O(grow_by).
   returned: O(state=present)
   type: str
   sample: 20%
 grow_reserve:
-  description: What it leaves free of the host's file system, as O(grow_reserve) takes it.
+  description: What automatic growth leaves free on the host's file system, in the form of O(grow_reserve).
   returned: O(state=present)
   type: str
   sample: 10%
 transaction_id:
-  description: The transaction id in the pool's metadata, which ties the pool to the database. None in check mode for a pool that is not up.
+  description: The transaction id in the pool's metadata, which ties the pool to the database. None in check mode for a pool that is not active.
   returned: O(state=present)
   type: int
 status:
-  description: The mode that the kernel reports, V(rw) when all is well. None in check mode for a pool that is not up.
+  description: The mode that the kernel reports, V(rw) for a healthy pool. None in check mode for a pool that is not active.
   returned: O(state=present)
   type: str
   choices: [rw, ro, out_of_data_space, fail, error]
   sample: rw
 restored:
-  description: The devices of the snapshots that were not mapped, as after a reboot, and are now. In check mode, those that would be.
+  description: The devices of the snapshots that this run has mapped, as after a reboot. In check mode, those that it would map.
   returned: O(state=present), O(state=repaired), O(state=recovered)
   type: list
   elements: str
 source:
-  description: The file or device that the database was made again from. None when there was one.
+  description: The file or device with the copy that the database was rebuilt from. None when the database existed.
   returned: O(state=recovered)
   type: str
 recovered:
-  description: How much the database that was made again knows. None when there was one.
+  description: The numbers of records in the rebuilt database. None when the database existed.
   returned: O(state=recovered)
   type: dict
   contains:
@@ -296,28 +295,28 @@ recovered:
       description: Instances.
       type: int
 left_out:
-  description: The devices of volumes that the copy has, and the pool no longer.
+  description: The devices of volumes that are in the copy but no longer in the pool.
   returned: O(state=recovered)
   type: list
   elements: str
 removed:
   description:
     - What was removed, or would be.
-    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
-      C(changed) is true then.
+    - After a failure, what was removed before it, and what was recorded for removal and is removed by the next run.
+      C(changed) is then true.
   returned: O(state=absent); on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
-  description: What the files of the pool took on the host's disk, and gave back.
+  description: The bytes that the files of the pool used on the host's file system.
   returned: O(state=absent)
   type: int
 trouble:
-  description: What was wrong with the pool; empty when nothing was.
+  description: What was wrong with the pool. Empty for a healthy pool.
   returned: O(state=repaired)
   type: str
 metadata_copy:
-  description: Where the metadata lies as it was before the repair. It is kept until the pool is removed.
+  description: The path of a copy of the metadata from before the repair. It is kept until the pool is removed.
   returned: O(state=repaired)
   type: str
 bases:
@@ -343,26 +342,26 @@ lost:
       type: str
 attempts:
   description:
-    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+    - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
       nothing to do.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited between attempts.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 run_id:
-  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
   description:
-    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
-      the kind V(not_recovered).
+    - What was recovered of interrupted runs, or of an earlier attempt of this run; in check mode, what would be. Every kind but
+      V(not_recovered) counts as a change.
   returned: always
   type: list
   elements: dict
@@ -373,9 +372,9 @@ settled:
           finished or undone.
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
-          database no longer has either, and the next transition makes it again.
-        - V(link_restored), the name of an instance that did not point at what the database has.
-        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+          database no longer has either, and the next transition creates it again.
+        - V(link_restored), the link of an instance that did not match the database.
+        - V(not_recovered), what is left for a later run because its pool is damaged or its device is in use.
       type: str
       choices:
         - operation_finished
@@ -395,7 +394,7 @@ settled:
       type: str
 grown:
   description:
-    - That the pool has grown by its policy (O(max_size)) in this run, or would in check mode. That is a change.
+    - How the pool has grown automatically (O(max_size)) in this run, or would in check mode. This counts as a change.
   returned: when the pool has grown automatically
   type: list
   elements: dict
@@ -404,22 +403,22 @@ grown:
       description: The pool.
       type: str
     data_size:
-      description: The size of its data then, in bytes.
+      description: The new size of its data, in bytes.
       type: int
     metadata_size:
-      description: The size of its metadata then, in bytes.
+      description: The new size of its metadata, in bytes.
       type: int
     why:
-      description: How little was free, for people.
+      description: The reason, as a sentence for people.
       type: str
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -451,13 +450,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -478,7 +477,7 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 hint:
@@ -491,13 +490,13 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description: Facts about a failure for programs. Which keys there are depends on the failure.
   returned: failure
   type: dict
 diff:
   description:
     - The pool's sizes and devices, C(before) and C(after).
-    - In check mode, a ULID that only the real run makes stands as C(<new ULID>).
+    - In check mode, C(<new ULID>) stands for a ULID that only the real run creates.
   returned: in diff mode, when something changes
   type: dict
 """

@@ -91,8 +91,8 @@ RETURN = r"""
 removed:
   description:
     - The devices and archives that were removed, or would be.
-    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
-      C(changed) is true then.
+    - After a failure, what was removed before it, and what was recorded for removal and is removed by the next run.
+      C(changed) is then true.
   returned: success; on failure, as all up to RV(errors), unless it failed before anything was tried
   type: list
   elements: str
@@ -172,26 +172,26 @@ errors:
       type: str
 attempts:
   description:
-    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+    - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
       nothing to do.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited between attempts.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 run_id:
-  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
   description:
-    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
-      the kind V(not_recovered).
+    - What was recovered of interrupted runs, or of an earlier attempt of this run; in check mode, what would be. Every kind but
+      V(not_recovered) counts as a change.
   returned: always
   type: list
   elements: dict
@@ -202,9 +202,9 @@ settled:
           finished or undone.
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
-          database no longer has either, and the next transition makes it again.
-        - V(link_restored), the name of an instance that did not point at what the database has.
-        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+          database no longer has either, and the next transition creates it again.
+        - V(link_restored), the link of an instance that did not match the database.
+        - V(not_recovered), what is left for a later run because its pool is damaged or its device is in use.
       type: str
       choices:
         - operation_finished
@@ -223,13 +223,13 @@ settled:
       description: The same as a sentence, for people.
       type: str
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -261,13 +261,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -288,7 +288,7 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 hint:
@@ -301,7 +301,7 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description: Facts about a failure for programs. Which keys there are depends on the failure.
   returned: failure
   type: dict
 diff:

@@ -14,7 +14,7 @@ description:
   - Makes a thin snapshot of the image's base and maps it, so that a microVM or a container can use it as a block device.
   - Each name of an image has one snapshot. After a reboot the same snapshot is mapped again with what was written to it.
 requirements:
-  - python-ulid (only when something is made; the role C(flyd.lite.prepare) installs it)
+  - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
 options:
   name:
     description:
@@ -25,8 +25,8 @@ options:
     description:
       - V(present) makes the snapshot, or maps it again.
       - V(absent) removes the snapshots of that name, of all generations of the image or of the one in O(sha256), and what was written to them.
-        Every device is asked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
-      - With V(absent), only O(key), O(pool), O(sha256) and O(name) have an effect. A warning names what else is given.
+        Every device is checked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
+      - With V(absent), only O(key), O(pool), O(sha256) and O(name) have an effect. A warning names any other option that is given.
     type: str
     choices: [present, absent]
     default: present
@@ -75,11 +75,11 @@ options:
     default: false
   assume:
     description:
-      - What earlier tasks of the same play would have changed, when they ran in check mode as well. It counts in check mode only.
+      - What earlier tasks of the same play would have changed, when they ran in check mode as well. It applies in check mode only.
       - V(generation) says that M(flyd.lite.flyd_fetch) would have fetched a new generation of the image
         (its RV(flyd.lite.flyd_fetch#module:new_generation)). The result is then predicted for that generation. With O(sha256), that it would
         have fetched or revived this one.
-      - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether there is room in it is then not predicted.
+      - V(pool) says that M(flyd.lite.flyd_pool) would have changed the pool. Whether it has enough space is then not predicted.
     type: list
     elements: str
     choices: [generation, pool]
@@ -134,7 +134,7 @@ sha256:
   returned: O(state=present)
   type: str
 trust:
-  description: Who vouched for the digest when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
+  description: How the digest was confirmed when the archive was fetched, as in RV(flyd.lite.flyd_fetch#module:trust).
   returned: O(state=present)
   type: str
 vouched_by:
@@ -142,12 +142,12 @@ vouched_by:
   returned: O(state=present)
   type: str
 platform:
-  description: The platform of the image, as its configuration has it. None before the image is unpacked, and where it names none.
+  description: The platform in the image's configuration. None before the image is unpacked, or when its configuration has none.
   returned: O(state=present)
   type: str
   sample: linux/amd64
 config:
-  description: What the image says about running it, under the names that Docker and OCI give it. None before the image is unpacked.
+  description: The image's runtime configuration, under the names that Docker and OCI use. None before the image is unpacked.
   returned: O(state=present)
   type: dict
   contains:
@@ -248,37 +248,37 @@ drive:
 removed:
   description:
     - What was removed, or would be.
-    - Of a run that failed, what was removed before that, or has been recorded as going and is finished by the next run.
-      C(changed) is true then.
+    - After a failure, what was removed before it, and what was recorded for removal and is removed by the next run.
+      C(changed) is then true.
   returned: O(state=absent); with O(recreate), when there was one; on failure, when something was removed
   type: list
   elements: str
 freed_bytes:
-  description: The bytes that the pool has back. None in check mode.
+  description: The bytes that were returned to the pool. None in check mode.
   returned: O(state=absent)
   type: int
 attempts:
   description:
-    - 1, plus one for each retry after a transient error, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
+    - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
       nothing to do.
   returned: always
   type: int
 waited_seconds:
-  description: How long the run has waited between attempts.
+  description: How long the run waited between attempts, in seconds.
   returned: success
   type: float
 run_id:
-  description: The ULID of this run, which the lines that it has written to C(log/flyd.jsonl) below O(state_dir) have too.
+  description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).
   returned: always
   type: str
 run_seconds:
-  description: How long the run took, on the host.
+  description: How long the run took on the host, in seconds.
   returned: always
   type: float
 settled:
   description:
-    - What was recovered of interrupted runs, or of an earlier attempt of this one, and in check mode what would be. That is a change, but for
-      the kind V(not_recovered).
+    - What was recovered of interrupted runs, or of an earlier attempt of this run; in check mode, what would be. Every kind but
+      V(not_recovered) counts as a change.
   returned: always
   type: list
   elements: dict
@@ -289,9 +289,9 @@ settled:
           finished or undone.
         - V(device_resumed), a device that was left suspended; V(file_removed), a part of a download that belongs to no run.
         - V(volume_missing), a volume that its pool does not have; V(base_damaged), a base whose file system a repair found damaged. The
-          database no longer has either, and the next transition makes it again.
-        - V(link_restored), the name of an instance that did not point at what the database has.
-        - V(not_recovered), what is left for a later run, as its pool is in trouble or its device in use.
+          database no longer has either, and the next transition creates it again.
+        - V(link_restored), the link of an instance that did not match the database.
+        - V(not_recovered), what is left for a later run because its pool is damaged or its device is in use.
       type: str
       choices:
         - operation_finished
@@ -311,7 +311,7 @@ settled:
       type: str
 grown:
   description:
-    - That the pool has grown by its policy (O(flyd.lite.flyd_pool#module:max_size)) in this run, or would in check mode. That is a change.
+    - How the pool has grown automatically (O(flyd.lite.flyd_pool#module:max_size)) in this run, or would in check mode. This counts as a change.
   returned: when the pool has grown automatically
   type: list
   elements: dict
@@ -320,22 +320,22 @@ grown:
       description: The pool.
       type: str
     data_size:
-      description: The size of its data then, in bytes.
+      description: The new size of its data, in bytes.
       type: int
     metadata_size:
-      description: The size of its metadata then, in bytes.
+      description: The new size of its metadata, in bytes.
       type: int
     why:
-      description: How little was free, for people.
+      description: The reason, as a sentence for people.
       type: str
 actions:
-  description: What was done to the host and asked of it, in order.
+  description: The changes and queries of the host, in order.
   returned: always
   type: list
   elements: dict
   contains:
     action:
-      description: What was done, or asked.
+      description: The operation.
       type: str
       choices:
         - create_device
@@ -367,13 +367,13 @@ actions:
         - start_timer
         - stop_timer
     subject:
-      description: The paths of the files or devices that it was done to. Empty where it concerns none.
+      description: The paths of the files or devices that it was done to. Empty when there are none.
       type: str
     count:
-      description: How often it was done in a row.
+      description: How many times in a row it was done.
       type: int
     text:
-      description: The command line; for a request to the kernel without a program, that of dmsetup for the same.
+      description: The command line; for an ioctl, the equivalent command line of dmsetup.
       type: str
 error_kind:
   description: The category of a failure. docs/errors.md of the collection has causes and remedies.
@@ -394,7 +394,7 @@ error_kind:
     - unsupported
     - internal
 retryable:
-  description: Whether running the same again can help.
+  description: Whether the same run can succeed when it is repeated.
   returned: failure
   type: bool
 hint:
@@ -407,13 +407,13 @@ doing:
   type: list
   elements: str
 details:
-  description: Small facts about a failure for programs. Which ones there are depends on the failure.
+  description: Facts about a failure for programs. Which keys there are depends on the failure.
   returned: failure
   type: dict
 diff:
   description:
     - The image's state, archives, devices and pool, C(before) and C(after).
-    - In check mode, a ULID that only the real run makes stands as C(<new ULID>).
+    - In check mode, C(<new ULID>) stands for a ULID that only the real run creates.
   returned: in diff mode, when something changes
   type: dict
 """
