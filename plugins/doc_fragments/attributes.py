@@ -17,7 +17,7 @@ attributes:
     support: full
     details:
       - Nothing at all is written. The database is opened read-only and no lock is taken.
-      - When an earlier step was only simulated too, the step says what it would do.
+      - When an earlier step was simulated, too, the prediction takes it into account.
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
     support: full

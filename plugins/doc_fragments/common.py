@@ -13,8 +13,8 @@ class ModuleDocFragment:
 options:
   state_dir:
     description:
-      - The directory that holds the database, the archives, the log and, unless it lives on block devices, the pool.
-      - Made when missing. Only root may be able to write to it.
+      - The directory that holds the database, the archives, the log and, unless it is on block devices, the pool.
+      - Created when missing. Only root may have write access to it.
     type: path
     default: /var/lib/flyd
   lock_timeout:
@@ -25,14 +25,14 @@ options:
   command_timeout:
     description:
       - How many seconds one program, such as C(dmsetup) or C(mkfs.ext4), may take before it is killed,
-        and for how many seconds the writing of a tree may come to a standstill, in which nothing is computed, read or written.
+        and for how many seconds the writing of a tree may make no progress, that is, compute, read and write nothing.
     type: float
     default: 120.0
   retries:
     description:
       - How often a transient error is retried - of a whole transition, such as a time-out of a program, or of one request to S3, but never of both.
         Errors such as a wrong option, a wrong digest or a lack of room are not retried. C(docs/errors.md) has a table of both.
-      - No attempt begins later than 120 seconds after the first failure, and the next one begins only after what the failed one has left is settled.
+      - No attempt begins later than 120 seconds after the first failure, and the next one begins only after what the failed one has left is recovered.
     type: int
     default: 4
   retry_delay:
@@ -53,8 +53,8 @@ options:
     required: true
   pool:
     description:
-      - The name of the thin pool, as given to M(flyd.lite.flyd_pool). An image that lies in another pool is refused.
-      - When left out, it is the pool that holds the image or, for a new generation, the one before it. Any other image goes into V(pool).
-      - A removal that names no pool removes the image from whatever pool holds it.
+      - The name of the thin pool, as given to M(flyd.lite.flyd_pool). An image that is in another pool is refused.
+      - When left out, it is the pool that holds the image or, for a new generation, the previous one. Any other image goes into V(pool).
+      - A removal without this option removes the image from the pool that holds it.
     type: str
 """

@@ -11,7 +11,7 @@ module: flyd_info
 short_description: Report images, snapshots, pools and drift
 version_added: 0.1.0
 description:
-  - Reports what the database says, beside what the kernel has. Changes nothing.
+  - Reports what the database records and what the kernel has. Changes nothing.
 options:
   what:
     description:
@@ -23,13 +23,13 @@ options:
   pool:
     description:
       - Report only the pool of that name, and the images and snapshots in it. Images that are in no pool are left out, too.
-      - What V(operations) and V(drift) report is of the whole host.
-      - A warning says when there is no such pool.
+      - V(operations) and V(drift) always cover the whole host.
+      - When there is no such pool, the module warns.
     type: str
   key:
     description:
-      - Report only the image of that key, its snapshots, and the operations on it. What V(pools) and V(drift) report is not limited by it.
-      - A warning says when there is no such image.
+      - Report only the image of that key, its snapshots, and the operations on it. V(pools) and V(drift) are not limited by it.
+      - When there is no such image, the module warns.
     type: str
   runs:
     description:
@@ -62,7 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: Every generation of every key. Of each key the current one is first, if there is one; the retired ones follow, the newest first.
+  description: Every generation of every key. For each key, the current one is first, if there is one; the retired ones follow, newest first.
   returned: when O(what) has V(images)
   type: list
   elements: dict
@@ -110,13 +110,13 @@ images:
       description: The version of the object, in a bucket that has versions.
       type: str
     trust:
-      description: Who vouched for the digest.
+      description: How the digest was confirmed.
       type: str
     vouched_by:
-      description: The digest or the checksum file that vouched.
+      description: The digest or the checksum file that confirmed it.
       type: str
     vouched_digest:
-      description: The digest that was vouched for.
+      description: The digest that was confirmed.
       type: str
     keep_archive:
       description: Whether the archive stays on disk now that the base is sealed.
@@ -142,10 +142,10 @@ images:
           description: The version of the object.
           type: str
         trust:
-          description: Who vouched for the object.
+          description: How the digest of the object was confirmed.
           type: str
     platform:
-      description: The platform of the image. None before it is unpacked, and where its configuration names none.
+      description: The platform of the image. None before it is unpacked, or when its configuration has none.
       type: str
     config:
       description: The image's runtime configuration. None before it is unpacked.
@@ -225,18 +225,18 @@ images:
           description: How many timestamps are outside of the range of ext4.
           type: int
         missing_isolation:
-          description: What the host could not put between itself and the processes that handled the image.
+          description: The isolation that the host could not set up for the processes that handled the image.
           type: list
           elements: str
         free_size:
           description: The free space beside the image, in bytes, that the size of its base was computed with; null when a size was given.
           type: int
         warnings:
-          description: What was said of the image when it was unpacked.
+          description: The warnings of the run that unpacked it.
           type: list
           elements: str
         seconds:
-          description: The seconds of each phase of the unpacking, by name.
+          description: How long each phase of the unpacking took, in seconds, by name.
           type: dict
     confirmed_at:
       description: When an instance was first confirmed with this generation, in UTC. Empty when none was.
@@ -246,10 +246,10 @@ images:
       type: dict
       contains:
         platform:
-          description: The platform that was wanted.
+          description: The requested platform.
           type: str
         image_name:
-          description: The image of the archive that was wanted.
+          description: The requested image of the archive.
           type: str
         device_nodes:
           description: What was done with device nodes.
@@ -301,16 +301,16 @@ snapshots:
       description: Whether the device refuses writes.
       type: bool
     mapped:
-      description: Whether the device is there.
+      description: Whether the device exists.
       type: bool
     uid:
-      description: The owner that was given to the node. None when none was.
+      description: The owner that was set for the node. None when none was.
       type: int
     gid:
-      description: The group that was given to the node. None when none was.
+      description: The group that was set for the node. None when none was.
       type: int
     mode:
-      description: The mode that was given to the node, such as V(0660). None when none was.
+      description: The mode that was set for the node, such as V(0660). None when none was.
       type: str
     created_at:
       description: When it was made, in UTC.
@@ -328,13 +328,13 @@ pools:
       description: The ULID of the pool.
       type: str
     active:
-      description: Whether its device is there.
+      description: Whether its device exists.
       type: bool
     device:
       description: The device of the pool.
       type: str
     data:
-      description: Where the data lives, and how full it is.
+      description: Where the data is, and how full it is.
       type: dict
       contains:
         path:
@@ -347,10 +347,10 @@ pools:
           description: How much is in use, in bytes. Only for an active pool.
           type: int
         free:
-          description: How much can be taken beyond what O(flyd.lite.flyd_pool#module:min_free_percent) keeps, in bytes. Only for an active pool.
+          description: How much is free beyond the reserve of O(flyd.lite.flyd_pool#module:min_free_percent), in bytes. Only for an active pool.
           type: int
     metadata:
-      description: Where the metadata lives, and how full it is.
+      description: Where the metadata is, and how full it is.
       type: dict
       contains:
         path:
@@ -363,13 +363,13 @@ pools:
           description: How much is in use, in bytes. Only for an active pool.
           type: int
         free:
-          description: How much can be taken beyond what O(flyd.lite.flyd_pool#module:min_free_percent) keeps, in bytes. Only for an active pool.
+          description: How much is free beyond the reserve of O(flyd.lite.flyd_pool#module:min_free_percent), in bytes. Only for an active pool.
           type: int
     block_size:
       description: The size of a block, in bytes.
       type: int
     low_water_mark:
-      description: How many free blocks are so few that the kernel raises an event.
+      description: The number of free blocks at which the kernel raises an event.
       type: int
     error_if_no_space:
       description: Whether a write to a full pool fails at once.
@@ -378,36 +378,36 @@ pools:
       description: The share that must stay free, in percent.
       type: int
     max_size:
-      description: How far it may grow automatically, as O(flyd.lite.flyd_pool#module:max_size) takes it.
+      description: The maximum size for automatic growth, in the form of O(flyd.lite.flyd_pool#module:max_size).
       type: str
     grow_by:
-      description: The step in which it does.
+      description: The step of automatic growth.
       type: str
     grow_reserve:
-      description: What it leaves free of the host's file system.
+      description: What automatic growth leaves free on the host's file system.
       type: str
     can_grow_to:
-      description: The size that its data can grow to automatically now, in bytes; what it has when it cannot. Only for an active pool.
+      description: The size that its data can grow to automatically, in bytes; its present size when it cannot grow. Only for an active pool.
       type: int
     free_below:
       description:
-        - Free bytes of the file system that holds the files of the pool, which are sparse, so the pool can give out no more. None for devices. Only for
-          an active pool.
+        - Free bytes of the file system that holds the pool's sparse files, which also limit what the pool can allocate. None for devices. Only
+          for an active pool.
       type: int
     transaction_id:
       description: The transaction id that the metadata must have.
       type: int
     status:
       description:
-        - The mode that the kernel reports. V(rw) when all is well; V(unknown) when the pool cannot be asked, and RV(drift) says why.
-        - Only for an active pool, as all that follows.
+        - The mode that the kernel reports. V(rw) for a healthy pool; V(unknown) when the pool cannot be queried, for a reason in RV(drift).
+        - Only for an active pool, like the keys below.
       type: str
       choices: [rw, ro, out_of_data_space, fail, error, unknown]
     needs_check:
-      description: Whether the kernel wants the metadata checked.
+      description: Whether the kernel has set needs_check in the metadata.
       type: bool
     held_metadata:
-      description: Whether the metadata is held for a reader.
+      description: Whether a metadata snapshot is held.
       type: bool
     is_low:
       description: Whether the pool has less free than it should.
@@ -464,7 +464,7 @@ instances:
       description: When the instance was changed last, in UTC.
       type: str
 operations:
-  description: The open operations, each of which a run is at work with or has abandoned.
+  description: The open operations of running and interrupted runs.
   returned: when O(what) has V(operations)
   type: list
   elements: dict
@@ -494,7 +494,7 @@ operations:
       description: When it began, in UTC.
       type: str
     abandoned:
-      description: Whether that process is gone. The next run settles such an operation.
+      description: Whether that process is gone. The next run recovers such an operation.
       type: bool
     progress:
       description: How far a download has come. None for other operations.
@@ -507,36 +507,36 @@ operations:
           description: The ULID of the run that downloads it.
           type: str
         received_bytes:
-          description: How many bytes are here.
+          description: How many bytes were received.
           type: int
         total_bytes:
           description: How many bytes there are in all.
           type: int
         bytes_per_second:
-          description: How many have come in a second.
+          description: How many are received per second.
           type: int
 drift:
   description:
-    - Each difference between the database and the host; and what the host lacks to keep udev, LVM and mdadm from reading what guests write.
+    - Each difference between the database and the host, and what the host lacks to keep udev, LVM and mdadm from reading what guests write.
   returned: when O(what) has V(drift)
   type: list
   elements: dict
   contains:
     kind:
       description:
-        - Of a pool, V(pool_inactive), its device is not there; V(pool_unreadable), it cannot be read; V(pool_cannot_grow), it is short
-          and has all that its O(flyd.lite.flyd_pool#module:max_size) and its host let it have; V(transaction_differs), it is not the pool
+        - Of a pool, V(pool_inactive), its device does not exist; V(pool_unreadable), it cannot be read; V(pool_cannot_grow), it is short
+          of space, and its O(flyd.lite.flyd_pool#module:max_size) or its host allows no further growth; V(transaction_differs), it is not the pool
           that the database belongs to; V(thin_id_unknown), it has a volume that the database does not know.
         - Of a volume, V(volume_missing), its pool does not have it; V(volume_unfinished), it is being made or removed;
-          V(snapshot_unmapped), its device is not there.
-        - Of a device, V(table_differs), its table is not the recorded one; V(device_suspended); V(device_unknown), it bears the mark of
+          V(snapshot_unmapped), its device does not exist.
+        - Of a device, V(table_differs), its table is not the recorded one; V(device_suspended); V(device_unknown), its UUID is one of
           flyd.lite and the database does not know it.
         - Of a file, V(archive_changed), an archive whose size is not the recorded one; V(archive_touched), one whose times or inode are not;
           V(file_orphaned), one that belongs to no run.
         - V(database_copy), a pool that has no copy of the database with it.
-        - Of an instance, V(instance_link), its name does not point at what the database has; V(instance_unconfirmed), it waits to be confirmed.
+        - Of an instance, V(instance_link), its link does not match the database; V(instance_unconfirmed), it waits to be confirmed.
         - Of the host, V(udev_rule), V(lvm_filter) and V(mdadm_setting), which are missing or out of date; V(environment), the Python
-          environment does not work; V(boot_program), the program that a boot runs knows an older schema only.
+          environment does not work; V(boot_program), the program for boots supports only an older schema.
       type: str
       choices:
         - pool_inactive
@@ -565,21 +565,21 @@ drift:
       description: What it is about, the path of a file or device, C(pool NAME), or the program or file that is concerned.
       type: str
     text:
-      description: The same as a sentence, for people, with what to do where something is to be done.
+      description: The same as a sentence, for people, with the remedy, if there is one.
       type: str
 host:
-  description: What runs on the host, in which versions, and how much room there is.
+  description: Versions on the host, and its free space.
   returned: when O(what) has V(host)
   type: dict
   contains:
     boot_id:
-      description: The id of this start of the host, random(4).
+      description: The boot ID of the host, random(4).
       type: str
     kernel:
       description: The release of the kernel.
       type: str
     platform:
-      description: The host's platform, as images name theirs.
+      description: The host's platform, in the form that images use.
       type: str
       sample: linux/amd64
     collection_version:
@@ -589,17 +589,17 @@ host:
       description: The schema of the database that this release has.
       type: int
     boot_program_schema:
-      description: The newest schema that the installed program knows which the start of the host runs. None when it is not installed.
+      description: The newest schema that the installed program for boots supports. None when it is not installed.
       type: int
     state_dir:
-      description: O(state_dir) as C(path), with C(size) and C(free) of its file system in bytes, without what stays free for the database.
+      description: O(state_dir) as C(path), with C(size) and C(free) of its file system in bytes, without the reserve for the database.
       type: dict
     archives:
       description: The SHA-256 of each archive that is on the host.
       type: list
       elements: str
 history:
-  description: The last transitions that came to an end, newest first, from the log.
+  description: The last transitions that ended, newest first, from the log.
   returned: when O(what) has V(history)
   type: list
   elements: dict
@@ -614,13 +614,13 @@ history:
       description: Which transition, as docs/reference.md lists them.
       type: str
     key:
-      description: The image. None where it concerns none.
+      description: The image. None when there is none.
       type: str
     pool:
       description: The pool. None where it is not named.
       type: str
     instance:
-      description: The instance. None where it concerns none.
+      description: The instance. None when there is none.
       type: str
     outcome:
       description: V(ok) or V(failed).
@@ -632,7 +632,7 @@ history:
       description: The failure. None without one.
       type: str
     seconds:
-      description: How long it took.
+      description: How long it took, in seconds.
       type: float
 run_id:
   description: The ULID of this run. It is also the C(run_id) of the lines that the run has written to C(log/flyd.jsonl) below O(state_dir).

@@ -12,14 +12,14 @@ short_description: Bind a name to a generation of an image, with rollback
 version_added: 0.1.0
 description:
   - Makes C(/run/flyd/instances/NAME) point at a snapshot of one generation of an image, switches the guest to it, and watches its health. When the
-    guest is not healthy in time, the name and the guest go back to the generation before. All of it is one task on the host.
+    guest is not healthy in time, the name and the guest are rolled back to the previous generation. All of this is one task on the host.
   - C(/run/flyd/instances/NAME) is a link to a directory with C(device), a link to the device; C(drive.json), a drive object for Firecracker;
     C(config.json), the image's configuration; and C(image.json), the key, the digest and the snapshot. One rename changes all of them together, so a
-    program that resolves the link once sees one generation whole. The directory can be read by every user.
-  - The link decides what the next start of the guest opens. A guest that runs keeps its device until O(switch) restarts it.
-  - A bind that is interrupted by a signal is undone at once; one that is killed, or cut by a loss of power, is undone by the next run of any module,
-    or when the host starts.
-  - Each generation has a snapshot of its own, with what its guest wrote. After going back the guest finds what it wrote before the flip; what the newer
+    program that resolves the link once sees one consistent generation. Every user can read the directory.
+  - The link decides what the next start of the guest opens. A running guest keeps its device until O(switch) restarts it.
+  - A bind that is interrupted by a signal is undone at once. After a kill or a power failure, the next run of any module undoes it, or the boot
+    of the host.
+  - Each generation has its own snapshot, with what its guest wrote. After a rollback, the guest finds what it wrote before the flip; what the newer
     generation wrote stays in its snapshot. Data that must outlive a generation belongs on another volume.
 requirements:
   - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
@@ -33,8 +33,8 @@ options:
     description:
       - V(present) binds the instance to the generation, switches the guest, waits for its health, and confirms.
       - V(confirmed) confirms a bind that was made with O(confirm_within).
-      - V(previous) goes back to the generation before. An instance that has gone back already, automatically or on request, stays as it is. The guest's
-        health is looked at afterwards; when it is not healthy there, the task fails, and nothing is changed again.
+      - V(previous) rolls back to the previous generation. An instance that was rolled back already, automatically or on request, stays as it is. The
+        guest's health is checked afterwards; when it is not healthy, the task fails, and nothing else is changed.
       - V(absent) removes the name. Its snapshots stay until M(flyd.lite.flyd_snapshot) removes them.
     type: str
     choices: [present, absent, confirmed, previous]
@@ -42,12 +42,12 @@ options:
   sha256:
     description:
       - The SHA-256 of the generation, 64 hexadecimal digits, with or without C(sha256:) before them. It must be unpacked on this host.
-      - The current generation of the image when left out. With V(previous), the generation before the bound one, whichever it is.
+      - The current generation of the image when left out. With V(previous), the generation before the bound one.
     type: str
   switch:
     description:
       - The command that makes the guest use the new device, as a list of its words; no shell is involved. It must end with 0.
-      - Its environment has C(FLYD_INSTANCE), C(FLYD_LINK) and C(FLYD_DEVICE). It is recorded, as a rollback runs it too. After a start of the host it
+      - Its environment has C(FLYD_INSTANCE), C(FLYD_LINK) and C(FLYD_DEVICE). It is recorded, as a rollback runs it too. After a boot of the host it
         is not run, as no guest runs then.
       - This option, O(switch_timeout), O(health), O(min_healthy), O(healthy_deadline), O(health_interval) and O(confirm_within) are recorded. When left
         out, they stay as they are.
@@ -59,8 +59,8 @@ options:
     type: float
   health:
     description:
-      - What must hold for the guest to be healthy; all that is given. Without any the flip is confirmed as soon as O(switch) has ended.
-      - An empty dictionary removes what is recorded.
+      - The checks of the guest's health. All that are given must pass. Without any, the flip is confirmed as soon as O(switch) has ended.
+      - An empty dictionary removes the recorded checks.
     type: dict
     suboptions:
       command:
@@ -92,7 +92,7 @@ options:
     type: float
   healthy_deadline:
     description:
-      - Within how many seconds after the switch that must begin. 300 for a new instance.
+      - Within how many seconds after the switch the guest must become healthy. 300 for a new instance.
     type: float
   health_interval:
     description:
@@ -100,17 +100,17 @@ options:
     type: float
   confirm_within:
     description:
-      - When above 0, the task ends with RV(confirmed) false once the guest is healthy, and the host goes back after so many seconds unless V(confirmed)
-        is asked for before. A start of the host goes back, too. 0 for a new instance.
+      - When above 0, the task ends with RV(confirmed) false once the guest is healthy, and the host rolls back after so many seconds unless a task
+        with O(state=confirmed) runs before. A boot of the host rolls back, too. 0 for a new instance.
       - Needs systemd and what the role C(flyd.lite.prepare) installs.
     type: int
   size:
     description:
-      - The size of a snapshot that is made, as in M(flyd.lite.flyd_snapshot).
+      - The size of a new snapshot, as in M(flyd.lite.flyd_snapshot).
     type: str
   read_only:
     description:
-      - Whether a snapshot that is made refuses writes, as in M(flyd.lite.flyd_snapshot).
+      - Whether a new snapshot refuses writes, as in M(flyd.lite.flyd_snapshot).
     type: bool
   owner:
     description:
@@ -189,17 +189,17 @@ current:
   returned: O(state) is not V(absent)
   type: str
 previous:
-  description: The SHA-256 of the generation to go back to. None when there is none.
+  description: The SHA-256 of the generation to roll back to. None when there is none.
   returned: O(state) is not V(absent)
   type: str
 confirmed:
-  description: Whether the generation in RV(current) is confirmed. False while it waits for V(confirmed), O(confirm_within).
+  description: Whether the generation in RV(current) is confirmed. False while it waits for O(state=confirmed), see O(confirm_within).
   returned: O(state) is not V(absent)
   type: bool
 went_back:
   description:
-    - Whether this run has gone back to the generation before, with V(previous).
-    - A bind that fails and goes back says so as C(went_back) in RV(details).
+    - Whether this run has rolled back to the previous generation, with O(state=previous).
+    - A bind that fails and is rolled back reports that as C(went_back) in RV(details).
   returned: O(state) is V(present) or V(previous)
   type: bool
 seconds:
@@ -213,13 +213,13 @@ health:
   elements: dict
   contains:
     check:
-      description: What was asked.
+      description: The check.
       type: str
     ok:
-      description: Whether it holds.
+      description: Whether it passed.
       type: bool
     text:
-      description: What it answered.
+      description: The answer.
       type: str
 image_id:
   description: The ULID of the generation. None when only a download makes it, in check mode.

@@ -8,38 +8,38 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flyd_prune
-short_description: Remove generations of images that are not needed any more
+short_description: Remove generations of images that are no longer needed
 version_added: 0.1.0
 description:
   - A key has one current generation and any number of retired ones, each with its base, its snapshots and its archive. This module removes those
-    that are not needed, one after the other, each as M(flyd.lite.flyd_fetch) with C(state=absent), C(sha256) and C(force) would. What guests wrote
-    to their snapshots is lost.
+    that are no longer needed, one after the other, as M(flyd.lite.flyd_fetch) with C(state=absent), C(sha256) and C(force) does. What guests
+    wrote to their snapshots is lost.
   - Never removed are the current generation of a key; one that an instance points at, is about to point at, or would go back to
     (M(flyd.lite.flyd_instance)); and one with a device that is mounted, open, or below another device. All devices of a generation are
-    asked before the first of them is removed.
-  - Of the others, O(keep) stay, then what O(older_than) and O(min_free) spare. Generations that no instance ever confirmed go first, then those that
-    were retired longest ago.
-  - A generation with a device in use is skipped (RV(skipped)). One that fails does not keep the others either; the module fails once all
-    were tried, and RV(errors) has each.
+    checked before the first of them is removed.
+  - Of the others, the newest O(keep) stay, and those that O(older_than) and O(min_free) exclude. Generations that no instance has confirmed are
+    removed first, then those that were retired longest ago.
+  - A generation with a device in use is skipped (RV(skipped)). When a removal fails, the module continues with the others, and fails
+    at the end; RV(errors) has each failure.
 requirements:
   - python-ulid (only when something is removed; the role C(flyd.lite.prepare) installs it)
 options:
   key:
     description:
       - The key whose generations are pruned, as the bucket lists it. All keys when it is left out.
-      - A key that is not known is a warning.
+      - An unknown key causes a warning.
     type: str
   pool:
     description:
-      - Prune only generations whose base or snapshots lie in the pool of that name. All pools, and archives without a base, when it is left out.
-      - A pool that is not known is a warning, and nothing is removed.
+      - Prune only generations whose base or snapshots are in the pool of that name. All pools, and archives without a base, when it is left out.
+      - An unknown pool causes a warning, and nothing is removed.
     type: str
   keep:
     description:
       - How many retired generations of a key stay beside those that are never removed, the newest first. The newest is the one that was retired
         last.
-      - Of a key that instances use, or have used, only generations that were confirmed count and stay. One that was never confirmed has not
-        worked, as far as is known. Of any other key, all generations count.
+      - For a key that instances use, or have used, only confirmed generations count and stay, because one that was never confirmed may not
+        work. For any other key, all generations count.
     type: int
     default: 2
   older_than:
@@ -50,14 +50,14 @@ options:
   min_free:
     description:
       - Prune only as far as needed until the pool has so much of its data free, in percent such as V(20%), or as a size such as V(50G).
-        Without it, all that may go goes.
-      - A generation that takes no room of a pool stays then. A pool that has less free in the end is a warning.
+        Without it, all that may be removed is removed.
+      - With it, a generation that uses no space of a pool stays. If the pool has less free at the end, the module warns.
     type: str
   archives:
     description:
-      - Whether the archives of the pruned generations go as well, with all that is known of these generations. An archive that another generation,
-        of this or another key, is made of stays.
-      - When V(false), the generations lose base and snapshots, and can be unpacked again.
+      - Whether to remove the archives of the pruned generations as well, and their records. An archive that another generation,
+        of this or another key, needs stays.
+      - When V(false), only base and snapshots are removed, and the generations can be unpacked again.
       - Archives of generations that stay are never removed here; C(keep_archive=false) of M(flyd.lite.flyd_unpack) does that.
     type: bool
     default: true
@@ -97,18 +97,18 @@ removed:
   type: list
   elements: str
 freed_bytes:
-  description: The bytes that pools and the file system of O(state_dir) have back. None in check mode.
+  description: The bytes that were returned to pools and the file system of O(state_dir). None in check mode.
   returned: success
   type: int
 would_free_bytes:
   description:
     - In check mode, an estimate of the same - the archives' bytes, and those of the data blocks that only the pruned generations have, as read from
-      the pool's metadata without a message to the pool. What guests have written in the last second is not in it.
-    - None when the metadata changes faster than it can be read, which is a warning, and outside of check mode.
+      the pool's metadata without a message to the pool. It does not include what guests have written in the last second.
+    - None outside of check mode, and, with a warning, when the metadata changes faster than it can be read.
   returned: success
   type: int
 kept:
-  description: The generations that stay, of the keys and the pool that were asked for.
+  description: The generations that stay, of the requested keys and pool.
   returned: success
   type: list
   elements: dict
@@ -129,7 +129,7 @@ kept:
       description: The same as a sentence, for people.
       type: str
 skipped:
-  description: The generations that would go and cannot now.
+  description: The generations that cannot be removed now.
   returned: success
   type: list
   elements: dict
@@ -147,7 +147,7 @@ skipped:
       type: str
       choices: [in_use, foreign_device]
     text:
-      description: The same as a sentence, with who uses it.
+      description: The same as a sentence, with the user of the device.
       type: str
 errors:
   description: The generations that could not be removed. The module fails when there is one.

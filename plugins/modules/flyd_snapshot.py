@@ -11,8 +11,8 @@ module: flyd_snapshot
 short_description: Make a writable snapshot of an unpacked image
 version_added: 0.1.0
 description:
-  - Makes a thin snapshot of the image's base and maps it, so that a microVM or a container can use it as a block device.
-  - Each name of an image has one snapshot. After a reboot the same snapshot is mapped again with what was written to it.
+  - Creates a thin snapshot of the image's base and maps it, so that a microVM or a container can use it as a block device.
+  - Each generation of an image has one snapshot of each name. After a reboot the same snapshot is mapped again, with the data that was written to it.
 requirements:
   - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
 options:
@@ -23,7 +23,7 @@ options:
     default: default
   state:
     description:
-      - V(present) makes the snapshot, or maps it again.
+      - V(present) creates the snapshot, or maps an existing one.
       - V(absent) removes the snapshots of that name, of all generations of the image or of the one in O(sha256), and what was written to them.
         Every device is checked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
       - With V(absent), only O(key), O(pool), O(sha256) and O(name) have an effect. A warning names any other option that is given.
@@ -34,20 +34,20 @@ options:
     description:
       - Which generation of the image is meant, current or retired, by its SHA-256 as RV(flyd.lite.flyd_info#module:images) has it. 64 hex
         digits or V(sha256:HEX). The current one when it is left out; with O(state=absent), all of them.
-      - A generation that is not unpacked, or not there, is refused with V(out_of_order) in RV(error_kind).
+      - A generation that is not unpacked, or not on the host, is refused with V(out_of_order) in RV(error_kind).
       - With O(state=absent), a generation that is not there is a warning.
     type: str
   size:
     description:
-      - The size of the snapshot, at least that of the base, which it has when this is left out. The file system is grown to it.
-      - A snapshot that exists grows to it, also while a guest uses the device; a smaller size is refused. Its file system is then the guest's to grow
-        (C(resize2fs)), as the host does not touch what a guest may have written. A warning says so.
+      - The size of the snapshot, at least that of the base, which is the default. The file system is grown to it.
+      - An existing snapshot grows to it, also while a guest uses the device; a smaller size is refused. The guest must then grow the file system
+        (C(resize2fs)), as the host does not touch what a guest may have written. The module warns of this.
     type: str
   read_only:
     description:
       - Map the snapshot read-only.
-      - When left out, a new snapshot is writable, and one that is there stays as it is.
-      - To change it, the device is mapped again, so it must not be in use.
+      - When left out, a new snapshot is writable, and an existing one stays as it is.
+      - To change it, the module maps the device again, so the device must not be in use.
     type: bool
   owner:
     description:
@@ -61,16 +61,16 @@ options:
     description:
       - The mode of the device node, as M(ansible.builtin.file) takes it. An octal number in quotes such as V("0660") or with a leading zero,
         or a symbolic mode such as V("u=rw,g=r,o="), which counts from the mode that the node has.
-      - A number without quotes and leading zero, such as V(660), is a decimal one, and hardly what is meant.
-      - The owner, group and mode of the node are recorded, and set again when the host has booted.
+      - A number without quotes and leading zero, such as V(660), is read as decimal, which is hardly intended.
+      - The owner, group and mode of the node are recorded, and set again at boot.
     type: raw
   recreate:
     description:
-      - Replace a snapshot that exists by a new one of the same name, with the content of the base. What was written to the old one is lost.
-      - The new snapshot has the size, the access and the owner of the old one where O(size), O(read_only), O(owner), O(group) and O(mode) are left
+      - Replace an existing snapshot by a new one of the same name, with the content of the base. What was written to the old one is lost.
+      - The new snapshot keeps the size, access mode and ownership of the old one if O(size), O(read_only), O(owner), O(group) and O(mode) are left
         out. Its device has another name; RV(path) stays the same.
       - It is refused while the device is in use, and while an instance points at it. When the new snapshot cannot be made, the old one stays.
-      - Every run with V(true) is a change.
+      - Every run with V(true) makes a change.
     type: bool
     default: false
   assume:
@@ -187,12 +187,12 @@ base_device:
   returned: O(state=present)
   type: str
 msg:
-  description: A line for people and for programs that look for it.
+  description: A message with the path of the device.
   returned: O(state=present)
   type: str
   sample: "SUCCESS: Image activated at device /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3"
 snap_device:
-  description: The same as RV(device), under the name that it has in the database. It is there for every name of a snapshot.
+  description: The same as RV(device), under the name of the database column.
   returned: O(state=present)
   type: str
 name:
@@ -206,8 +206,8 @@ device:
   sample: /dev/mapper/snap-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 path:
   description:
-    - A path of the device that can be typed. Each C(/) of the key is a C(-) in it, each C(-) is two, and other signs are C(%) and two hexadecimal
-      digits. Of several generations it is the current one's, else the newest.
+    - A readable path of the device. In it, each C(/) of the key becomes C(-), each C(-) becomes C(--), and other special characters become C(%) and
+      two hexadecimal digits. If several generations have a snapshot of that name, it is the current one's, else the newest.
   returned: O(state=present)
   type: str
   sample: /dev/flyd/images-redis_latest.tar/default

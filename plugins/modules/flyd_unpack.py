@@ -11,16 +11,16 @@ module: flyd_unpack
 short_description: Unpack a fetched image into a sealed base volume
 version_added: 0.1.0
 description:
-  - Reads all layers' headers, merges them in memory, and writes what survives, each path once, into ext4 on a new thin volume.
+  - Reads the headers of all layers, merges them in memory, and writes the resulting tree, each path once, into ext4 on a new thin volume.
   - The archive's SHA-256 and the digest of every layer are verified from the same open file that is unpacked. A tree is sealed
     only when all of them are right.
-  - A volume that was not sealed is thrown away whole, also after a power cut.
+  - A volume that was not sealed is discarded as a whole, also after a power cut.
 requirements:
   - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
 options:
   state:
     description:
-      - V(present) unpacks the image, if that was not done.
+      - V(present) unpacks the image, if it is not unpacked.
       - V(absent) removes the base volumes of all generations of the image or of the one in O(sha256). It refuses while there are snapshots of them.
         Every device is checked before the first is removed, in check mode too, so nothing is removed while one of them is in use.
       - With V(absent), only O(key), O(pool), O(sha256) and O(force) have an effect. A warning names any other option that is given.
@@ -30,51 +30,51 @@ options:
   force:
     description:
       - With O(state=absent), remove the snapshots along with their base.
-      - Refused with O(state=present) - a base is made again after O(state=absent).
+      - Refused with O(state=present) - to rebuild a base, remove it with O(state=absent) first.
     type: bool
     default: false
   sha256:
     description:
       - Which generation of the image is meant, current or retired, by its SHA-256 as RV(flyd.lite.flyd_info#module:images) has it. 64 hex
         digits or V(sha256:HEX). The current one when it is left out; with O(state=absent), all of them.
-      - A retired generation is unpacked from its archive, which must be on the host still, and stays retired. When the archive is gone, or
+      - A retired generation is unpacked from its archive, which must still be on the host, and stays retired. When the archive is gone, or
         there is no such generation, the module fails with V(out_of_order) in RV(error_kind).
       - With O(state=absent), a generation that is not there is a warning.
     type: str
   size:
     description:
       - The size of the volume, such as V(4G). When left out, it is computed from the tree so that O(free_size) stays free.
-      - It counts when a base is made. A base that is there keeps its size, and another size is a warning.
+      - It applies to a new base. An existing base keeps its size; another size causes a warning.
     type: str
   free_size:
     description:
       - How much space is free for a guest beside the image, such as V(4G), when O(size) is left out.
-      - The default is a quarter of the image, and at least V(1G). The volume is thin, so free space takes nothing of the pool until
+      - The default is a quarter of the image, and at least V(1G). The volume is thin, so free space uses nothing of the pool until
         it is written.
-      - It counts when a base is made. A base that is there keeps its size, and another value is a warning.
+      - It applies to a new base. An existing base keeps its size; another value causes a warning.
     type: str
   platform:
     description:
-      - Which image of an archive to take, such as V(linux/amd64) or V(linux/arm/v7). This machine's platform when left out.
+      - Which image of an archive to take, such as V(linux/amd64) or V(linux/arm/v7). The platform of the host when left out.
       - An image for another platform is refused, whatever the kind of archive. Other names of an architecture, such as C(x86_64),
         C(aarch64) or C(armhf), are understood.
-      - It counts when a base is made. For a base that holds the image for another platform, it is a warning.
+      - It applies to a new base. When an existing base holds the image for another platform, the module warns.
     type: str
   image_name:
     description:
       - Which image of an archive of several to take, by its tag, by its position counted from 0, or by the digest of its manifest.
-      - It counts when a base is made. For a base that was made of another image of the archive, it is a warning.
+      - It applies to a new base. When an existing base was made from another image of the archive, the module warns.
     type: str
   limits:
     description:
-      - Bounds on what an archive may ask of the host. What is left out has the value that its description names.
-      - They count when a base is made. For a base that is there, a limit lower than the one that it was made with is a warning. A higher
-        one says nothing else, as the image has kept the lower one.
+      - Bounds on the resources that an archive may use. A limit that is left out has the value that its description names.
+      - They apply to a new base. For an existing base, a limit lower than the one that it was made with causes a warning. A higher
+        one has no effect, as the image was within the lower one.
       - A size is a number of bytes, or a number with K, M, G or T. The others are whole numbers.
       - An error names the limit and a value that suffices, or says that the archive needs at least so much.
-      - The archive is read by a process that the kernel does not let take more memory than an image within C(entries),
-        C(metadata_bytes) and C(document_bytes) takes (2 GiB with the defaults), nor more processor time than C(seconds) on each
-        processor; it is killed when C(seconds) and a twentieth are over. The error then names C(memory_bytes) or C(seconds).
+      - The kernel limits the process that reads the archive to the memory that an image within C(entries),
+        C(metadata_bytes) and C(document_bytes) needs (2 GiB with the defaults), and to C(seconds) of processor time on each
+        processor. The process is killed after 1.05 times C(seconds). The error then names C(memory_bytes) or C(seconds).
     type: dict
     suboptions:
       entries:
@@ -94,23 +94,23 @@ options:
         type: str
       decompressed_bytes:
         description:
-          - What decompression may put out, of all layers together.
+          - The decompressed size of all layers together.
           - V(64G) when left out.
         type: str
       ratio:
         description:
-          - How many times its input decompression may put out, of all layers together, once 1 GiB is out.
-          - Sparse files and zeros of less than that are never refused for it.
+          - The ratio of decompressed to compressed size of all layers together, checked once 1 GiB is decompressed.
+          - Sparse files and zeros below that size are never refused for it.
           - V(200) when left out.
         type: int
       depth:
         description:
-          - How many directories may stand above a path.
+          - The number of directories above a path.
           - V(512) when left out.
         type: int
       implied_directories:
         description:
-          - How many directories members may need that no member is.
+          - The number of parent directories that are not members themselves.
           - V(100000) when left out.
         type: int
       path_bytes:
@@ -120,17 +120,17 @@ options:
         type: str
       header_bytes:
         description:
-          - One extended header or sparse map.
+          - The size of one extended header or sparse map.
           - V(1M) when left out.
         type: str
       metadata_bytes:
         description:
-          - All names, links, attributes and sparse maps together.
+          - The size of all names, links, attributes and sparse maps together.
           - V(128M) when left out.
         type: str
       document_bytes:
         description:
-          - One JSON document.
+          - The size of one JSON document.
           - V(4M) when left out.
         type: str
       hard_links:
@@ -145,28 +145,28 @@ options:
         type: int
       seconds:
         description:
-          - How many seconds it may take to read the archive, and then again how many to write its tree. Together they may take twice as long.
+          - The time limit for reading the archive, and again for writing its tree. Together they may take twice as long.
           - V(3600) when left out.
         type: int
       decoder_memory_bytes:
         description:
-          - The memory of all processes that decompress layers, together. When it is low, fewer of them run side by side.
+          - The memory of all processes that decompress layers, together. A low limit makes fewer of them run in parallel.
           - A layer that alone needs more, as with a large dictionary of xz or a large window of zstd, is refused.
           - V(256M) when left out.
         type: str
   device_nodes:
     description:
       - What to do with device nodes in the image.
-      - They are harmless while unpacking, since the volume is mounted C(nodev) there.
-      - V(create) when left out. It counts when a base is made. For a base that was made with another choice, it is a warning.
+      - They are harmless while unpacking, since the volume is mounted C(nodev).
+      - V(create) when left out. It applies to a new base. When an existing base was made with another choice, the module warns.
     type: str
     choices: [create, skip, refuse]
   inject:
     description:
-      - Files of the host that are put into the base, over what the image has, such as an init for a microVM or a public key. Directories above them are made
-        when the image lacks them.
-      - They are read when the base is made, and recorded with their digests. When left out later, the base stays as it is; when others are given, or
-        one of the files has changed since, a warning says so, and the base is to be removed to be made again.
+      - Files of the host that are put into the base, such as an init for a microVM or a public key. They replace files of the image. Missing
+        parent directories are created.
+      - They are read when the base is made, and recorded with their digests. When left out later, the base stays as it is. When others are given, or
+        one of the files has changed since, the module warns; to rebuild the base, remove it first.
     type: list
     elements: dict
     suboptions:
@@ -186,21 +186,21 @@ options:
         type: raw
       owner:
         description:
-          - The owner as a number, as the image knows its users.
+          - The numeric user ID of the owner, as in the image.
         type: int
         default: 0
       group:
         description:
-          - The group as a number.
+          - The numeric group ID.
         type: int
         default: 0
   keep_archive:
     description:
       - Whether the fetched archive, or the layers of a family, stay on disk once the base is sealed.
-      - When V(false), it is removed as soon as no other image needs it. Unpacking again then needs M(flyd.lite.flyd_fetch) again,
+      - When V(false), it is removed as soon as no other image needs it. To unpack the image again, run M(flyd.lite.flyd_fetch) first,
         which downloads all of it.
-      - When left out, the archive of a new base stays, and one that was removed stays away. V(true) does not bring back an archive that was
-        removed, and warns.
+      - When left out, the archive of a new base stays, and one that was removed is not fetched again. V(true) does not restore a removed
+        archive, and warns.
     type: bool
   assume:
     description:
@@ -307,8 +307,8 @@ pool:
   returned: O(state=present)
   type: str
 device:
-  description: The base volume's device. It is not mapped once it is sealed. None in check mode for a base that does not exist, as all that
-    the tree shows.
+  description: The base volume's device. It is not mapped once it is sealed. None in check mode for a base that does not exist, like all
+    results that depend on the tree.
   returned: O(state=present)
   type: str
   sample: /dev/mapper/base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
@@ -380,7 +380,7 @@ injected:
       type: int
 missing_isolation:
   description:
-    - What this host could not put between itself and the processes that handled the image when it was unpacked. Empty where all walls stood.
+    - The isolation that this host could not set up for the processes that handled the image when it was unpacked. Empty when it was complete.
     - Names of namespaces (V(pid), V(net), V(ipc), V(uts), V(cgroup)), V(root) for the changed root and the capabilities, and
       V(system_calls) for the list of allowed calls, which needs a processor of x86_64 or aarch64. A warning says the same.
   returned: O(state=present)
@@ -412,7 +412,7 @@ skipped_devices:
   type: int
 removed:
   description:
-    - What was removed, or would be; with O(state=present) the archives that O(keep_archive) lets go.
+    - What was removed, or would be; with O(state=present), the archives that are removed because of O(keep_archive).
     - After a failure, what was removed before it, and what was recorded for removal and is removed by the next run.
       C(changed) is then true.
   returned: success; on failure, when something was removed
