@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of flyd_fetch that runs on the controller: it sends a file of the controller to a host that has not got its bytes.
+"""The part of flyd_fetch that runs on the controller: it sends a file of the controller to a host that does not have its content.
 
-Invariant: whatever is no such file is left to the module, in one run of it, as without this plugin. The file is hashed piece by piece,
-never held in memory, and sent only when the module has said that its bytes are needed. A task in the background always ends with a job, for
-Ansible looks for nothing else: there the module is asked in check mode.
+Invariant: everything else is left to the module, in one run of it, as without this plugin. The file is hashed piece by piece,
+never held in memory, and sent only when the module has reported that it needs the content. An async task must always end with a job, as
+Ansible polls for nothing else: for those, the module is asked in check mode.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether what runs in a guest is well: by a program that asks it, a TCP port that accepts, or a URL that answers.
+"""Check a guest's health: by a command, a TCP port that accepts connections, or a URL that answers.
 
-Invariant: only the host's side is asked, and nothing of an answer but its status is believed: a guest may be hostile. A check never takes
-longer than ``CHECK_SECONDS``, a program not longer than the time that is left.
+Invariant: only the status of an answer is used, as a guest may be hostile. A check never takes longer than ``CHECK_SECONDS``, a command
+not longer than the remaining time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The last answers, how often was asked, and how many times in vain."""
+    """The last answers, the number of checks, and how many of them failed."""
 
     answers: tuple[Answer, ...] = ()
     asked: int = 0

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much an archive may ask of us.
+"""Limits on the resources that an archive may use.
 
 Invariant: every quantity that an archive's maker chooses is compared with one of these before it costs memory, disk or time. An
-error names the limit and the value met, so that the owner of an honest giant knows what to raise.
+error names the limit and the value found, so that the owner of a large legitimate image knows what to raise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one gate through which names of an image go.
+"""Parse and validate the names in an image.
 
 Invariant: what comes out is a tuple of components none of which is empty, ``.``, ``..``, longer than 255 bytes or holds a NUL or
 a slash; the root is the empty tuple. Names are bytes: no encoding is assumed.

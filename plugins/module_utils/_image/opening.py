@@ -1,15 +1,15 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door of this package: an image is read, planned and written by a child.
+"""The entry point of this package: a child process reads, plans and writes an image.
 
     with open_image(archive_fd, options) as image:     # everything is read, merged and, where compressed, verified
         ... make a volume for image.plan ...
         summary = image.write_into(root_fd)            # writes, and waits for the digests of the rest
 
-Invariant: this process parses no byte of an archive. The child that does sees nothing of the host (``pipeline.sandbox``), has limits of the
-kernel on its memory and its CPU time which follow from ``limits``, and is killed, with all that it has started, when ``seconds`` are over,
-wherever it is. Until it has a plan it is given what it asks for, if a reader may need that (``pipeline.broker``).
+Invariant: this process parses no byte of an archive. The child that does cannot access the host (``pipeline.sandbox``), has kernel limits
+on its memory and CPU time that follow from ``limits``, and is killed with all its children when ``seconds`` are over. Until it has a plan,
+``pipeline.broker`` serves the requests that a reader may need.
 """
 
 from __future__ import annotations

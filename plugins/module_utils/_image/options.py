@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to unpack, and what came of it.
+"""The options of an unpacking, and its summary.
 
 Invariant: both are plain values; they cross from process to process and into results as they are.
 """
@@ -19,7 +19,7 @@ class Options(NamedTuple):
     """How to unpack.
 
     ``spool_directory`` must have room for what is decompressed. ``image_name`` selects one of several images, by tag or position;
-    ``platform`` is os/architecture[/variant], empty for this machine, and ``platform_policy`` says what then becomes of an archive
+    ``platform`` is os/architecture[/variant], empty for this machine, and ``platform_policy`` defines what happens to an archive
     that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
     ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
@@ -68,7 +68,7 @@ class Summary(NamedTuple):
 
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
     ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_isolation`` are
-    what this host could not put between hostile content and itself (``docs/security.md``). ``warnings`` are sentences for the operator.
+    the isolation that this host could not set up (``docs/security.md``). ``warnings`` are sentences for the operator.
     ``seconds`` is by phase. ``written_bytes`` of ``bytes`` were written, ``reused_bytes`` were there.
     """
 

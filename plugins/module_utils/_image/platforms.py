@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which machines an image is for.
+"""The platforms of images: operating system, architecture, variant.
 
 Invariant: a platform has the names that Go and OCI give it, whatever it was called in an archive or an option.
 Source: OCI image-spec, "Image Index", "platform"; Go's GOARCH; the rules of containerd's platforms.Normalize().

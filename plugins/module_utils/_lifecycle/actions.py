@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run has done to the host and asked of it, program by program, as its result shows it.
+"""The changes and queries of the host by a run, command by command, as its result reports them.
 
 Invariant: every command line that a ``Runner`` records has a verb here; the verbs are part of the interface, and RETURN lists them all.
 """

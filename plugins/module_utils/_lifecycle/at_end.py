@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run that has changed something does before it ends: publish the names of snapshots, and copy the database to the pools.
+"""The last steps of a run that has changed something: publish the names of snapshots, and copy the database to the pools.
 
-Invariant: what was asked for is done by then, so nothing here makes a run fail; what fails is logged, and done by the next run that changes
-something.
+Invariant: nothing here makes a run fail, as the requested change is done by then; a step that fails is logged, and repeated by the next run
+that changes something.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Retry a whole transition, or a report, after a transient error: the one place that decides which errors are retried, and how.
 
-Invariant: no lock is held while a run waits for its next attempt. Each attempt reads the store and the kernel again, and settles what the
-one before has left. What was retried further in (a request to S3) is not retried here, so the two never multiply.
+Invariant: no lock is held while a run waits for its next attempt. Each attempt reads the store and the kernel again, and recovers what the
+previous one has left. What an inner layer has retried (a request to S3) is not retried here, so the two never multiply.
 """
 
 from __future__ import annotations

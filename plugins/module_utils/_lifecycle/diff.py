@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a diff shows: an image with its archives, its devices and its pool; a pool with its devices and sizes.
 
-Invariant: what a dry run predicts has the same shape as what the real run then reads back, and differs from it only where a name is
-born (``NEW_ULID``) or where only the bytes themselves can tell (``UNKNOWN``).
+Invariant: the prediction of a dry run has the same shape as what the real run reads back, and differs from it only in new names
+(``NEW_ULID``) and in values that only the bytes themselves determine (``UNKNOWN``).
 """
 
 from __future__ import annotations

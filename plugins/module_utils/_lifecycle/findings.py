@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run reports beside its result: what it recovered of interrupted runs, and where the store and the host differ.
+"""Records in results: what a run recovered of interrupted runs, and where the store and the host differ.
 
 Invariant: a program reads ``kind`` and ``subject``; only people read ``text``. The kinds are part of the interface: RETURN lists them all.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class RecoveryKind(str, enum.Enum):
-    """What became of what an interrupted run has left (``settled``); in check mode, what would."""
+    """How the remains of an interrupted run were recovered (``settled``), or would be in check mode."""
 
     OPERATION_FINISHED = "operation_finished"
     OPERATION_UNDONE = "operation_undone"

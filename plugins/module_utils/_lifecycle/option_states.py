@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options that count for some values of O(state) only, given with another value.
+"""Options that apply to some values of O(state) only, given with another value.
 
-Invariant: none of them is ignored in silence. What could be meant as a wish that the module then does not fulfil is refused, the rest is
-named in a warning. How a bucket is reached means nothing where S3 is not asked: such options have no entry here.
+Invariant: none of them is ignored silently. An option that requests something that the module would not do is refused; a warning names the
+rest. Options that define how a bucket is reached have no entry here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run found or did, in the form in which it leaves the machine."""
+"""What a run found or did, in the form of a module's result."""
 
 from __future__ import annotations
 

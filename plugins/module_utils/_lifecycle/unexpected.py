@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever ended the work of a run, as an error of the family.
+"""Convert any exception that ended a run to a ``FlydError``.
 
 Invariant: the traceback of an internal error goes to the log only, and in a dry run, which writes nothing, nowhere.
 """

@@ -4,7 +4,7 @@
 """The bytes of one answer of S3, counted.
 
 Invariant: a ``Body`` hands out exactly the bytes that were asked for, or raises: fewer are ``Transient`` (ask for the rest), more
-are ``Untrusted``. It believes what it counts, not what the headers say.
+are ``Untrusted``. It relies on its own count, not on the headers.
 """
 
 from __future__ import annotations

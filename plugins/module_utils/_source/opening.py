@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The source that a place names: a bucket, a web server, or a file."""
+"""Open the source that a ``Place`` names: a bucket, a web server, or a file."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each fault of S3 and of the line to it means: one kind, one message, one hint.
+"""Map each error of S3 and of the connection to one kind, one message, one hint.
 
-Invariant: an answer that is no success becomes exactly one ``FlydError``, chosen by the tables below and nowhere else, and no
+Invariant: an unsuccessful answer becomes exactly one ``FlydError``, chosen by the tables below and nowhere else, and no
 message holds a credential, a signature or a URL's query. The codes are those of the "Error responses" page of the Amazon S3
 API reference.
 """

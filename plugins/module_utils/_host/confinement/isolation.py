@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a process apart: namespaces of its own, an identity without rights, no way to gain privileges.
+"""Isolate a process: its own namespaces, an unprivileged identity, no_new_privs.
 
 Invariant: what is mounted in a namespace is seen by no other process and is gone when the process is, so a killed run cannot leave a
 mount behind (mount_namespaces(7)). What a kernel or a container does not allow is named, never passed over.

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An allowlist of system calls: what is not on it does not exist for this process, nor for any child of it.
+"""An allowlist of system calls for this process and its children.
 
-Invariant: once it is set it cannot be taken off, only made narrower. A call of another table than the processor's own (32-bit, x32) is
-refused, whatever its number. Where the kernel or the processor's table is unknown nothing is set, and the caller learns it: the list is
-the last of several walls. Sources: seccomp(2), linux/filter.h, linux/seccomp.h, linux/audit.h.
+Invariant: once it is set it cannot be removed, only narrowed. A call of another table than the processor's own (32-bit, x32) is
+refused, whatever its number. Where the kernel or the processor's table is unknown, nothing is set, and the caller learns of it: the list is
+the last of several barriers. Sources: seccomp(2), linux/filter.h, linux/seccomp.h, linux/audit.h.
 """
 
 from __future__ import annotations

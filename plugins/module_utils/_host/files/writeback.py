@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lets a device begin early with what it must have in the end.
+"""Start writeback early, so that less is left to write when the file system is synced.
 
-Invariant: nothing waits here, and nothing is promised: what is durable is what syncfs(2) says (``isolation.sync_filesystem``).
+Invariant: nothing waits here, and nothing is guaranteed: durability comes from syncfs(2) (``isolation.sync_filesystem``).
 """
 
 from __future__ import annotations

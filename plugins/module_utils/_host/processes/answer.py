@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a child answers: written by the child, read by its parent.
+"""Answers of a child process: written by the child, read by its parent.
 
-Invariant: the child may have been turned by a hostile archive. Nothing richer than JSON is read from it, since unpickling would let it
+Invariant: the child may have been compromised by a hostile archive. Only JSON is read from it, since unpickling would let it
 run code here; it cannot fill the parent's memory, nor write anything but plain text to a terminal or a log.
 """
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that the operator names: what switches a guest to another device, and what asks it whether it is well.
+"""Run the operator's commands: those that switch a guest to another device, and those that check its health.
 
 Invariant: argv only, no shell; an environment made from scratch, with what the caller adds; a time limit, a process group of its own,
 killed whole. What it wrote is kept to a few lines. It is the only gate for programs that are no ``Program``.

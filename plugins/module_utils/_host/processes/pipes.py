@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pipes that hold more than usual.
+"""Pipes with a larger buffer.
 
-Invariant: what the kernel does not grant is done without.
+Invariant: if the kernel does not grant the size, the pipe keeps its default.
 """
 
 from __future__ import annotations

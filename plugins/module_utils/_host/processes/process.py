@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who a process is, for as long as the machine runs, and after.
+"""The identity of a process, across pid reuse and reboots.
 
 Invariant: an ``Identity`` never names two processes: the boot id reports the boots apart, the start time tells apart processes that
 were given the same pid. No clock is asked.

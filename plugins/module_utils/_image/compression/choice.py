@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What undoes a compression on this host.
+"""Choose the decompressor for a format on this host.
 
-Invariant: what this host cannot undo is ``Unsupported``, and says what is missing.
+Invariant: a format that this host cannot decompress raises ``Unsupported``, which names what is missing.
 """
 
 from __future__ import annotations

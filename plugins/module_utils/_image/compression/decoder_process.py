@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process in which compressed bytes of strangers meet a decoder.
+"""The sandboxed process that decodes untrusted compressed data.
 
-Invariant: before it reads the first of them it has no file system, no network, no rights, sees no other process, makes the system calls of
-a list alone, and has its memory and CPU time limited by the kernel. It reads through descriptors that are positioned for it and writes to
-one pipe. What it says about itself is not relied upon.
+Invariant: before it reads the first byte it has no file system, no network and no capabilities, sees no other process, can only make the system
+calls of an allowlist, and the kernel limits its memory and CPU time. It reads through descriptors that are positioned for it and writes to
+one pipe. What it reports about itself is not trusted.
 
 What goes through the pipe is in frames: four bytes with the length of what follows, or, with ``ANSWER`` added to the length, an answer in
 JSON (``_host.answer``): one before the first stream, and one behind the bytes of each.

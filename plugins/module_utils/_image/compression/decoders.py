@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A confined process that decompresses, seen from the process that wants its output.
 
-Invariant: it may have been turned by what it has read. Nothing that it says is larger than a frame may be, its progress is what the kernel
-says of the descriptor that it reads through, and one that says nothing for too long is given up.
+Invariant: it may have been compromised by its input. No frame of it may exceed the maximum, its progress is the kernel's file offset of the
+descriptor that it reads through, and one that sends nothing for too long is given up.
 """
 
 from __future__ import annotations

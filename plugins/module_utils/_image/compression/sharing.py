@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who decompresses what, and with how much memory.
+"""Distribute streams and memory among decoder processes.
 
-Invariant: all decoders that run at a time take ``limits.decoder_memory_bytes`` or less between them, their processes included, whatever the
-number of processors. A process goes on to another stream only where the digest of what comes out is known: one that was turned by the
+Invariant: all decoders that run at a time take at most ``limits.decoder_memory_bytes`` together, their processes included, whatever the
+number of processors. A process continues with another stream only if the digest of its output is known: one that was compromised by the
 first stream could forge the second.
 """
 

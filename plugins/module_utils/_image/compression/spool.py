@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decompressed archives and layers, in files without a name.
 
-Invariant: nothing is left behind, whatever kills us; no more is written than the limits and the file system's reserve allow; and what was
-read and written is hashed on its way, not afterwards. No decoder runs in this process (``decoding``), and the plan of who decompresses
-what (``sharing``) keeps all decoders within ``limits.decoder_memory_bytes``.
+Invariant: no file is left behind, however the process ends; no more is written than the limits and the file system's reserve allow; and input and
+output are hashed as they pass, not afterwards. No decoder runs in this process (``decoders``), and ``sharing`` keeps all decoders
+within ``limits.decoder_memory_bytes``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Spool:
     """The nameless files of one unpacking; close it and they are gone.
 
     ``ask`` reaches the broker, which makes files and decoders and knows the files ``source_fds``, by their positions.
-    ``missing_isolation`` names what this host could not put around the decoders.
+    ``missing_isolation`` names the isolation that this host could not set up for the decoders.
     """
 
     def __init__(self, ask: Ask, source_fds: Sequence[int], limits: Limits, deadline: Deadline) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Applies a difference to the tree of an earlier base, behind the second wall.
+"""Apply a difference to the tree of an earlier base, in the writer's sandbox.
 
 Invariant: what is made inherits nothing from where it is made, as in a new tree: a kept directory passes on neither its group nor its access
 control list while names change in it. What goes is set aside first and removed when all else is written, since the holes that it leaves

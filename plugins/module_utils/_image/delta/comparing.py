@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares files of an earlier tree with what a new image has under the same names, byte by byte, behind walls of its own.
+"""Compare files of an earlier tree with those of a new image under the same names, byte by byte, in a sandbox of its own.
 
 Invariant: nothing is changed, and files alone are opened. A file is called the same only when every byte of it was read on both sides.
 Runs in a process of its own: it never gets its old root back.

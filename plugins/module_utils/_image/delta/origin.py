@@ -31,7 +31,7 @@ _MAX_FILE_BYTES = 256 << 20
 
 
 class Changed(NamedTuple):
-    """How much content was written, how long what took, and the names of the walls that this host could not put up."""
+    """How much content was written, how long each phase took, and the isolation that this host could not set up."""
 
     written_bytes: int
     seconds: dict[str, float]

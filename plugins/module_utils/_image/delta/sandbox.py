@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel lets those do who compare the tree of an earlier base and change it.
+"""The sandboxes of the processes that compare the tree of an earlier base and change it.
 
-Invariant: who compares can open files to read and change nothing; who changes opens no file that is there. Neither opens a device node: the
-tree is mounted nodev, and names of special files are never opened.
+Invariant: the comparing process can open files for reading only; the changing process opens no existing file. Neither opens a device node: the
+tree is mounted nodev, and special files are never opened.
 """
 
 from __future__ import annotations

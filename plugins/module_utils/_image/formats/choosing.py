@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of the images that an archive lists is meant.
+"""Select one of the images that an archive lists.
 
 Invariant: exactly one is chosen, for the platform that is wanted, whatever the kind of archive; or the error lists what there is by
 names that the options platform and image_name take.

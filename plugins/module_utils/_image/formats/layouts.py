@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kind of archive it is, recognized by its members.
+"""Detect the kind of an archive from its members, and call its reader.
 
-Invariant: the order of the questions is the order of trust: OCI (every blob has a digest), then manifest.json, then what came before
-it; a root file system is what is left. Where two lists disagree, neither is believed (see ``hybrids``).
+Invariant: the order of detection is the order of trust: OCI (every blob has a digest), then manifest.json, then the older ``repositories``,
+and finally a root file system. When two lists disagree, the archive is refused (see ``hybrids``).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does for the reader what its walls keep it from: starts confined decoders, and makes files in the spool.
+"""Serve requests that the reader's sandbox does not permit: start confined decoders, and create files in the spool.
 
-Invariant: no byte of an archive is looked at here. The reader may have been turned by one, so that what it asks for is checked whole
-before anything is done: a decoder reads only files that the broker knows, all of them together have no more memory than the limits allow,
-and there are no more than processors. Only descriptors leave: of pipes, of files to read, and of new files without a name.
+Invariant: no byte of an archive is parsed here. The reader may be compromised, so each request is checked completely
+before anything is done: a decoder reads only files that the broker knows, all decoders together get no more memory than the limits allow,
+and there are no more of them than processors. The reader receives only descriptors: of pipes, of files to read, and of new unnamed files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PACKED = {one.value: one for one in Compression if one is not Compression.NONE}
 
 
 class NotAsked(CommandFailed):
-    """The reader asks for what it never needs."""
+    """An invalid request of the reader."""
 
 
 class Wanted(NamedTuple):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The child that reads an image, says what it needs, and writes it when it is given a directory.
+"""The child that reads an image, reports what it needs, and writes it when it receives a directory.
 
 Invariant: before the first byte of the archive is parsed, the kernel limits this process: memory to what an image within ``limits`` takes,
 CPU time to ``seconds`` on each processor, and open files; and what it can reach and do at all (``sandbox``).

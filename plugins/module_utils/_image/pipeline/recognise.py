@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a file is that is no tar and in no compression that is read, recognized by its first bytes.
+"""Identify an unsupported file, neither a tar nor in a supported compression, by its first bytes.
 
-Invariant: nothing that begins with a tar header is named; what is named has a hint that says what to do with it.
+Invariant: nothing that begins with a tar header is identified here; each type has a hint that says what to do with the file.
 """
 
 from __future__ import annotations

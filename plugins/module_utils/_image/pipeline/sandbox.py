@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel lets the reader do, whatever it reads.
+"""The sandbox of the reader.
 
 Invariant: before the first byte of an archive is parsed, this process has an empty root, sees no other process and no network, has the
-capabilities of a writer and that of changing its root, opens no file but as a writer does, starts no program, and can load no code. What it
-cannot do itself (a decoder, a file in the spool) it asks its parent for (``broker``).
+capabilities of a writer and CAP_SYS_CHROOT, opens files only as a writer does, starts no program, and cannot load code. It requests
+decoders and spool files from its parent (``broker``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From an archive to a tree: the door of this package.
+"""From an archive to a tree: the entry point of this package.
 
     with open_image(archive_fd, options) as unpacking:     # everything is read, merged and, where compressed, verified
         ... make a volume for unpacking.plan ...

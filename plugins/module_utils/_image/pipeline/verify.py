@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Digests of what is written straight from the archive, computed beside the writing.
+"""Digests of content that is written directly from the archive, computed while it is written.
 
 Invariant: the caller gets the verdict from a process that read every byte of every range; no answer is an error. The helper
 has no threads to fork with, and keeps no descriptor but those that it reads from.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The second wall: what the kernel lets the writer do, whatever the plan says.
+"""The sandbox of the writer.
 
 Invariant: once ``contain`` has returned, this process reaches no file outside of the tree but those it holds open, opens none that it has
 not made itself, has only the capabilities that writing the tree takes and cannot get others, and makes only the system calls of a list: it

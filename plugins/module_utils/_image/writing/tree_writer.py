@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes a plan with several processes, behind the second wall.
+"""Write a plan with several processes, in the writer's sandbox.
 
 Invariant: directories are there before anything is made in them, hard links come after what they link to, and directories get
 their attributes last, when nothing in them changes any more. Runs in a process of its own: it never gets its old root back.
@@ -28,7 +28,7 @@ _LEAVES_WORTH_A_PROCESS = 256
 
 
 class Written(NamedTuple):
-    """What a writer answers: seconds by phase, and the names of the walls that this host could not put around it."""
+    """What a writer answers: seconds by phase, and the isolation that this host could not set up."""
 
     seconds: dict[str, float]
     missing_isolation: list[str]

@@ -4,7 +4,7 @@
 """Several processes for one piece of work.
 
 Invariant: they are forked before the work begins, so that from then on no process of it needs to fork. Either all of them answered, or the
-first error is raised and none is left; each dies with this process. What they say is written and read as
+first error is raised and none is left; each dies with this process. Their answers are written and read as
 ``_host.processes.answer`` says.
 """
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metadata of every pool is dumped when that is due: the work of flyd-backup.service."""
+"""Dump the metadata of every pool whose dump is due: the work of flyd-backup.service."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keep a copy of the database where each pool is, at the end of a run that has changed it.
 
-Invariant: a copy is never newer than the database, and a run never fails for want of one. It lies with the pool: beside its files in the
-state directory, else in the reserved start of its data (head.py), where an operator's device is all that there may be left.
+Invariant: a copy is never newer than the database, and a run never fails because a copy cannot be written. The copy is stored with the pool: beside
+its files in the state directory, else in the reserved start of its data (head.py), as the operator's device may be all that is left.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metadata of each pool as text (thin_dump), once a day: what thin_restore makes a pool of again when no repair can.
+"""Dump the metadata of each pool as text (thin_dump) once a day, for thin_restore when thin_repair cannot read the metadata.
 
-It is read from a metadata snapshot (thin-provisioning.rst, reserve_metadata_snap) while the pool is in use. Invariant: a dump under its name is
-whole and on disk; the newest seven are kept. A metadata snapshot is ours when the file ``reserved`` says so, which is there before it and
-goes after it: a run that was killed in between has left it, and the next one releases it. Another program's is let alone.
+The dump is read from a metadata snapshot (thin-provisioning.rst, reserve_metadata_snap) while the pool is in use.
+
+Invariant: a dump under its final name is complete and on disk; the newest seven are kept. The file ``reserved`` marks a metadata snapshot as
+this program's: it is created before the snapshot and removed after it, so the next run releases one that a killed run has left. A metadata
+snapshot of another program is never released.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make a lost database again from the copies that lie with the pools, so far as they still are what it says.
+"""Rebuild a lost database from the copies that are stored with the pools, as far as the pools still match them.
 
-Invariant: nothing of a pool is changed, and nothing is taken for ours that may not be. A copy can be older than its pool, by what runs did that
-were killed before they could write it. A volume counts as the one of the copy only when the pool had it at the transaction of the copy: the
-pool's metadata says for each volume at which transaction it was made.
+Invariant: no pool is changed, and no volume is adopted that may be foreign. A copy can be older than its pool, by the changes of runs that
+were killed before they updated it. A volume is that of the copy only if the pool had it at the transaction of the copy: the
+pool's metadata records for each volume the transaction that created it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .keep import NAME
 
 
 class Rebuilt(NamedTuple):
-    """Where the database was made again from, and what of it was left out: the volumes that the pools no longer have, by their devices."""
+    """Where the database was rebuilt from, and what of it was left out: the volumes that the pools no longer have, by their devices."""
 
     source: str
     left_out: tuple[str, ...]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_pool, state recovered: the database is made again, and all that it knows is there again."""
+"""Handle state=recovered of flyd_pool: rebuild the database, and activate the pools, snapshots and instances in it."""
 
 from __future__ import annotations
 

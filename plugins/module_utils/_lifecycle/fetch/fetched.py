@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was fetched, as the store remembers it and as flyd_fetch reports it."""
+"""What was fetched, as the store records it and as flyd_fetch returns it."""
 
 from __future__ import annotations
 

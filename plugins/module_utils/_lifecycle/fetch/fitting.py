@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image that cannot fit its pool is refused before its bytes travel.
+"""Refuse an image that cannot fit its pool before the download.
 
-Invariant: S3 is asked for pieces of the archive only when the object itself is larger than the room in the pool. What a forecast cannot
-tell is left to flyd_unpack, which knows the tree.
+Invariant: pieces of the archive are requested from S3 only when the object itself is larger than the free space of the pool. What a forecast
+cannot determine is left to flyd_unpack, which knows the tree.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a download is, for others to see: a small file beside the parts, and a line in the log now and then.
+"""Publish the progress of a download: a small file beside the parts, and periodic lines in the log.
 
-Invariant: the file is always whole (it is replaced by rename), and it is gone when the download is.
+Invariant: the file is always complete (it is replaced by rename), and is removed when the download ends.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The generation with a pinned digest, when it is on this host still: it becomes the current one of its key again.
+"""Make the generation with a pinned digest the current one of its key again, when it is still on this host.
 
-Invariant: nothing is asked for and no bytes move. What was current is retired and the other one takes its row in one transaction, which has
-seen the base or the sound archives of it there.
+Invariant: no request is made and no bytes are moved. One transaction retires the current generation and puts the other one in its row, after it
+has verified that its base or its archives are there.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who vouches for the bytes that are on this host already: what a run with nothing to download asks.
+"""Confirm the digest of bytes that are on this host already, in a run with nothing to download.
 
-Invariant: a checksum file that is named is read in every run, and what it says is compared with the bytes on this host. An object whose
-own SHA-256 is another one than theirs is another object, whatever its ETag.
+Invariant: a named checksum file is read in every run, and compared with the bytes on this host. An object whose own SHA-256 differs from
+theirs is another object, whatever its ETag.
 """
 
 from __future__ import annotations

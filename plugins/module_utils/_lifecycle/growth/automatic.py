@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool grows by its policy: before a run makes something in it, and when the host's service sees that it is short.
+"""Grow a pool by its policy: before a run creates something in it, and when the host's service finds that it is short of space.
 
-Invariant: under the lock of the pool's setup, and by the same code as when flyd_pool is asked for it. What another run has done meanwhile is seen
-there: two that come at once let it grow once.
+Invariant: growth happens under the lock of the pool's setup, by the same code as in flyd_pool, and after reading the pool again: of two concurrent
+runs, only one grows it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a pool may grow automatically: how far, in which steps, and what of the host's file system it leaves free.
 
-Invariant: a policy is what the options of flyd_pool said, never a size that was computed from it: a share means that of the file system or the
-device as it is when the pool grows.
+Invariant: a policy holds the options of flyd_pool as given, never a size that was computed from them: a share is that of the file system or the
+device at the time when the pool grows.
 """
 
 from __future__ import annotations

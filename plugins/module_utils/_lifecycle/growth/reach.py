@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How far a pool can grow automatically now, and what stops it there.
 
-Invariant: only reads. What the files of pools on the host's file system do not take yet, since their blocks were discarded, counts as taken:
-guests may write there at any time.
+Invariant: only reads. Discarded blocks of pool files on the host's file system count as used: guests may write there at any time.
 """
 
 from __future__ import annotations

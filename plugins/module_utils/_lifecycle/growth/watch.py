@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's service: it lets the pools grow that are short, at their events and every half minute.
+"""The host's service: it grows pools that are short of space, at their events and every half minute.
 
-Invariant: it holds nothing between two looks: no lock, no database, no device. What it cannot do is said once, not at every look; one pool in
-trouble does not keep it from the others. It looks without writing, and opens the database for writing only to let a pool grow.
+Invariant: it holds nothing between two checks: no lock, no database, no device. It reports a failure once, not at every check, and a failed
+pool does not keep it from the others. It checks without writing, and opens the database for writing only to grow a pool.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Say(Protocol):
 
 
 class Watch:
-    """What was said of each pool, and when one is looked at again after a failure."""
+    """What was reported of each pool, and when one is checked again after a failure."""
 
     def __init__(self, opened: Opened, say: Say) -> None:
         self._opened = opened

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one function that moves an image along an arrow.
 
-Order, idempotence, check mode, locking, settling and logging of all arrows are here, and retries begin here (attempts.py); an arrow holds only its own work.
+Order, idempotence, check mode, locking, recovery and logging of all arrows are here, and retries begin here (attempts.py); an arrow holds only its own work.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in state_dir/archives, under its SHA-256: which rows name it, and what no row names any more.
+"""The files in state_dir/archives, named by their SHA-256: which rows reference them, and which are unreferenced.
 
-Invariant: a file goes in the transaction that has seen that no row needs it, and a row that names one is committed in the transaction
-that has seen it there: another key with the digest is never left with a row that claims too much.
+Invariant: a file is removed in the transaction that has verified that no row needs it, and a row that names one is committed in the transaction
+that has verified that it exists. So no row of another key with the same digest names a file that is gone.
 """
 
 from __future__ import annotations

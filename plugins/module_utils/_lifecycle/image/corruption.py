@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An archive that is no longer what was fetched: a disk that rots, or another program that wrote to it.
+"""An archive that was corrupted after it was fetched, by a failing disk or by another program.
 
-Invariant: only a file whose digest, computed now, is not the one in its name is removed. It is of no use to anybody, and while it lies there
-flyd_fetch would find it, and never download a sound one.
+Invariant: only a file whose digest, computed now, is not the one in its name is removed. Otherwise flyd_fetch would find it and never
+download an intact one.
 """
 
 from __future__ import annotations

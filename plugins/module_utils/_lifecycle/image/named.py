@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The generation that an operator names by its SHA-256, current or retired.
 
-Invariant: another one than the named is never worked on: one that is not known, or lacks what it is to be made of, is refused.
+Invariant: no other generation is ever used in its place: one that is unknown, or whose archive is gone, is refused.
 """
 
 from __future__ import annotations

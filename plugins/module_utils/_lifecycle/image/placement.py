@@ -1,10 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pool an image lies in, beside the pool that a module was called with.
+"""Compare the pool that holds an image with the pool that a module was called with.
 
-Invariant: an image is never used in one pool and made in another: a module that names the wrong pool is refused before anything is made,
-changed or removed.
+Invariant: an image is never split over two pools: a module that names the wrong pool fails before anything is created, changed or removed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removal of the snapshots and bases of a key, of all its generations or of the one that is named by its SHA-256.
+"""Remove the snapshots and bases of a key, of all its generations or of the one that is named by its SHA-256.
 
-Invariant: every device is asked, and all of them are unmapped, before the first is removed, so a device in use stops a removal with
-nothing removed. Once the intent is committed, the removal is carried on by whichever run comes next. A base with snapshots
-stays.
+Invariant: all devices are checked, and then unmapped, before the first is removed, so a device in use stops a removal with
+nothing removed. Once the intent is committed, the next run finishes an interrupted removal. A base with snapshots stays.
 """
 
 from __future__ import annotations

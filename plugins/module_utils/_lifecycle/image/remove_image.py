@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removal of what is known of a key, or of one of its generations: archives, and if that is asked for snapshots and bases.
+"""Remove a key, or one of its generations: its records, its archives, and on request its snapshots and bases.
 
-Invariant: as of remove.py; and an archive that another generation is made of, of this or another key, stays.
+Invariant: as in remove.py; and an archive that another generation needs, of this or another key, stays.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an archive at rest is still the file that was verified: its size, times and inode beside those that were recorded then.
+"""Whether an archive at rest is still the file that was verified: its size, times and inode compared with those recorded then.
 
-Invariant: a row of ``archives`` describes a file whose bytes had the digest when the row was written. A file that looks otherwise is
-hashed before it counts again. The number of the device is not compared: for many file systems it differs after a reboot.
+Invariant: a row of ``archives`` describes a file whose bytes had the digest when the row was written. A file with other values is
+hashed before it is used. The device number is not compared: for many file systems it differs after a reboot.
 """
 
 from __future__ import annotations

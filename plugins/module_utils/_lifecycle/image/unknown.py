@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that the store does not know, when something of that name is to be removed: said with the nearest names that it knows.
+"""Warn of a removal whose name the store does not know, with the nearest known names.
 
-Invariant: removing what is not there is no error and no change; a misspelt name must not look like success.
+Invariant: removing what does not exist is neither an error nor a change, but a misspelt name must not look like success.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rollback: a name points again at what the store has as current, and the guest is switched to it.
+"""Rollback: point the name at the generation that the store has as current, and switch the guest to it.
 
-Invariant: it can be done again from the start at any time, and ends with the operation's row gone. The guest is switched only in the boot
-in which it was switched forward: after a start nothing runs that would have to be.
+Invariant: it can be repeated from the start at any time, and ends with the operation's row removed. The guest is switched only in the boot
+in which it was switched forward: after a reboot, no guest runs that would have to be switched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""activated → bound: a name points at one generation, and the guest behind it is well.
+"""activated → bound: a name points at one generation, and its guest is healthy.
 
 Here is what a run with nothing to do needs; the work is in flip.py.
 """

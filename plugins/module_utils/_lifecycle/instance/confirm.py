@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bind that waits is confirmed: the name points at its generation for good."""
+"""Confirm a bind that waits for it: the name keeps its generation."""
 
 from __future__ import annotations
 

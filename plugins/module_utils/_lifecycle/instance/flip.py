@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A flip: snapshot, intent, link, switch, health, confirmation.
 
-Invariant: the intent is committed before the link changes, and its row goes with the confirmation, in one transaction. Whatever ends a
-flip before that is undone: at once by this run, or by the next one, or when the host starts.
+Invariant: the intent is committed before the link changes, and its row is removed in the transaction of the confirmation. A flip that ends
+before that is undone: at once by this run, by the next run, or at boot.
 """
 
 from __future__ import annotations

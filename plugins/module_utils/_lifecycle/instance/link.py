@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The public name of an instance: /run/flyd/instances/NAME, a link to a directory that has the device and what is known of it.
+"""The public name of an instance: /run/flyd/instances/NAME, a link to a directory with the device and its description.
 
 Invariant: the directory is complete before the link points at it, and is never changed afterwards; the link changes by one rename. A
-reader that resolves the link once sees one generation whole. The store is the truth: what is here can be made again from it at any time.
-All of it may be read by everybody, as a VMM's user cannot enter the state directory.
+reader that resolves the link once sees one consistent generation. The directory can be rebuilt from the store at any time.
+It is world-readable, as a VMM's user cannot enter the state directory.
 """
 
 from __future__ import annotations

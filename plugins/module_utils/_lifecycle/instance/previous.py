@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rollback on request: an instance points again at the generation that it had before.
 
-Invariant: it is never taken back twice in a row: an instance that has gone back, automatically or on request, stays where it is until it is bound
-again. From the first commit on the earlier generation is the current one, so a run that is killed is finished, not undone.
+Invariant: an instance is never rolled back twice in a row: one that was rolled back, automatically or on request, stays there until it is bound
+again. From the first commit on, the earlier generation is the current one, so a killed run is finished, not undone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An instance is forgotten: its name goes; its snapshots, with what guests wrote, stay until they are removed or pruned."""
+"""Remove an instance: its name and its record. Its snapshots, with what guests wrote, stay until they are removed or pruned."""
 
 from __future__ import annotations
 

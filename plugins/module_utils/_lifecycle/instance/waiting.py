@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bind that waits to be confirmed, and the timer that takes it back when no confirmation comes.
+"""A bind that waits for its confirmation, and the timer that rolls it back without one.
 
-Invariant: the deadline in the store decides, on the clock that counts since the host's start (CLOCK_BOOTTIME); the timer only starts a run
-that looks. A host that was restarted meanwhile has nothing that waits: its first run goes back.
+Invariant: the deadline in the store decides, on CLOCK_BOOTTIME; the timer only starts a run that checks it. A reboot ends the wait: the first
+run after it rolls back.
 """
 
 from __future__ import annotations

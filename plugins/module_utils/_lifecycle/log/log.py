@@ -5,7 +5,7 @@
 
 Invariant: a line is written by one write(2) to a file opened for appending, so lines of several processes never mix. It never
 holds a credential: only what callers name is written, they name no options, and every text is redacted. A full disk loses lines, never
-the work. How the lines are counted and the file is rotated: counters.py, log_file.py.
+the work. How the lines are counted and the file is rotated: counters.py, rotation.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool that is recorded comes up, and the snapshots that are recorded in it are mapped, as both were before a reboot.
+"""Activate a recorded pool and map its recorded snapshots, as before a reboot.
 
-Invariant: only what the store records is brought back, as it was recorded. Nothing new is made, no base is mapped, and an image that had
-no snapshot gets none. What is mapped here is not being removed elsewhere: its image's lock is held.
+Invariant: only what the store records is activated, as it was recorded. Nothing new is created, no base is mapped, and an image without
+a snapshot gets none. The image's lock is held, so nothing that is mapped here is being removed elsewhere.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bases of a pool whose metadata was written again: each is read, and one that is damaged goes, so that the next run makes it again.
+"""Check the bases of a pool after a metadata repair, and remove a damaged one, so that the next run creates it again.
 
-Invariant: only what e2fsck has looked at and does not find clean is removed, and the intent to do so is written down with it.
+Invariant: only a base that e2fsck has checked and found damaged is removed, and the intent to do so is committed with that.
 """
 
 from __future__ import annotations

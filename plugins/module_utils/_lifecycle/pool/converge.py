@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool is made, brought back, or grown, or in check mode this is predicted: the work of flyd_pool, imported when there is some.
+"""Create, activate or grow a pool, or predict it in check mode: the work of flyd_pool, imported when there is some.
 
-Invariant: as in pool.py; the caller holds the lock of the pool's setup.
+Invariant: as in ensure.py; the caller holds the lock of the pool's setup.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 """A new thin pool: recorded, allocated, formatted, numbered.
 
 Invariant: the pool's row, with its random first transaction id, is committed before its files exist. Whatever a creation that was interrupted
-has made by then, the next one resumes it; metadata that holds a superblock is never written over.
+has made by then, the next one resumes it; metadata that holds a superblock is never overwritten.
 """
 
 from __future__ import annotations

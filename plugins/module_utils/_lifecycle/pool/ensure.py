@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The thin pool: made once, tied to the store, active and healthy ever after, and the snapshots in it are there for use.
+"""Ensure that the thin pool exists, belongs to the store, and is active and healthy, with its snapshots mapped.
 
 Invariant: the pool's transaction id begins at a random number that was committed before the pool existed, and store and metadata
-count it up together: a pool that was made again, exchanged or restored alone is seen. Metadata that holds a superblock is
-never written over.
+increment it together, so a pool that was recreated, replaced or restored alone is detected. Metadata that holds a superblock is
+never overwritten.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool whose metadata the kernel or thin_check refuses is repaired; only when it is asked for.
+"""Repair a pool whose metadata the kernel or thin_check refuses; only on request.
 
-Invariant: the metadata is copied before anything is written, and what takes its place was checked. Until that has happened a repair that was
-interrupted begins again from the copy; from then on it resumes the check of the bases. No other process works with the pool in between.
+Invariant: the metadata is copied before anything is written, and its replacement is checked first. Before the replacement, an interrupted
+repair begins again from the copy; afterwards, it resumes the check of the bases. No other process uses the pool in between.
 """
 
 from __future__ import annotations

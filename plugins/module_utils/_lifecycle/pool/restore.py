@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the machine had before it went down comes back without a play: every pool, and the snapshots that were activated.
+"""Activate every pool and map the recorded snapshots at boot, without a play.
 
-Invariant: a pool comes back as the next play's flyd_pool would bring it back, by the same code (bring_back.py).
+Invariant: a pool is activated as the next play's flyd_pool would do it, by the same code (bring_up.py).
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a pool: its device, its loops and its files are gone, and so is its row.
+"""Remove a pool: its device, its loop devices, its files, and its row.
 
-Invariant: only a pool of the store is torn down, and only when nothing lives in it, unless that is asked for; never under a device
-of others. A teardown that was interrupted is carried on before anything else is done with a pool of that name. It needs no word of the pool,
-so one that has failed goes too.
+Invariant: only a pool of the store is removed, only when it is empty or on request, and never under a foreign device. An interrupted
+teardown is finished before anything else is done with a pool of that name. It does not query the pool, so a failed one can be removed too.
 """
 
 from __future__ import annotations

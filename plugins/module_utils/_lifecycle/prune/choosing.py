@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which generations stay, each with its reason, and in which order the others go.
+"""Which generations stay, each with its reason, and in which order the others are removed.
 
-Invariant: only reads. The current generation of a key never goes, nor one that an instance points at, waits to confirm, or would go back to. The
-same question is asked again under the key's lock before a generation goes (``stays``).
+Invariant: only reads. The current generation of a key is never removed, nor one that an instance points at, waits to confirm, or would roll back
+to. This is checked again under the key's lock before a generation is removed (``stays``).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Retired → gone: one generation is pruned, by the removals of flyd_fetch and flyd_unpack.
+"""Retired → removed: prune one generation, by the removals of flyd_fetch and flyd_unpack.
 
-Invariant: under the key's lock it is asked again whether the generation may go. What one run has chosen, another may have made current,
-bound or confirmed meanwhile.
+Invariant: whether the generation may be removed is checked again under the key's lock, as another run may have made it current, bound or
+confirmed it meanwhile.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_prune: one generation after the other goes, past those that are busy or fail.
+"""flyd_prune: remove one generation after the other, and skip those that are busy or fail.
 
-Invariant: each generation goes by an arrow of its own, with the key's lock, its intents and its recovery; between two of them nothing is held.
-What fails is reported at the end.
+Invariant: each generation is removed by its own arrow, with the key's lock, its intents and its recovery; nothing is held between two of them.
+Failures are reported at the end.
 """
 
 from __future__ import annotations

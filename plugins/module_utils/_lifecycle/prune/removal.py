@@ -1,9 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to each generation that may go: removed, not needed to go, busy, or failed; in a dry run, what would.
+"""The outcome of each removable generation: removed, not needed, busy, or failed; in a dry run, the predicted one.
 
-Invariant: what keeps one generation keeps no other one. A dry run asks the same questions in the same order, and counts instead of removing.
+Invariant: a generation that cannot be removed does not affect the others. A dry run makes the same checks in the same order, and counts instead
+of removing.
 """
 
 from __future__ import annotations

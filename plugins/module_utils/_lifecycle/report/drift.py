@@ -4,7 +4,7 @@
 """Where the store and the host contradict each other: pools, thin ids, tables, devices, loops, leftovers in the state directory; and what
 the host lacks to keep it from reading what guests write.
 
-Invariant: only looked at, and without locks, so what a run is at work with right now may be reported. A pool that cannot be read is reported, and
+Invariant: only reads, and without locks, so the intermediate state of a running module may be reported. A pool that cannot be read is reported, and
 does not hide the others.
 """
 

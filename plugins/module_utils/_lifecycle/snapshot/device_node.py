@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may open a device's node: what was asked for, and what is there."""
+"""Owner, group and mode of a device node: as requested, and as they are."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths of snapshots that a person can type: /dev/flyd/KEY/SNAPSHOT, links to the devices that are named by ULIDs.
+"""Readable paths of snapshots: /dev/flyd/KEY/SNAPSHOT, links to the devices, whose own names have ULIDs.
 
-Invariant: what is there is made from the store and can be made again; a name never leads to a device that is not mapped. Of several generations of
+Invariant: the links can be rebuilt from the store at any time; none leads to a device that is not mapped. Of several generations of
 a key that have a snapshot of one name, the current one's is meant, else the newest.
 """
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the store remembers of an instance: one row of ``instances``, as records.py has the other tables."""
+"""The record of an instance: one row of ``instances``; records.py has the other tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Instance(NamedTuple):
     While a bind is open, the name points at ``target``; ``deadline_seconds`` (CLOCK_BOOTTIME; 0 for none) is until when it waits to be
     confirmed. ``previous_id`` was current before; ``left_id`` is the generation that the name was taken back from, until the next bind is
     confirmed. An ``_id`` is a generation's, an ``_ulid`` a snapshot's. ``settings`` and ``target_settings`` are JSON, see
-    instance/settings.py.
+    instance/options.py.
     """
 
     name: str

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Locks that name their holder: rows of ``_busy``.
 
-Invariant: a lock belongs to a process that is alive, or is free: a row whose holder is gone (another boot, no such pid, another
-start time) is dropped inside the transaction that takes a lock. No clock decides who owns a lock. A row of this very process that nothing
-here holds (the disk did not let go of it, or a signal came in between) is free, too: a process never waits for itself.
+Invariant: a lock belongs to a live process, or is free: a row whose holder is gone (another boot, no such pid, another
+start time) is dropped inside the transaction that takes a lock. No clock decides who owns a lock. A row of this process that it no longer
+holds (the row could not be deleted, or a signal interrupted that) is free, too: a process never waits for itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A store that is only looked at: check mode and flyd_info.
+"""Read-only access to the store, for check mode and flyd_info.
 
 Invariant: the store, its journal and their directory stay as they are, byte by byte, even when a writer was killed in the middle of a commit.
 """

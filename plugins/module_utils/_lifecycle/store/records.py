@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the store remembers, as named tuples: one class a table, one field a column, in the order of the schema.
+"""The rows of the store as named tuples: one class per table, one field per column, in the order of the schema.
 
 Invariant: a record is a row as it was committed; changing one means writing a new one through the store.
 """
@@ -33,7 +33,7 @@ class State(str, enum.Enum):
 
 
 class VolumeState(str, enum.Enum):
-    """The life of a thin id: planned before the pool hears of it, deleting before the pool forgets it."""
+    """The states of a thin id: planned before the pool creates it, deleting before the pool deletes it."""
 
     PLANNED = "planned"
     CREATED = "created"

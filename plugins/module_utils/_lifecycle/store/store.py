@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory of the machine: one SQLite file, state_dir/flyd.db.
+"""The store: one SQLite file, state_dir/flyd.db.
 
 Invariant: what is committed is on disk before the call returns (rollback journal, synchronous=EXTRA: the journal's directory entry
 too), and every change is made inside ``transaction``, which is BEGIN IMMEDIATE.

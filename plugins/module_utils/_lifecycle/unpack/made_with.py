@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The options that a base was made with, recorded with its image, and how later ones differ from them.
 
-Invariant: an option that counts only when a base is made is never ignored in silence: a later run that names another value warns. A
-limit that is higher than the one that the image has kept says nothing else.
+Invariant: an option that applies only to a new base is never ignored silently: a later run with another value warns. A
+limit higher than the one that the base was made with causes no warning.
 """
 
 from __future__ import annotations

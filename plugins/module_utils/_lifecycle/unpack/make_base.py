@@ -4,7 +4,7 @@
 """A new base: planned, made, filled, sealed, recorded.
 
 Invariant: ``unpacked`` is committed only after the tree was written, every digest was verified, the file system was synced, unmounted
-and checked, and the volume was flushed and unmapped. A volume that did not come so far is thrown away whole.
+and checked, and the volume was flushed and unmapped. A volume that did not get that far is discarded as a whole.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names of all instances, made again from the store: after a start, and where something else has changed them.
+"""Rebuild the links of all instances from the store: at boot, and when something else has changed them.
 
-Invariant: a name is made only when the device that it points at is mapped, so a guest that finds its name finds its device.
+Invariant: a link is created only when its device is mapped, so a guest that finds its link finds its device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes that the store has and the pool has not: shown, forgotten, and so made again by the next transition.
+"""Volumes that the store has but the pool does not: reported and removed from the store, so that the next transition creates them again.
 
 Invariant: a volume is called lost only under the pool's lock, with store and pool at the same transaction: not because of a step that is
 being made, and not because one of the two comes from a backup. A thin id that only the pool has is never deleted: no row proves it ours.

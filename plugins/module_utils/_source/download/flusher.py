@@ -1,10 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing the download to disk while it still comes.
+"""Write the download to disk while it is still in progress.
 
-Left alone, the kernel keeps hundreds of megabytes in memory and writes them when fsync asks for it, after the last byte came:
-the time of the disk would be added to that of the line, where it can be hidden behind it.
+Otherwise the kernel keeps hundreds of megabytes in memory until the final fsync, which would add the time of the disk to that of the network.
 
 Invariant: the kernel reports an error of the disk once (errseq), so the one that is met here is kept and raised.
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hashing in order behind the workers, and telling how far the download is.
+"""Hash the part file in order, behind the workers, and record the progress of the download.
 
 Invariant: what is hashed is read back from the part file, so the digest is that of the bytes that will be used, also of those
 that an earlier run left; those must first prove to be what its state says.

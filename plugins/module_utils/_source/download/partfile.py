@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A download on disk before it has its name: the part file, and the small file beside it that says what of it is good.
+"""A download in progress on disk: the part file, and the state file that records which of its bytes are valid.
 
 Invariant: what the state file claims can be checked. Bytes from the first on are claimed with their SHA-256; bytes further on
 are claimed only for this boot of the machine, because what was written survives a killed process, but not a power cut.

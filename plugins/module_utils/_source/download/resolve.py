@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The questions before a download: what a key names, and what each of its objects must hash to.
+"""Resolve a key before its download: which objects it names, and the expected digest of each.
 
-Invariant: after ``ask`` nothing is refused that could have been refused without the bytes.
+Invariant: whatever can be refused without the bytes is refused in ``ask``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which bytes of an object are here, and which are still to be asked for.
+"""Which bytes of an object were received, and which are still missing.
 
 Invariant: a byte counts as received only after it was written. One worker owns a segment and moves its ``next_byte`` forward;
 everybody else only reads it (one attribute, one writer: no lock is needed).

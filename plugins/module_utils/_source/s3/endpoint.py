@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The address of a server: what a URL of one is.
+"""Parse and validate the URL of a server.
 
-Invariant: what is wrong is said without a part of the URL, which may hold a password.
+Invariant: no error message holds a part of the URL, which may contain a password.
 """
 
 from __future__ import annotations

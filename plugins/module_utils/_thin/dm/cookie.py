@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What device-mapper and udev say to each other about an event: which rules keep off the device, and that all rules have run.
+"""The udev cookie of a device-mapper event: it tells udev which rules must skip the device, and device-mapper that all rules have run.
 
 The kernel hands the event number of an ioctl to udev as DM_COOKIE. Its upper half holds flags, which device-mapper's rules turn into
 properties that every rule of LVM, md, bcache and the like obeys and that stay in udev's database. Its lower half names a semaphore, which

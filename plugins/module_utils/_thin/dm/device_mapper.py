@@ -29,7 +29,7 @@ __all__ = ["Device", "DeviceMapper", "IoctlFailed", "OUR_PREFIX"]
 class DeviceMapper:
     """Devices of device-mapper below ``sysfs``, with their nodes in ``dev`` and their users in ``proc``.
 
-    ``busy`` says how patiently to remove one; ``root`` is where the files of udev, LVM and mdadm are looked for (guards.py, mdadm.py).
+    ``busy`` says how patiently to remove one; ``root`` is where the files of udev, LVM and mdadm are (guards/).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting until something happens to a device of device-mapper: a thin pool is short of blocks, has another mode, was resumed.
+"""Wait for events of device-mapper: a thin pool is short of blocks, has another mode, was resumed.
 
 The control node can be polled from Linux 4.13 on: it is readable as soon as any device has had an event since it was opened (dm-ioctl.c, dm_poll). So
 one descriptor waits for all pools, those that come later too, and holds none of them.

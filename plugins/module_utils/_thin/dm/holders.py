@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who keeps a block device busy: mounts, swap, open files, devices on top of it.
+"""Find the users of a block device: mounts, swap, open files, devices on top of it.
 
-Invariant: only reads; whatever vanishes while it is looked at is left out. The answer is for a message, nothing is decided by it.
+Invariant: only reads; a user that vanishes meanwhile is left out. The result is for messages only and decides nothing.
 """
 
 from __future__ import annotations

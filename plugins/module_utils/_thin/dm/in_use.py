@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether devices are in use, asked before any of them is removed.
+"""Check whether devices are in use, before any of them is removed.
 
 Invariant: nothing is changed. The kernel's own count decides, the one for which it refuses to remove a device (dm.c,
 dm_lock_for_deletion): it includes mounts in every namespace, swap, devices on top and users inside the kernel. Who the users are is

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ext4 on a volume: made, filled in a mount that no other process sees, and checked.
+"""Create ext4 on a volume, fill it in a private mount, check it, and grow it.
 
 Invariant: when ``populate`` returns, the file system is unmounted and on disk; when it raises, its mount is gone too, and the
-volume is worth nothing.
+content of the volume is invalid.
 """
 
 from __future__ import annotations

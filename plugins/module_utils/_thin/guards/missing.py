@@ -1,12 +1,12 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps the host from reading what guests have written, and which part of it this host lacks.
+"""Find which of the guards that keep the host from reading guests' data are missing on this host.
 
-The flags of each event (cookie.py) need nothing of the host. The rest is files, which the role prepare installs: a rule for udev, and a
+The flags of each event (cookie.py) need nothing on the host. The other guards are files that the role prepare installs: a rule for udev, and a
 filter for LVM and a setting for mdadm, which also read devices without udev.
 
-Invariant: only reads files. What is said here names the file and what to do.
+Invariant: only reads files. Each message names the file and the remedy.
 """
 
 from __future__ import annotations

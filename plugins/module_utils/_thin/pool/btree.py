@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The B-trees of a pool's metadata, node by node, read from its file or device.
 
-Invariant: a node is used only when it is one by its own words: its number, its kind, its sizes. Whether it still belongs to the tree, the
-caller finds out by the superblock (metadata.py). Source: the kernel's drivers/md/persistent-data/dm-btree-internal.h.
+Invariant: a node is used only when its header is valid: its number, its kind, its sizes. The caller verifies with the superblock
+(metadata.py) that it still belongs to the tree. Source: the kernel's drivers/md/persistent-data/dm-btree-internal.h.
 """
 
 from __future__ import annotations

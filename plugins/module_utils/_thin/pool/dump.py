@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metadata of a pool that is up as text, from its metadata snapshot."""
+"""Dump the metadata of an active pool as text, from its metadata snapshot."""
 
 from __future__ import annotations
 

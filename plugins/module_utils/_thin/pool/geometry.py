@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How big a pool's parts are: what the operator leaves out is computed, what cannot work is refused.
+"""Compute the sizes of a pool that the operator leaves out, and refuse those that cannot work.
 
 Invariant: a ``Geometry`` is one that the kernel accepts. Values that work but serve badly (the classic 1 MiB of metadata and a low
 water mark above the pool's size) are taken as given, with a warning, so that the pool's table says what the operator wrote.

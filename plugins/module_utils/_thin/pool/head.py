@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our bytes in the reserved start of a pool's data (reserve.py): two slots, the older of which is written over.
+"""The content of the reserved start of a pool's data (reserve.py): two slots, the older of which is overwritten.
 
-Invariant: one slot is whole at any time, whatever interrupts a write: each has its number, length and digest. What is written are lines of
+Invariant: one slot is complete at any time, whatever interrupts a write: each has its number, length and digest. What is written are lines of
 hexadecimal digits, so nothing that the host looks for at the start of a device (a partition table, a file system, a member of an array) can be
 among it. The first 16 KiB, where most of these lie, are left as they are.
 """

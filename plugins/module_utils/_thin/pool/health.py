@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a pool may be worked with, and what to do when not.
+"""Checks that block work in an unhealthy pool; each error has a remedy.
 
 Invariant: nothing is created in a pool that is read-only, failed, in need of a check, or nearly full.
 """

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pool's metadata says of itself, read from its file or device: no program, no message to the pool, no write.
+"""Read a pool's metadata from its file or device, without a program, a message to the pool, or a write.
 
-Invariant: what is returned is one committed state. The kernel never writes over what a committed superblock leads to, and writes the
+Invariant: what is returned is one committed state. The kernel never overwrites what a committed superblock references, and writes the
 superblock last; so a walk through the tree is good when the superblock was the same before and after it.
 Source: the kernel's drivers/md/dm-thin-metadata.c, persistent-data/dm-btree-internal.h and dm-space-map-common.h.
 """

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metadata of a pool that is down: checked, copied, and rewritten from what can still be read of it.
+"""Check, copy and repair the metadata of an inactive pool.
 
-Invariant: the metadata itself is only read here; what is written goes to a file of its own, whose name it gets when it is whole, checked and
+Invariant: the metadata itself is only read here; the output goes to a separate file, which gets its final name when it is complete, checked and
 on disk.
 """
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool that is up takes the size that its files or devices have by now.
+"""Resize an active pool to the present size of its files or devices.
 
-Invariant: the table changes only by load, suspend and resume, and a change that was interrupted between them is finished or forgotten by
-``settle_size`` before anything else is done.
+Invariant: the table changes only by load, suspend and resume, and ``settle_size`` finishes or drops an interrupted change
+before anything else is done.
 """
 
 from __future__ import annotations
