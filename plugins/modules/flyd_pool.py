@@ -140,7 +140,7 @@ options:
     type: str
   adopt:
     description:
-      - Take over the files or devices of a thin pool that was made by hand and holds no volume. Its metadata is formatted again.
+      - Take over the files or devices of a thin pool that was created manually and holds no volume. Its metadata is formatted again.
       - A pool with volumes is refused, and so is one that is active or named by the database of O(state_dir). Remove its device first (C(dmsetup remove)).
       - For a pool that exists in the database, this has no effect.
     type: bool

@@ -1,4 +1,4 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How we touch the machine: programs, files, processes. Knows nothing of images, pools or states."""
+"""Access to the operating system: programs, files, processes. Knows nothing of images, pools or states."""

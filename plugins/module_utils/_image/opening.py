@@ -129,7 +129,7 @@ def open_family(
 ) -> contextlib.AbstractContextManager[OpenImage]:
     """Like ``open_image`` for layers that are files of their own, lowest first; ``expected_sha256`` are their digests as stored.
 
-    A family has no configuration. ``options.expected_sha256`` is not looked at.
+    A family has no configuration. ``options.expected_sha256`` is ignored.
     """
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
@@ -210,7 +210,7 @@ def _took_too_long(limits: Limits, begun: float) -> NoReturn:
 
 
 def _understood(report: Json, limits: Limits, child: Conversation) -> OpenImage:
-    """What the child reports; it may have been turned by the archive, so it is only believed to say something."""
+    """What the child reports; it may have been compromised by the archive, so the report is not trusted."""
     try:
         phases = Phases()
         phases.seconds = {str(name): float(seconds) for name, seconds in report["seconds"].items()}

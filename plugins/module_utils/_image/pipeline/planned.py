@@ -59,7 +59,7 @@ class Unpacking(NamedTuple):
                 lambda: write_tree(self.plan, root_fd, self.options),
                 what="writing the tree",
                 kept_fds=self.source_fds | {root_fd},
-                apart=not has_left_files(),  # else this process is apart, and behind its walls no further one can be
+                apart=not has_left_files(),  # else this process is sandboxed itself, and cannot create another sandbox
             )
         self._wait_for_digests(meanwhile)
         return self._summary(seconds, missing, self.plan.content_bytes)

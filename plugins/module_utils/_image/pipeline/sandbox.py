@@ -44,7 +44,7 @@ _DIGESTS = ("sha256", "sha512")
 
 
 def confine(*, changes_trees: bool) -> list[str]:
-    """Put up the walls around this process, for good; returns the names of those that this host could not.
+    """Sandbox this process irrevocably; returns the names of the parts that this host could not set up.
 
     ``changes_trees``: its children may compare and change a tree that is there.
     """

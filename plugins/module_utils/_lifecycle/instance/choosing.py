@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which generation an instance is asked to point at, and its snapshot.
+"""The generation that an instance is requested to point at, and its snapshot.
 
 Invariant: nothing is made here but the snapshot, and that as flyd_snapshot makes it.
 """

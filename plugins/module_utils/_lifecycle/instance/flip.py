@@ -128,7 +128,7 @@ def _forward(host: Run, pending: Instance, settings: Settings, timing: Timing) -
 
 
 def look(host: Run, name: str, settings: Settings, device: str, watch: Watch) -> Report:
-    """Wait until the guest is well; raises ``Unhealthy`` when it is not in time."""
+    """Wait until the guest is healthy; raises ``Unhealthy`` after the deadline."""
     return await_health(
         settings.check,
         watch,

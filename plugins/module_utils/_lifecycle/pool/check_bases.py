@@ -24,7 +24,7 @@ _E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
 
 
 def check_bases(host: Run, pool: PoolRecord) -> list[str]:
-    """e2fsck without writing; a base that is not clean is forgotten and removed, so that the next run makes it again."""
+    """e2fsck without writing; a damaged base is removed from the pool and the store, so that the next run creates it again."""
     clean = []
     bases = {image.base_ulid: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):

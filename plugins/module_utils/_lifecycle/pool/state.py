@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of a pool, beside what store and kernel have: all that a run needs that finds its pool there.
+"""Compare a requested pool with the store and the kernel: all that a run with nothing to do needs.
 
 Invariant: only reads; what cannot be changed in a pool is refused here, before anything is made.
 """

@@ -12,7 +12,7 @@ class Instance(NamedTuple):
     """A name that points at a snapshot of one generation: ``current``, the last one that was confirmed; empty before there is one.
 
     While a bind is open, the name points at ``target``; ``deadline_seconds`` (CLOCK_BOOTTIME; 0 for none) is until when it waits to be
-    confirmed. ``previous_id`` was current before; ``left_id`` is the generation that the name was taken back from, until the next bind is
+    confirmed. ``previous_id`` was current before; ``left_id`` is the generation that the name was rolled back from, until the next bind is
     confirmed. An ``_id`` is a generation's, an ``_ulid`` a snapshot's. ``settings`` and ``target_settings`` are JSON, see
     instance/options.py.
     """

@@ -6,7 +6,7 @@
 Invariant: a run that holds a lock takes only locks that come after it here, so two runs never wait for each other:
 
 1. ``pool_setup_lock``: a pool is created, grown, activated, repaired or removed
-2. ``instance_lock``: an instance is bound to a generation, confirmed, taken back or removed
+2. ``instance_lock``: an instance is bound to a generation, confirmed, rolled back or removed
 3. ``image_lock``: an image, its archive, its base and its snapshots are changed
 4. ``RECOVERY``: one abandoned operation is finished or undone
 5. ``dump_lock``: the metadata of a pool is dumped

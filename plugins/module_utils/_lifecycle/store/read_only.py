@@ -41,7 +41,7 @@ def look_at(path: str, busy_seconds: float) -> sqlite3.Connection:
 
 
 def in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """A copy of a store that may only be looked at, which may be migrated; the original is closed."""
+    """A copy of a read-only store, which may be migrated; the original is closed."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
     with contextlib.closing(connection):
         connection.backup(copy)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Before anything is removed: every device is asked, then all of them are unmapped, or none.
+"""Check and unmap all devices of a removal before anything is removed: all of them, or none.
 
-Invariant: until all devices of a removal are unmapped nothing is destroyed. Unmapping can be taken back; a volume that is not mapped
+Invariant: until all devices of a removal are unmapped nothing is destroyed. Unmapping can be undone; a volume that is not mapped
 cannot become busy. A run that is killed in between leaves unmapped snapshots, which flyd_pool maps again.
 """
 

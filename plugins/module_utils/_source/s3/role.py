@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A role that is assumed before a bucket is asked.
+"""Assume a role for requests to a bucket.
 
 Invariant: its credentials are renewed by botocore before they expire, so a download may take longer than they hold.
 """
