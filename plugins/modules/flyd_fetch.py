@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_fetch: bring an image archive from S3 to the host, verified."""
+"""flyd_fetch: fetch an image archive from S3 and verify it."""
 
 from __future__ import annotations
 
@@ -347,28 +347,28 @@ EXAMPLES = r"""
     state: absent
     force: true
 
-- name: Fetch from an S3 server of one's own
+- name: Fetch from a private S3 server
   flyd.lite.flyd_fetch:
     key: images/redis_latest.tar
     endpoint_url: https://s3.example.org
     ca_bundle: /etc/ssl/private-ca.pem
 
-- name: Fetch what the checksum file beside it vouches for
+- name: Fetch an object and verify it with the checksum file next to it
   flyd.lite.flyd_fetch:
     key: images/redis_latest.tar
     checksum: images/redis_latest.tar.sha256
 
-- name: Never take another object than the first one without a digest for it
+- name: Refuse a replaced object unless its digest is given
   flyd.lite.flyd_fetch:
     key: images/redis_latest.tar
     on_change: refuse
 
-- name: Fetch once, and do not ask S3 again
+- name: Fetch once, and make no further requests to S3
   flyd.lite.flyd_fetch:
     key: images/redis_latest.tar
     on_change: ignore
 
-- name: Fetch the layers of an image that lie as objects of their own
+- name: Fetch an image whose layers are separate objects
   flyd.lite.flyd_fetch:
     key: images/redis/
     checksum: images/redis.sha256

@@ -44,17 +44,17 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what there is
+- name: Report everything
   flyd.lite.flyd_info:
   register: flyd
 
-- name: See the generations of one image, to go back to one of them or to remove it
+- name: List the generations of one image, to roll back to one of them or to remove it
   flyd.lite.flyd_info:
     what: [images]
     key: images/redis_latest.tar
   register: flyd
 
-- name: Stop when the host and its database disagree
+- name: Fail when the host and its database differ
   ansible.builtin.assert:
     that: flyd.drift | length == 0
     fail_msg: "{{ flyd.drift | map(attribute='text') | join('; ') }}"

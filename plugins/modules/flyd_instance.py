@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_instance: a name that points at one generation of an image, flips to another, and goes back."""
+"""flyd_instance: bind a name to one generation of an image, with rollback."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The newest generation for the web guest; back to the one before unless it answers
+- name: Run the newest generation in the guest web; roll back if it is unhealthy
   flyd.lite.flyd_instance:
     name: web
     key: images/redis_latest.tar
@@ -149,7 +149,7 @@ EXAMPLES = r"""
     health:
       port: 6379
 
-- name: One certain generation, which rolls back automatically unless it is confirmed within ten minutes
+- name: Bind a given generation, which rolls back automatically unless it is confirmed within ten minutes
   flyd.lite.flyd_instance:
     name: web
     key: images/redis_latest.tar
@@ -163,7 +163,7 @@ EXAMPLES = r"""
     sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     state: confirmed
 
-- name: Back to the generation before
+- name: Roll back to the previous generation
   flyd.lite.flyd_instance:
     name: web
     key: images/redis_latest.tar

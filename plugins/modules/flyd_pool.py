@@ -2,7 +2,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flyd_pool: make the thin pool, or find it there and healthy."""
+"""flyd_pool: create the thin pool, or verify that it is active and healthy."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ options:
   error_if_no_space:
     description:
       - Whether a write to a full pool fails at once, instead of hanging for a minute first.
-      - It can be changed while the pool is in use. When left out, a pool that exists keeps what it has, and a new one gets V(true).
+      - It can be changed while the pool is in use. When left out, an existing pool keeps its setting, and a new one gets V(true).
     type: bool
   min_free_percent:
     description:
       - The share of the pool's data and of its metadata that must stay free, in percent. Below it nothing new is created.
-      - When left out, a pool that exists keeps what it has, and a new one gets V(10).
+      - When left out, an existing pool keeps its setting, and a new one gets V(10).
     type: int
   max_size:
     description:
@@ -124,19 +124,19 @@ options:
         C(thin_pool_autoextend_threshold) is 100 minus O(min_free_percent).
       - The metadata grows automatically, too, when a quarter of it, at most 4 MiB, is free. On devices, both can grow to the end of the devices.
       - O(data_size) and O(metadata_size) are then minimum sizes.
-      - When left out, a pool that exists keeps what it has, and a new one gets V(none).
+      - When left out, an existing pool keeps its setting, and a new one gets V(none).
     type: str
   grow_by:
     description:
       - The step of automatic growth, as a size or as a share of the pool's present size - C(thin_pool_autoextend_percent) of LVM. The step is
         larger if it would not suffice, and smaller near the maximum.
-      - When left out, a pool that exists keeps what it has, and a new one gets V(20%).
+      - When left out, an existing pool keeps its setting, and a new one gets V(20%).
     type: str
   grow_reserve:
     description:
       - What automatic growth leaves free on the file system that holds the pool's files, as a size or as a share of that file system.
         Discarded blocks of the files count as used.
-      - When left out, a pool that exists keeps what it has, and a new one gets V(10%).
+      - When left out, an existing pool keeps its setting, and a new one gets V(10%).
     type: str
   adopt:
     description:
@@ -155,17 +155,17 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A pool in files of the state directory
+- name: Create a pool in files of the state directory
   flyd.lite.flyd_pool:
     data_size: 20G
 
-- name: A pool on block devices
+- name: Create a pool on block devices
   flyd.lite.flyd_pool:
     data_device: /dev/disk/by-id/nvme-DATA
     metadata_device: /dev/disk/by-id/nvme-OTHER-part1
     data_size: 900G
 
-- name: Let a pool grow that is nearly full
+- name: Grow a pool that is nearly full
   flyd.lite.flyd_pool:
     data_size: 40G
 
@@ -179,7 +179,7 @@ EXAMPLES = r"""
     state: repaired
   register: repaired
 
-- name: Make a lost database again
+- name: Rebuild a lost database
   flyd.lite.flyd_pool:
     state: recovered
 """

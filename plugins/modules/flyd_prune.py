@@ -73,13 +73,13 @@ EXAMPLES = r"""
 - name: Keep the current generation of each image, what instances use, and two earlier ones
   flyd.lite.flyd_prune:
 
-- name: Show what would go, and how much that would free
+- name: Show what would be removed, and how much that would free
   flyd.lite.flyd_prune:
     keep: 1
   check_mode: true
   register: would
 
-- name: Make room in one pool, from what was retired more than a week ago
+- name: Free space in one pool by removing generations that were retired more than a week ago
   flyd.lite.flyd_prune:
     pool: fleet
     keep: 0

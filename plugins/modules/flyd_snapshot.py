@@ -93,11 +93,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The default snapshot
+- name: Create the default snapshot
   flyd.lite.flyd_snapshot:
     key: images/redis_latest.tar
 
-- name: One more, for a guest that runs as another user
+- name: Create another snapshot, for a VMM that runs as another user
   flyd.lite.flyd_snapshot:
     key: images/redis_latest.tar
     name: guest-7
@@ -111,13 +111,13 @@ EXAMPLES = r"""
     name: guest-7
     recreate: true
 
-- name: Remove that one
+- name: Remove that snapshot
   flyd.lite.flyd_snapshot:
     key: images/redis_latest.tar
     name: guest-7
     state: absent
 
-- name: A snapshot of an earlier generation, which stays retired
+- name: Create a snapshot of an earlier generation, which stays retired
   flyd.lite.flyd_snapshot:
     key: images/redis_latest.tar
     sha256: "{{ earlier_sha256 }}"

@@ -223,7 +223,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Unpack what was fetched
+- name: Unpack the fetched image
   flyd.lite.flyd_unpack:
     key: images/redis_latest.tar
 
@@ -239,7 +239,7 @@ EXAMPLES = r"""
     state: absent
     force: true
 
-- name: Unpack with room for the guest and a tight limit
+- name: Unpack with free space for the guest and a low limit
   flyd.lite.flyd_unpack:
     key: images/redis_latest.tar
     size: 8G
