@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The virtual environment that the role prepare makes, and what is wrong with it.
+"""Check the virtual environment that the role prepare creates.
 
-Invariant: nothing of it is imported or run. What every module asks costs a dozen stat calls; ``damage`` is for a report, and looks at
+Invariant: nothing of it is imported or run. The check of every module costs a dozen stat calls; ``damage`` is for reports, and checks
 every file.
 """
 

@@ -26,7 +26,7 @@ _MAX_PORT = 65535
 
 
 class Check(NamedTuple):
-    """What is asked: each that is given must hold. ``status`` is what the URL must answer with."""
+    """The checks: all that are given must pass. ``status`` is the expected status of the URL."""
 
     command: tuple[str, ...] = ()
     port: int = 0
@@ -62,7 +62,7 @@ class Check(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one check said."""
+    """The answer of one check."""
 
     check: str
     ok: bool
@@ -82,7 +82,7 @@ class Report(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """How long to look, in seconds: healthy for ``min_healthy`` on end, reached within ``deadline``, asked every ``interval``."""
+    """Timing in seconds: healthy for ``min_healthy`` without interruption, which begins within ``deadline``; checked every ``interval``."""
 
     min_healthy: float = 10.0
     deadline: float = 300.0

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The program that the role prepare installs for flyd-restore.service and the metrics: whether it can open the database.
 
-Invariant: nothing of it is run. It says in its first lines which schema it knows; one that says nothing is of an older release.
+Invariant: nothing of it is run. Its first lines name the schema that it supports; a program without such a line is of an older release.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Comparing what was hashed with what it must be.
+"""Compare computed digests with the expected ones.
 
-Invariant: there is one place that says a digest is wrong, and it shows both.
+Invariant: only this module reports a wrong digest, and it shows both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON out of an archive, parsed at the door.
+"""Parse and validate JSON documents of an archive.
 
-Invariant: a document is small in bytes and in values, its keys are unique, its numbers are finite, its strings are Unicode, and who
-asks for a field gets the type asked for or ``Untrusted`` that names the document and the field. A field has one value whatever the case
+Invariant: a document is small in bytes and in values, its keys are unique, its numbers are finite, its strings are Unicode, and access
+to a field returns the requested type or raises ``Untrusted``, which names the document and the field. A field has one value whatever the case
 in which a reader compares its name: Go's encoding/json ignores it and takes the last one, others take the exact one.
 """
 

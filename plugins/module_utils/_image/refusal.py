@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How an archive is refused.
+"""Errors that refuse an archive.
 
-Invariant: every refusal names the member that it is about, escaped, and says what to do.
+Invariant: every error names the member concerned, escaped, and has a hint.
 """
 
 from __future__ import annotations

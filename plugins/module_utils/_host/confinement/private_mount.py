@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A file system mounted where no other process sees it, and from where no other file system can be reached.
 
-Invariant: its mount namespace holds nothing else but an empty file system that cannot be written to, so that ``..`` of its root ends
-there, also for a process that is only given a descriptor of it. It is mounted once: ``unmount`` fails as long as any process holds it, and when it returns
-the file system has left its device. The kernel unmounts it when the process that made it ends.
+Invariant: its mount namespace holds nothing else but an empty, read-only file system, so that ``..`` of its root ends
+there, also for a process that only receives a descriptor of it. It is mounted once: ``unmount`` fails as long as any process holds it, and when it
+returns the file system has released its device. The kernel unmounts it when the process that mounted it ends.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work in a child that answers in JSON, and is dead when its parent is.
+"""Run work in a child that answers in JSON and dies with its parent.
 
-Invariant: a child that hangs delays neither its parent nor the reader of its parent's output longer than it may.
+Invariant: a child that hangs delays neither its parent nor the reader of its parent's output beyond its time limit.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _MAX_OUTPUT_SHOWN = 600
 
 
 class Program(str, enum.Enum):
-    """Every program of the host that may be run, with the Debian package that brings it."""
+    """Every program of the host that may be run, with the Debian package that provides it."""
 
     package: str
 
@@ -68,7 +68,7 @@ class CommandLine(str):
 
 
 class Completed(NamedTuple):
-    """What a program left: its exit code, its output as text, and how long it took."""
+    """The result of a program: its exit code, its output as text, and how long it took."""
 
     argv: tuple[str, ...]
     returncode: int

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A child that says more than one thing, asks for what it cannot do itself, and is given open files on the way.
+"""A child that sends several messages, requests what it cannot do itself, and receives open files.
 
-Invariant: what it says is JSON, and read as ``answer`` reads it; it dies with this process, and when it is stopped. A descriptor crosses by
-SCM_RIGHTS (unix(7)), so the child needs to see neither the file nor the mount that it lies in.
+Invariant: its messages are JSON, read as by ``answer``; it dies with this process, and when it is stopped. Descriptors are passed by
+SCM_RIGHTS (unix(7)), so the child needs access neither to the file nor to its mount.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Ask = Callable[[Json], Reply]
 
 
 class Late(Exception):
-    """The child has not said anything in time."""
+    """The child has not sent a message in time."""
 
 
 class Line:

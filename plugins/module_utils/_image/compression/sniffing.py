@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an archive or a layer is compressed with, found from its first bytes.
+"""Detect the compression of an archive or a layer from its first bytes.
 
-Invariant: media types and file names are never asked.
+Invariant: media types and file names are ignored.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Streams that undo a compression, member by member.
+"""Streams that decompress, member by member.
 
-Invariant: a stream gives at most as many bytes as it is asked for, so nothing grows before its reader has counted it, and it ends
-only where its input ends: bytes behind the compressed data are refused.
+Invariant: a stream returns at most as many bytes as requested, so nothing grows before its reader has counted it, and it ends
+only where its input ends: bytes after the compressed data are refused.
 """
 
 from __future__ import annotations

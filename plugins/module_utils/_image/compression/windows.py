@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a compressed stream will take, found from its first bytes.
+"""Estimate the memory that a compressed stream needs from its first bytes.
 
-Invariant: it is only a first look, which says how many streams fit beside each other. What a stream really takes is limited where it is
-decompressed, whatever its later headers say. Sources: the .xz file format 1.2, RFC 8878.
+Invariant: it is only an estimate, which determines how many streams run in parallel. The decompressor enforces the limit, whatever later
+headers contain. Sources: the .xz file format 1.2, RFC 8878.
 """
 
 from __future__ import annotations

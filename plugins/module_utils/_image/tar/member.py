@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a tar says of one member, decoded.
+"""The decoded header of one member of a tar.
 
-Invariant: nothing of it is believed yet: names and numbers are as they stand in the archive.
+Invariant: nothing of it is validated yet: names and numbers are as in the archive.
 """
 
 from __future__ import annotations

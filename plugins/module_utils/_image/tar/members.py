@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the members of a tar, and believes none of it.
+"""Read and validate the members of a tar.
 
 Invariant: the members are those that GNU tar lists, or the archive is refused. Every header's checksum is right, every member lies
 within the archive, and the archive ends where it says. One exception: a size in the header of a link, a device or a FIFO speaks of no

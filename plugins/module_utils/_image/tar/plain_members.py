@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs of members that need no second look, which in most archives are nearly all.
+"""Fast path for runs of plain members, which in most archives are nearly all.
 
 Invariant: a member comes out of here only if the whole reader would make the same of it; whatever is odd about a header (its
 checksum, an extension, a number in another form, bytes of more than seven bits) ends the run before it, and the reader decides. It is one

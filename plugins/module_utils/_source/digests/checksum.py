@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The digest that an object must have, and its trust level.
 
-Invariant: a digest that was asked for is never weakened: when the operator names one, nothing else is looked at, and when the
-policy is ``require``, there is one or there is no download. An ETag is never a hash.
+Invariant: a requested digest is never weakened: when the operator names one, no other source is used, and when the
+policy is ``require``, there is no download without one. An ETag is never used as a hash.
 """
 
 from __future__ import annotations

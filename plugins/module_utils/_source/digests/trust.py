@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Digest trust levels: the words for it, which a run that finds everything as it was needs too."""
+"""Digest trust levels, in a module of their own because a run with nothing to do needs them too."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trust(str, enum.Enum):
 
 
 class Voucher(NamedTuple):
-    """Who says what the bytes are: ``name`` for people (the digest, or the checksum file without secrets), ``digest`` as it was said.
+    """The source of an expected digest: ``name`` for people (the digest, or the checksum file without secrets), ``digest`` as it was said.
 
     ``identity`` reports whether a checksum file that is named later is this one; it is a hash, as the name may hold a secret.
     """

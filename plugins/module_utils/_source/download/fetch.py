@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a key names, from the first question to verified part files; begun again once when it changes meanwhile.
+"""Fetch what a key names, from the first request to verified part files; restart once when it changes meanwhile.
 
     ask (what is there, what it must hash to) -> download, all objects side by side -> digest of the whole
 
-Invariant: digests and bytes belong to one generation of the key: when an object is replaced in the middle, everything is asked for
+Invariant: digests and bytes belong to one generation of the key: when an object is replaced during the download, everything is requested
 again. Nothing here has a final name; the caller renames the parts.
 """
 

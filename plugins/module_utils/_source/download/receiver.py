@@ -25,7 +25,7 @@ _JOIN_SECONDS = 5.0
 
 
 class Receiver:
-    """Fetches what the ledger misses; use it in a ``with``. ``failure`` is what ended it, if anything did."""
+    """Fetches the ranges that the ledger lacks; use it in a ``with``. ``failure`` is what ended it, if anything did."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class Wanted:
 
 
 class Known(Protocol):
-    """What the caller has already."""
+    """What the caller has from earlier runs."""
 
     def sha256_of(self, info: ObjectInfo) -> str:
         """The digest (hex) of an earlier download of this very object, or empty."""
@@ -45,7 +45,7 @@ class Known(Protocol):
 
 
 class Nothing:
-    """Of a caller that has nothing yet."""
+    """For a caller without earlier downloads."""
 
     def sha256_of(self, info: ObjectInfo) -> str:
         """None is known."""

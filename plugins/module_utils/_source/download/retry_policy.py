@@ -1,10 +1,10 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Retry and timeout policy of a download: failures in a row, the time that they take, silence, trickles, and all of it together.
+"""Retry and timeout policy of a download: consecutive failures, their duration, stalled and slow connections, and the overall deadline.
 
-Invariant: everything here ends, and no more ranges are asked for at once than ``streams``. Progress resets the count of failures, so a
-long download over a bad line is not punished for its length; the deadline of the whole does not move.
+Invariant: every download ends, and at most ``streams`` ranges are requested at once. Progress resets the count of failures, so a
+long download over an unreliable connection can succeed; the overall deadline does not move.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class DownloadOptions:
 
 
 class Stopped(Exception):
-    """Another worker has failed for good: nothing of this one's is wanted any more."""
+    """Another worker has failed permanently: the result of this one is not needed."""
 
 
 class Patience:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Several pieces of work side by side, and their progress as one.
+"""Run several tasks concurrently, and sum up their progress.
 
-Invariant: when one fails, or the process is to end, the others are stopped and waited for; the first failure is the one raised.
+Invariant: when one fails, or the process is to end, the others are stopped and joined; the first failure is raised.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 """Which bytes of an object were received, and which are still missing.
 
 Invariant: a byte counts as received only after it was written. One worker owns a segment and moves its ``next_byte`` forward;
-everybody else only reads it (one attribute, one writer: no lock is needed).
+all others only read it (one attribute, one writer: no lock is needed).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one place that knows boto3.
 
-Invariant: botocore signs and sends each request once. Trying again is ours (``_host.retry``), so that every wait is counted
-and bounded; checksums are ours too, because botocore's validation would hash a second time what is already hashed. What botocore
-reads whole (lists, errors) ends.
+Invariant: botocore signs and sends each request once. Retries are done here (``_host.retry``), so that every wait is counted
+and bounded; so are checksums, because botocore's validation would hash the data a second time. The size of answers that botocore
+reads into memory (lists, errors) is bounded.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One HEAD, and the GET of a checksum file, without boto3: all that a run needs which finds everything as it was.
+"""One HEAD, and the GET of a checksum file, without boto3: all that a run with nothing to do needs.
 
-Importing boto3 and making a client of it takes an order of magnitude longer than the question, and means to start over in another
-interpreter where Ansible's own has none.
+Importing boto3 and creating a client takes an order of magnitude longer than the request, and requires a restart in another
+interpreter if Ansible's own does not have it.
 
-Invariant: the answer is None for whatever is not a plain 200 about the object, and whenever anything else than the options says how to ask
-(a profile, an instance's role, a proxy, an endpoint in the environment): the full client is then asked, and its word counts.
+Invariant: the answer is None for anything but a plain 200 about the object, and whenever the request depends on more than the options
+(a profile, an instance's role, a proxy, an endpoint in the environment): the full client is then used, and its answer is final.
 Source of the signature: Amazon S3 API reference, "Authenticating Requests (AWS Signature Version 4)".
 """
 
