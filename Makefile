@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 .PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
-help: ## What there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Make the development environment in FLYD_VENV (.venv)
@@ -65,28 +65,28 @@ powercuts: $(READY) ## MACHINES (1) VMs whose power is cut at N (300) random ins
 crashes: $(READY) ## Modules killed at every crash point, and CALLS (100) system calls that are killed or fail, in a VM (an hour)
 	@$(SESSION) $(PYTHON) tests/campaigns/crashes.py --points -1 --calls $(CALLS) --seed $(SEED)
 
-flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=archive takes one out, which is noticed
+flushes: $(READY) ## The disk as it was at CUTS (30; 0 for all) flushes of an activation, in a VM, by dm-log-writes; WITHOUT=archive skips one and must fail
 	@$(SESSION) $(PYTHON) tests/campaigns/flushes.py --cuts $(CUTS) --after $(AFTER) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT))
 
-histories-vm: $(READY) ## Random histories beside a model, in a VM with a real device mapper; HISTORIES (10) of them
+histories-vm: $(READY) ## HISTORIES (10) random sequences of steps compared with a model, in a VM with a real device-mapper
 	@$(SESSION) $(PYTHON) tests/campaigns/histories.py --histories $(HISTORIES) --seed $(SEED)
 
-layouts-vm: $(READY) ## LAYOUTS (100) of what others have that looks like ours, in a VM with a real device mapper
+layouts-vm: $(READY) ## LAYOUTS (100) sets of foreign devices and files that resemble the collection's, in a VM with a real device-mapper
 	@$(SESSION) $(PYTHON) tests/campaigns/layouts.py --layouts $(LAYOUTS) --seed $(SEED)
 
 at-once: $(READY) ## Twenty runs at once for one key, then ROUNDS (20) of ten keys at once with removals among them, in a VM
 	@$(SESSION) $(PYTHON) tests/campaigns/at_once.py --rounds $(ROUNDS) --seed $(SEED)
 
 layouts: export FLYD_LAYOUTS = 100
-layouts: $(READY) ## A hundred hosts on which others have what looks like ours: nothing of theirs changes (simulated)
+layouts: $(READY) ## A hundred hosts with foreign devices and files that resemble the collection's: none of them may change (simulated)
 	@$(PYTHON) -m pytest tests/unit/_lifecycle/faults/test_foreign.py
 
 histories: export FLYD_HISTORIES = 60
-histories: $(READY) ## Sixty random histories of steps, kills and reboots beside a model (simulated)
+histories: $(READY) ## Sixty random sequences of steps, kills and reboots compared with a model (simulated)
 	@$(PYTHON) -m pytest tests/unit/_lifecycle/faults/test_histories.py
 
 pairs: export FLYD_PAIRS = 10000
-pairs: $(READY) ## Ten thousand random pairs of images: the tree by the difference to the first is the fresh one (root; twenty minutes)
+pairs: $(READY) ## Ten thousand random pairs of images: applying the difference to the first gives the same tree as a fresh unpack (root; twenty minutes)
 	@$(PYTHON) -m pytest tests/unit/_image/delta/test_pairs.py -k the_fresh_one
 
 survival: $(READY) ## Pools and disks that are full, failing, damaged or exchanged, reboots in each state, in a VM (half an hour)
@@ -163,13 +163,13 @@ test-kills: $(READY) ## kill -9 at ten points of a download of 512 MiB (make tes
 	@$(PYTHON) -m pytest -rP tests/s3/downloads/test_kills.py
 
 .PHONY: fuzz bombs slow damage test-real-images
-test-real-images: $(READY) ## Images made on the spot by buildah, podman, skopeo, umoci, bsdtar and mmdebstrap, beside GNU tar (root; apt; five minutes)
+test-real-images: $(READY) ## Images built by buildah, podman, skopeo, umoci, bsdtar and mmdebstrap, beside GNU tar (root; apt; five minutes)
 	@tools/real_images.sh $(VENV)
 
-fuzz: $(READY) ## Archives made to break the engine, led by what code they reach, for MINUTES (10)
+fuzz: $(READY) ## Coverage-guided hostile archives, for MINUTES (10)
 	@$(PYTHON) tests/fuzz/fuzz.py --minutes $(or $(MINUTES),10)
 
-bombs: $(READY) ## Small archives that want to become large: which limit refuses them, how soon, and with how much memory
+bombs: $(READY) ## Small archives that expand to large ones: which limit refuses them, when, and with how much memory
 	@PYTHONPATH=plugins:. $(PYTHON) -m tests.fuzz.bombs
 
 slow: $(READY) ## Archives of 10 MB at most, each aimed at the slowest path of a stage, under seconds=SECONDS (5)
@@ -197,11 +197,11 @@ test-debian: $(READY) $(COLLECTIONS) ## The role prepare, an activation with PON
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/test_1_virgin_host.py tests/e2e/test_2_activation.py tests/e2e/test_3_reboot.py tests/e2e/test_4_removal.py
 
 .PHONY: test-guests
-test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) takes a wall away
+test-guests: $(READY) $(COLLECTIONS) ## What guests write, beside LVM, md, bcache and btrfs of the host, in a VM; FLYD_GUESTS_WITHOUT=rule (flags, lvm, mdadm) disables one protection
 	@$(SESSION) $(PYTHON) -m pytest tests/guests
 
 .PHONY: test-failures test-reboots
-test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers and archives: kind, hint, nothing left, and the next right run, in a VM
+test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers and archives: error kind, hint, no residue, and recovery by the next run, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_5_failures.py
 
 test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the metrics' timer, in a VM
@@ -234,10 +234,10 @@ test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is 
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py
 
 .PHONY: test-leaving
-test-leaving: $(READY) $(COLLECTIONS) ## A host that was prepared, used and left again, beside what it was: all files, in a VM (half an hour)
+test-leaving: $(READY) $(COLLECTIONS) ## Compare all files of a host before prepare with those after unprepare, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/leaving
 
-test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an image, in a VM, beside what the real run does
+test-predictions: $(READY) $(COLLECTIONS) ## Check mode in each state of an image compared with the real run, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_6_check_mode.py
 
 test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five rounds
@@ -247,7 +247,7 @@ test-at-once: $(READY) $(COLLECTIONS) ## Several runs at once on one VM, five ro
 test-family: $(READY) $(COLLECTIONS) ## Families of layer objects: pinned, grown, removed, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_5_family.py
 
-test-cut-off: $(READY) $(COLLECTIONS) ## Plays that lose their controller in the middle (the connection, Ctrl-C, an async task's time), on a VM
+test-cut-off: $(READY) $(COLLECTIONS) ## Plays that are interrupted (lost connection, Ctrl-C, end of an async task's time), in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_9_cut_off.py tests/e2e/apart/test_9_hanging_host.py
 
 test-package-index: $(READY) $(COLLECTIONS) ## The role prepare from a package index, in a VM
@@ -262,10 +262,10 @@ test-prepare: $(READY) $(COLLECTIONS) ## The role prepare on a prepared host: re
 docs: $(READY) $(COLLECTIONS) ## The documentation as a site in build/docs/site
 	@tools/docs.sh $(VENV)
 
-lock: $(READY) ## Resolve what hosts get to the newest versions, with hashes, for each Python of theirs
+lock: $(READY) ## Update the pinned packages of hosts, with hashes, for each supported Python
 	@tools/lock.sh $(VENV)
 
-format: $(READY) ## Let ruff fix what it can
+format: $(READY) ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format .
 
