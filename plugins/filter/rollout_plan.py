@@ -41,6 +41,10 @@ options:
     description: The name of the pool, for hosts that have no O(flyd.lite.activate#role:main:activate_pool) of their own.
     type: str
     default: pool
+  key:
+    description: The key of the image, for the name of the rollout.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -54,6 +58,7 @@ _value:
   description:
     - C(need), the bytes of the archive (C(archive_bytes)), of the pool's data (C(data_bytes)) and of its metadata (C(metadata_bytes)) that a host
       needs which has nothing of the generation, and whether the first host has measured them (C(is_measured)).
+    - C(name), the name of the rollout; C(sha256), C(trust) and C(size) of the image.
     - C(short), the hosts without room, each with what it lacks; C(ready), the hosts that answered; C(already), those whose instances point at the
       generation.
     - C(lines), texts for people.

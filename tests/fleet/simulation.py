@@ -169,6 +169,7 @@ class Simulation:
             "ANSIBLE_FORKS": os.environ.get("FLEET_FORKS", "8"),
             "ANSIBLE_HOME": str(self.directory / "ansible"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACKS_ENABLED": "flyd.lite.rollout",
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
         }

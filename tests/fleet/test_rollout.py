@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -40,6 +41,10 @@ def test_a_good_image_is_predicted_and_then_everywhere(fleet: Simulation) -> Non
     count = len(fleet.names)
     assert predicted.lines("Would be") == [f"Would be   {count} confirmed"]
     assert done.lines("Verdict") == [f"Verdict    {count} confirmed"]
+    report = fleet.directory / "rollouts" / f"redis_latest-{digest(2)[:12]}"
+    events = [json.loads(line) for line in (report / "events.jsonl").read_text().splitlines()]
+    assert {one["host"] for one in events if one["step"] == "flip"} == set(fleet.names)
+    assert digest(2) in (report / "rollout.html").read_text()
 
 
 KINDS = {

@@ -51,6 +51,7 @@ def rollout_plan(
     pin: str = "",
     instances: Sequence[str] = (),
     pool: str = "pool",
+    key: str = "",
 ) -> dict[str, Any]:
     """The need, the hosts without room, and those that are done."""
     its = variables[first]
@@ -66,7 +67,13 @@ def rollout_plan(
         host: int((variables[host].get("__rollout_prunable") or {}).get("would_free_bytes") or 0) for host in short
     }
     already = [host for host, facts in seen.items() if plan.has_generation(facts, list(instances), pin)]
+    sha256 = str(fetched.get("sha256") or "")
+    stem = str(key).rstrip("/").rpartition("/")[2].partition(".")[0]
     return {
+        "name": f"{stem}-{(sha256 or 'predicted')[:12]}",
+        "sha256": sha256,
+        "trust": str(fetched.get("trust") or ""),
+        "size": int(fetched.get("size") or 0),
         "need": need._asdict(),
         "short": short,
         "ready": list(seen),

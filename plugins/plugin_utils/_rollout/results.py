@@ -41,6 +41,11 @@ class Result(NamedTuple):
                 return str(item[name])
         return ""
 
+    @property
+    def message(self) -> str:
+        """What went wrong, in the words of the module or the connection, without Ansible's own before them."""
+        return self.text("msg").removeprefix("Task failed: ")
+
     def bad_details(self) -> list[Mapping[str, Any]]:
         """The details of the failures, one of each item that failed."""
         return [item.get("details") or {} for item in self._bad()]

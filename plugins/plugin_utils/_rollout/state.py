@@ -123,9 +123,7 @@ def _returned(row: Row, returned: Result) -> Row:
 
 def _wrong(host: str, state: str, step: str, found: Result) -> Row:
     reason = NO_ANSWER if found.unreachable else found.text("error_kind") or "failed"
-    # Ansible's own words before those of the connection or the module.
-    msg = found.text("msg").removeprefix("Task failed: ")
-    return Row(host, state, step, reason, msg, found.text("hint"), was_lost=state in LOST)
+    return Row(host, state, step, reason, found.message, found.text("hint"), was_lost=state in LOST)
 
 
 class Budgets(NamedTuple):
