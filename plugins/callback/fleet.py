@@ -16,7 +16,7 @@ description:
   - On a terminal the progress is one line that is rewritten; elsewhere it is a line each O(interval).
 requirements:
   - To be chosen as C(stdout_callback = flyd.lite.fleet) in C(ansible.cfg), or with E(ANSIBLE_STDOUT_CALLBACK).
-author: The flyd.lite authors
+author: The flyd.lite authors (!UNKNOWN)
 extends_documentation_fragment:
   - default_callback
   - result_format_callback

@@ -17,7 +17,7 @@ description:
   - Events are appended as they come, so a run that is killed leaves its part, and the next run of the same rollout appends.
 requirements:
   - To be enabled, with C(callbacks_enabled = flyd.lite.rollout) in C(ansible.cfg).
-author: The flyd.lite authors
+author: The flyd.lite authors (!UNKNOWN)
 """
 
 import json

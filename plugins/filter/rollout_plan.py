@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reads what the first host of a rollout has taken, and what the other hosts have, from the results that the tasks of the role
     P(flyd.lite.rollout#role) have registered. Changes nothing.
-author: The flyd.lite authors
+author: The flyd.lite authors (!UNKNOWN)
 positional: hosts
 options:
   _input:

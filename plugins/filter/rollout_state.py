@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reads the results that the tasks of the role P(flyd.lite.rollout#role) have registered, of all hosts and all batches, with the hosts that did not
     answer. Changes nothing.
-author: The flyd.lite authors
+author: The flyd.lite authors (!UNKNOWN)
 positional: hosts
 options:
   _input:
