@@ -229,6 +229,10 @@ test-microvm: $(READY) $(COLLECTIONS) ## The example of docs/guides/microvms.md:
 test-upkeep: $(READY) $(COLLECTIONS) ## Twenty generations with prune between them, and a lost database in each state of an image, in a VM (a quarter of an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/upkeep
 
+.PHONY: test-generations
+test-generations: $(READY) $(COLLECTIONS) ## Five generations of an image, each base made of the one before: tree, blocks, removals, in a VM (ten minutes)
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/generations
+
 .PHONY: test-in-use
 test-in-use: $(READY) $(COLLECTIONS) ## Removals while one of four snapshots is mounted, open, or below another device, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_4_in_use.py

@@ -228,6 +228,18 @@ images:
           description: The isolation that the host could not set up for the processes that handled the image.
           type: list
           elements: str
+        origin:
+          description: The base of an earlier generation that its base was made of; null when it was made fresh.
+          type: str
+        reused_bytes:
+          description: How many of C(bytes) were in that base already.
+          type: int
+        written_bytes:
+          description: How many of C(bytes) were written.
+          type: int
+        fresh_because:
+          description: Why its base was not made of an earlier one, as in RV(flyd.lite.flyd_unpack#module:fresh_because); null when it was.
+          type: str
         free_size:
           description: The free space beside the image, in bytes, that the size of its base was computed with; null when a size was given.
           type: int
@@ -264,6 +276,12 @@ images:
     base_device:
       description: The device of the base. It is not mapped once it is sealed. None when there is none.
       type: str
+    base_own:
+      description: How many bytes of the pool the base takes that no other base has. None when there is none, or its pool cannot be read.
+      type: int
+    base_shared:
+      description: How many bytes of the pool the base has together with other bases, such as the one that it was made of.
+      type: int
     base_ulid:
       description: The ULID in the name of that device.
       type: str

@@ -194,6 +194,17 @@ options:
           - The numeric group ID.
         type: int
         default: 0
+  reuse:
+    description:
+      - Of what a new base may be made. The base of an earlier generation of the same key in the same pool shares all files that are the same, so
+        the new one takes room in the pool, and time, for what has changed. The tree is the same as that of a base that is made fresh.
+      - V(auto) and V(key) make it of the newest base of an earlier generation of the same key, where that saves something. Where it
+        does not, or anything is in doubt, the base is made fresh, and RV(fresh_because) says why.
+      - V(never) makes it fresh. What an earlier generation held and this one does not may otherwise stay readable in free blocks of the raw
+        device, in pieces smaller than a block of the pool.
+      - V(auto) when left out. It counts when a base is made. For a base that was made of an earlier one, V(never) is a warning.
+    type: str
+    choices: [auto, key, never]
   keep_archive:
     description:
       - Whether the fetched archive, or the layers of a family, stay on disk once the base is sealed.
@@ -324,6 +335,40 @@ free_size:
   description: The free space beside the image, in bytes, that the size was computed with; null when O(size) was given.
   returned: O(state=present)
   type: int
+origin:
+  description: The base of an earlier generation that this one was made of, which may be gone since. None for a base that was made fresh, or does not
+    exist.
+  returned: O(state=present)
+  type: str
+  sample: base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
+reused_bytes:
+  description: How many of RV(bytes) were in that base already. None before the image is unpacked.
+  returned: O(state=present)
+  type: int
+written_bytes:
+  description: How many of RV(bytes) were written. None before the image is unpacked.
+  returned: O(state=present)
+  type: int
+fresh_because:
+  description:
+    - Why the base was not made of an earlier one. None for one that was, and before the image is unpacked.
+    - V(no_earlier_base) - there was none of the key in the pool. V(reuse_never) - O(reuse) said so. V(no_manifest) - what the earlier one holds
+      is not recorded, or the record is damaged. V(other_filesystem) - its file system is of another kind. V(too_many_before_it) - it is the last
+      of a chain of 64. V(too_different) - less than a third of the content is the same. V(too_few_inodes), V(smaller_size), V(no_room) - its file
+      system, its size or the room in it do not suffice. V(failed) - its tree could not be changed; the log says why.
+  returned: O(state=present)
+  type: str
+  choices:
+    - reuse_never
+    - no_earlier_base
+    - no_manifest
+    - other_filesystem
+    - too_many_before_it
+    - too_different
+    - too_few_inodes
+    - smaller_size
+    - no_room
+    - failed
 entries:
   description: How many entries the tree has.
   returned: O(state=present)
@@ -590,7 +635,7 @@ from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome impor
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.run import Run
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.inject import Injected
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.options import UnpackOptions
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.options import Reuse, UnpackOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.unpack.unpack import Unpack
 from ansible_collections.flyd.lite.plugins.module_utils._module import IMAGE_ARGUMENTS, run
 from ansible_collections.flyd.lite.plugins.module_utils._names import ObjectKey
@@ -630,6 +675,7 @@ ARGUMENTS = {
     "limits": {"type": "dict", "options": LIMITS},
     "device_nodes": {"type": "str", "choices": ["create", "skip", "refuse"]},
     "inject": {"type": "list", "elements": "dict", "options": INJECT},
+    "reuse": {"type": "str", "choices": ["auto", "key", "never"]},
     "keep_archive": {"type": "bool"},
     "assume": {"type": "list", "elements": "str", "choices": ["generation", "pool"], "default": []},
 }
@@ -637,7 +683,16 @@ ARGUMENTS = {
 
 COUNTS = {
     **present_only(
-        "size", "free_size", "platform", "image_name", "limits", "device_nodes", "inject", "keep_archive", "assume"
+        "size",
+        "free_size",
+        "platform",
+        "image_name",
+        "limits",
+        "device_nodes",
+        "inject",
+        "reuse",
+        "keep_archive",
+        "assume",
     ),
     "force": Counts(("absent",), is_refused=True),
 }
@@ -660,6 +715,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         free_bytes=given.size_bytes("free_size"),
         assume=frozenset(given.words("assume")),
         sha256=given.sha256("sha256"),
+        reuse=Reuse(given.text("reuse") or Reuse.AUTO),
     )
     return advance(host, key, Unpack(options))
 

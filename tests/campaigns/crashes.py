@@ -101,8 +101,8 @@ _STEP_OF = {
     "prune": "prune",
 }
 # Of a bind that waits to be confirmed, which needs systemd and what the role prepare installs: test-instances has it. Of a
-# dump, which no module makes: tests/unit/_lifecycle/faults/test_crashes.py has it.
-_ELSEWHERE = {"bind:timed", "confirm:recorded", "dump:reserved", "dump:written"}
+# dump, which no module makes, and of a base that grows out of an earlier one: tests/unit/_lifecycle/faults/test_crashes.py has it.
+_ELSEWHERE = {"unpack:grown", "bind:timed", "confirm:recorded", "dump:reserved", "dump:written"}
 _LIFE = ("pool", "fetch", "unpack", "snapshot")
 # What of a life has to be there before a step (all of it, if the step is not named), and what is there after it. After the others the
 # machine is not as the steps of a life leave it.

@@ -110,7 +110,7 @@ class Run:
         return label(self.store, device)
 
     def _holder(self, identity: Identity) -> str:
-        from .store.lock_holders import holder  # late: few runs wait in vain
+        from .report.lock_holders import holder  # late: few runs wait in vain
 
         return holder(self.store, self.settings, identity)
 

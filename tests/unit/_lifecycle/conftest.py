@@ -70,6 +70,9 @@ class Stages:
             "lost": ("activated", lambda: (machine.state / "flyd.db").unlink()),
             "many": ("flipped", lambda: Bound(machine).publish_several()),
             "retired": ("activated", lambda: Bound(machine).publish_several()),
+            "roomy": ("virgin", lambda: machine.pool(data_bytes=256 << 20, metadata_bytes=2 << 20)),
+            "sealed": ("roomy", lambda: (machine.fetch(), machine.unpack_onto())),
+            "renewed": ("sealed", machine.fetch_next),
             "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }

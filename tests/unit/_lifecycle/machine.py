@@ -42,6 +42,7 @@ from module_utils._lifecycle.settings import Settings
 from module_utils._lifecycle.snapshot.device_node import NodeAccess
 from module_utils._lifecycle.snapshot.options import SnapshotOptions
 from module_utils._lifecycle.snapshot.snapshot import Activate
+from module_utils._lifecycle.store.base_record import BaseRecord
 from module_utils._lifecycle.store.records import (
     Archive,
     Image,
@@ -55,7 +56,7 @@ from module_utils._lifecycle.store.records import (
 )
 from module_utils._lifecycle.store.store import open_store
 from module_utils._lifecycle.unpack.inject import Injected
-from module_utils._lifecycle.unpack.options import UnpackOptions
+from module_utils._lifecycle.unpack.options import Reuse, UnpackOptions
 from module_utils._lifecycle.unpack.unpack import Unpack
 from module_utils._names import ObjectKey, ShortName
 from module_utils._source.digests.checksum import ChecksumPolicy
@@ -78,6 +79,8 @@ LAYERS = (
 )
 ARCHIVE = images.docker_archive(LAYERS)
 OTHER_ARCHIVE = images.docker_archive(LAYERS[:1])
+NEXT_LAYERS = (LAYERS[0], tar.tar(tar.file(b"etc/.wh.old"), tar.file(b"redis-server", b"#?", mode=0o755)))
+NEXT_ARCHIVE = images.docker_archive(NEXT_LAYERS)  # of the next generation
 POOL_BYTES, METADATA_BYTES, BASE_BYTES = 4 << 20, 256 << 10, 1 << 20
 Work = Callable[[Run], Outcome]
 
@@ -176,6 +179,11 @@ class Machine:
         arrow = Fetch(given._replace(place=place or Place()))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
+    def fetch_next(self) -> Outcome:
+        """flyd_fetch of the next generation."""
+        self.s3.put(KEY.value, NEXT_ARCHIVE)
+        return self.fetch()
+
     def unpack(
         self,
         *,
@@ -188,17 +196,26 @@ class Machine:
         assume: Collection[str] = (),
         sha256: str = "",
         inject: tuple[Injected, ...] = (),
+        reuse: Reuse = Reuse.AUTO,
     ) -> Outcome:
         """flyd_unpack."""
         options = UnpackOptions(
             key, size_bytes, Limits(), keep_archive=keep_archive, free_bytes=free_bytes, assume=frozenset(assume)
         )
-        arrow = Unpack(options._replace(sha256=sha256, inject=inject))
+        arrow = Unpack(options._replace(sha256=sha256, inject=inject, reuse=reuse))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def unpack_and_drop_archive(self) -> Outcome:
         """flyd_unpack that does not keep the archive."""
         return self.unpack(keep_archive=False)
+
+    def unpack_onto(self) -> Outcome:
+        """flyd_unpack of a size that is computed, which can make the base of an earlier one."""
+        return self.unpack(size_bytes=0)
+
+    def unpack_grown(self) -> Outcome:
+        """The same, with more free space than the earlier base has."""
+        return self.unpack(size_bytes=0, free_bytes=2 << 30)
 
     def snapshot(
         self,
@@ -333,6 +350,7 @@ class Machine:
     def left_over(self) -> list[str]:
         """Everything that contradicts the invariants of a host at rest; empty when all is well."""
         volumes, snapshots, pools = self.records(Volume), self.records(Snapshot), self.records(PoolRecord)
+        bases = self.records(BaseRecord)
         uuids = {pool.uuid for pool in pools} | {
             volume.uuid for volume in volumes if volume.ulid in {snapshot.ulid for snapshot in snapshots}
         }
@@ -353,6 +371,11 @@ class Machine:
             "archives": (self.files_in("archives"), sorted(self.archives_to_keep())),
             "spool": (self.files_in("spool"), []),
             "mnt": (self.files_in("mnt"), []),
+            "manifests": (sorted({*self.files_in("manifests")} - {one.ulid for one in volumes}), []),
+            "manifests that are missing": (
+                sorted({one.base_ulid for one in bases if one.manifest_sha256} - {*self.files_in("manifests")}),
+                [],
+            ),
             "dumps": (self.wrong_dumps(pools), []),
             "pools": (self.files_in("pools"), sorted(pool.id for pool in pools if pool.is_loop)),
         }

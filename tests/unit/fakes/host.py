@@ -254,11 +254,17 @@ class FakeHost:
     # Trees
 
     def populate(
-        self, device: str, mount_point: str, work: Callable[[int], Json], *, stalled_seconds: float | None = None
+        self,
+        device: str,
+        mount_point: str,
+        work: Callable[[int], Json],
+        *,
+        stalled_seconds: float | None = None,
+        trim_bytes: int = 0,
     ) -> Json:
-        """Like ``_thin.filesystem.populate``, into the directory that stands for the volume's tree."""
+        """Like ``_thin.filesystem.populate``, into the directory that stands for the volume's tree; that of a snapshot is there."""
         tree = self.tree(device)
-        tree.mkdir(exist_ok=True)
+        tree.mkdir(exist_ok=bool(trim_bytes))
         root_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
         try:
             return in_child(lambda: work(root_fd), what="writing the tree")

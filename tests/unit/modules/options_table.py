@@ -390,6 +390,10 @@ def _unpack() -> Iterable[Row]:
     for name, value in (("src", "relative"), ("dest", "/etc/"), ("mode", "rwx"), ("owner", -1), ("group", -1)):
         yield from rows(m, f"inject.{name}", present, value, REFUSED, also={"inject": motd}, says=name)
         yield from rows(m, f"inject.{name}", "absent", value, WARNS, also={"inject": motd})
+    yield from rows(m, "reuse", "new", "never", MADE, shows={"fresh_because": "reuse_never", "origin": None})
+    yield from rows(m, "reuse", "new", "key", MADE, shows={"fresh_because": "no_earlier_base"})
+    yield from rows(m, "reuse", there, "never", SAME)
+    yield from rows(m, "reuse", present, "sometimes", REFUSED)
     yield from rows(m, "keep_archive", "new", False, MADE, shows={"removed": [f"STATE/archives/{SHA256}"]})
     yield from rows(m, "keep_archive", there, False, CONVERGES, shows={"changed": True})
     yield from rows(m, "keep_archive", there, True, SAME)
@@ -403,6 +407,7 @@ def _unpack() -> Iterable[Row]:
         ("platform", "linux/riscv64"),
         ("image_name", "other"),
         ("device_nodes", "skip"),
+        ("reuse", "never"),
         ("keep_archive", False),
         ("assume", ["pool"]),
         ("limits", {"entries": 1}),

@@ -34,6 +34,7 @@ from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
+from ..volumes.manifests import remove_manifest
 from ..volumes.missing_volumes import foreign_thin_ids
 from ..volumes.recover import nothing_to_recover, recover
 from ..volumes.unmapping import require_pool_free, take_down
@@ -105,6 +106,8 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
             remove_file(path)
     remove_dumps(host.settings, pool.name)
     _remove_directory(host.settings.path("pools", pool.id))
+    for volume in host.store.all(Volume, "pool_id=?", pool.id):
+        remove_manifest(host, volume)
     crash_point("teardown:removed")
     with host.store.transaction():
         _forget(host, pool)

@@ -25,7 +25,7 @@ from .choosing import Candidate
 def would_free(host: Run, candidates: Sequence[Candidate]) -> dict[str, int]:
     """By the id of a generation, the bytes that its pool has back when these go in this order: an estimate, as guests go on writing.
 
-    One that stays after all changes nothing of the others' numbers: no generation shares blocks with another. A pool that is not active gives
+    One that stays after all keeps the blocks that it shares with others, which are counted for the last of those. A pool that is not active gives
     nothing. Errors as of ``read_freed_blocks``.
     """
     freed: dict[str, int] = {}

@@ -31,6 +31,7 @@ from ..store.instance_record import Instance
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..volumes.recover import abandoned
 from ..volumes.room import data_room, metadata_room
+from .base_shares import UNKNOWN, base_shares
 from .drift import drift
 from .history import history
 from .host_facts import host_facts, room_below
@@ -89,8 +90,9 @@ def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:
 
 
 def _images(host: Run, only: Only) -> list[Facts]:
+    shares = base_shares(host)
     return [
-        _image(host, image)
+        {**_image(host, image), **shares.get(image.base_ulid, UNKNOWN)}
         for image in _generations(host)
         if only.key in ("", image.object_key) and (not only.pool or _name(pool_of(host, image)) == only.pool)
     ]

@@ -9,7 +9,6 @@ is never mounted on this host.
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 from ..._errors import BadInput, CorruptStore, doing
@@ -33,7 +32,7 @@ from ..store.records import (
 )
 from ..store.store import utc_now
 from ..volumes.room import require_room
-from ..volumes.volumes import create_volume, map_thin, new_volume_ulid, undo_after, unmap
+from ..volumes.volumes import at_rest, create_volume, map_thin, new_volume_ulid, undo_after, unmap
 from .options import SnapshotOptions
 from .recreate import Replaced
 
@@ -56,7 +55,7 @@ def make_snapshot(
     host.runner.require(Program.DMSETUP, *((Program.E2FSCK, Program.RESIZE2FS) if sectors > base.sectors else ()))
     operation = host.begin(OperationKind.SNAPSHOT, str(asked.key), volume_ulid=new_volume_ulid())
     try:
-        with _at_rest(host, base):
+        with at_rest(host, base):
             volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
         if sectors > base.sectors:
             _grow(host, pool, volume)
@@ -115,12 +114,6 @@ def _grown_bytes(pool: PoolRecord, image: Image, base: Volume, sectors: int) -> 
     return grown_bytes_for(
         base.sectors * SECTOR_BYTES, sectors * SECTOR_BYTES, inodes, pool.block_sectors * SECTOR_BYTES
     )
-
-
-def _at_rest(host: Run, base: Volume) -> contextlib.AbstractContextManager[None]:
-    """Suspend a base that another program has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
-    found = host.dm.find(base.uuid)
-    return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
 
 
 def _grow(host: Run, pool: PoolRecord, volume: Volume) -> None:

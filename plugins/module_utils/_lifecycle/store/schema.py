@@ -103,6 +103,13 @@ _VERSION_8: tuple[str, ...] = tuple(
     )
 )
 
+# How a base was made, and its manifest, for bases to be made of it.
+_VERSION_9: tuple[str, ...] = (
+    """CREATE TABLE bases(
+    base_ulid TEXT PRIMARY KEY REFERENCES volumes(ulid) ON DELETE CASCADE, origin_ulid TEXT NOT NULL, depth INTEGER NOT NULL,
+    recipe TEXT NOT NULL, inodes INTEGER NOT NULL, volume_blocks INTEGER NOT NULL, manifest_sha256 TEXT NOT NULL)""",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -112,6 +119,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 VERSION = len(MIGRATIONS)
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..._errors import CorruptStore, Unsupported
 from ..._host.files.durable import check_private_directory, make_private_directory, sync_directory
+from .base_record import BaseRecord
 from .instance_record import Instance
 from .migration import migrate
 from .read_only import in_memory, look_at
@@ -49,6 +50,7 @@ _TABLES: dict[type, str] = {
     Operation: "operations",
     Archive: "archives",
     Instance: "instances",
+    BaseRecord: "bases",
 }
 
 

@@ -46,7 +46,7 @@ def made_with(options: UnpackOptions, added: Sequence[AddedFile]) -> str:
 
 def differences(host: Run, image: Image, base: Volume, options: UnpackOptions) -> list[str]:
     """A warning for each option that is given and says something else than ``base`` was made with."""
-    found = [*_of_size(host, base, options), *_of_recorded(image, options)]
+    found = [*_of_size(host, base, options), *_of_recorded(image, options), *_of_origin(image, options)]
     return [
         f"{words}; it counts only when a base is made: to make it again, remove the base first (flyd_unpack with state: absent)"
         for words in found
@@ -61,6 +61,12 @@ def _of_size(host: Run, base: Volume, options: UnpackOptions) -> Iterator[str]:
     have_bytes = base.sectors * SECTOR_BYTES
     if -(-options.size_bytes // block_bytes) * block_bytes != have_bytes:
         yield f"size: {exact_size_text(options.size_bytes)} is given, but the base has {exact_size_text(have_bytes)}"
+
+
+def _of_origin(image: Image, options: UnpackOptions) -> Iterator[str]:
+    origin = json.loads(image.summary).get("origin")
+    if options.reuses_nothing and origin:
+        yield f"reuse is never, but the base was made of {printable(origin)}"
 
 
 def _of_recorded(image: Image, options: UnpackOptions) -> Iterator[str]:

@@ -5,11 +5,20 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 from ..._image.limits import Limits
 from ..._names import ObjectKey
 from .inject import Injected
+
+
+class Reuse(str, enum.Enum):
+    """Of what a new base may be made."""
+
+    AUTO = "auto"
+    KEY = "key"
+    NEVER = "never"
 
 
 class UnpackOptions(NamedTuple):
@@ -30,6 +39,12 @@ class UnpackOptions(NamedTuple):
     limits_given: tuple[str, ...] = ()
     sha256: str = ""  # of the generation that is meant; empty for the current one
     inject: tuple[Injected, ...] = ()  # files of the host that are put into the base
+    reuse: Reuse = Reuse.AUTO
+
+    @property
+    def reuses_nothing(self) -> bool:
+        """Whether a new base is made of no earlier one."""
+        return self.reuse is Reuse.NEVER
 
     @property
     def lets_archive_go(self) -> bool:

@@ -42,6 +42,10 @@ _REPORTED = (
     "clamped_times",
     "missing_isolation",
     "free_size",
+    "origin",
+    "reused_bytes",
+    "written_bytes",
+    "fresh_because",
 )
 
 
@@ -117,9 +121,8 @@ class Unpack(Arrow):
         from .make_base import make_base
 
         after, base, summary = make_base(host, image, self._options)
-        log.update(
-            bytes=summary["bytes"], entries=summary["entries"], layers=summary["layers"], device=base.device_name
-        )
+        shown = ("bytes", "entries", "layers", "origin", "reused_bytes", "written_bytes", "fresh_because")
+        log.update({name: summary[name] for name in shown}, device=base.device_name)
         return after, {
             **_facts(host, after, base),
             "warnings": [*summary["warnings"], *_warnings(summary["missing_isolation"])],

@@ -31,6 +31,7 @@ from ..store.records import (
     shown_device,
 )
 from ..store.store import utc_now
+from .manifests import remove_manifest
 from .volumes import check_transaction, unmap
 
 
@@ -62,6 +63,7 @@ def forget(host: Run, volume: Volume, why: RecoveryKind, text: str, *, removal: 
     With the intent ``removal`` its row stays until the pool has forgotten it too.
     """
     unmap(host, volume)
+    remove_manifest(host, volume)
     with host.store.transaction():
         for changed in _without(host, volume):
             host.store.put(changed)

@@ -12,6 +12,8 @@ not suffer; nor must the ways out (a pool that grows, is repaired, is torn down)
 
 from __future__ import annotations
 
+from typing import Callable
+
 from ..._errors import FlydError
 from ..._host.processes.process import Identity, own_identity
 from ..._thin.dm.device import Device
@@ -24,6 +26,8 @@ from ..store.lock import dead_locks, is_dead
 from ..store.lock_names import RECOVERY, image_lock, pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
 from .instance_links import restore_links, wrong_links
+from .manifests import DIRECTORY as MANIFESTS
+from .manifests import sweep_manifests
 from .orphaned_parts import ownerless_parts, remove_ownerless_parts
 
 # Their own modules take these up again: flyd_pool resumes a pool, flyd_fetch with the bytes that it has.
@@ -78,10 +82,8 @@ def recover(host: Run, *, coming_up: str = "") -> None:
             except FlydError as error:
                 _leave(host, operation.subject, f"the {operation.kind.value} of {operation.subject}", error)
     _sweep(host)
-    try:
-        restore_links(host)
-    except FlydError as error:
-        _leave(host, DIRECTORY, "the names of instances", error)
+    _try(host, sweep_manifests, host.settings.path(MANIFESTS), "manifests of bases that are gone")
+    _try(host, restore_links, DIRECTORY, "the names of instances")
     from .missing_volumes import settle_lost  # late, as below: most runs have nothing to do and settle nothing
 
     for pool in host.store.all(PoolRecord, "formatted"):
@@ -108,6 +110,13 @@ def _sweep(host: Run) -> None:
         return
     for path in removed:
         host.report(RecoveryKind.FILE_REMOVED, path, f"removed {path}, which belongs to no run")
+
+
+def _try(host: Run, work: Callable[[Run], object], subject: str, what: str) -> None:
+    try:
+        work(host)
+    except FlydError as error:
+        _leave(host, subject, what, error)
 
 
 def _leave(host: Run, subject: str, what: str, error: FlydError) -> None:

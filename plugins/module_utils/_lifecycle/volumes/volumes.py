@@ -10,6 +10,7 @@ was interrupted inside a step leaves the pool at most one transaction ahead, and
 
 from __future__ import annotations
 
+import contextlib
 from typing import Callable
 
 from ..._errors import CorruptStore, FlydError, NoSpace, OutOfOrder
@@ -26,6 +27,7 @@ from ..pool.state import refuse_unfinished
 from ..run import Run
 from ..store.lock_names import pool_lock
 from ..store.records import Operation, PoolRecord, Volume, VolumeState
+from .manifests import remove_manifest
 from .room import require_pool_health
 
 
@@ -100,8 +102,15 @@ def destroy_volume(host: Run, pool: PoolRecord, volume: Volume) -> None:
     unmap(host, volume)
     with host.lock(pool_lock(pool.name)):
         pool = check_transaction(host, pool)
+        remove_manifest(host, volume)
         thin = ThinPool(host.dm, pool.name)
         _step(host, pool, lambda: thin.delete(volume.thin_id), lambda: host.store.drop(doomed), label="delete")
+
+
+def at_rest(host: Run, origin: Volume) -> contextlib.AbstractContextManager[None]:
+    """Suspend a base that another program has mapped: the kernel wants that of an origin (thin-provisioning.rst, "Internal snapshots")."""
+    found = host.dm.find(origin.uuid)
+    return contextlib.nullcontext() if found is None else host.dm.suspended(found.name)
 
 
 def map_thin(host: Run, pool: PoolRecord, volume: Volume, *, read_only: bool = False) -> Device:

@@ -25,6 +25,7 @@ from ..dm.device import requests_done
 from ..volume import flush
 from .layout import BLOCK_BYTES, INODE_BYTES
 from .sizing import MIB, inodes_with_room, journal_bytes_for, volume_bytes_for, written_bytes_for
+from .trimming import trim
 
 __all__ = [
     "check",
@@ -37,6 +38,8 @@ __all__ = [
     "written_bytes_for",
 ]
 
+# Named with each base: one is made of another only if both have it. To be counted up when make_ext4 makes another file system.
+RECIPE = "ext4 1"
 _CLEAN = 0
 
 # Named one by one, so that every e2fsprogs makes the same file system and every kernel from 4.18 on can mount it: newer
@@ -86,16 +89,22 @@ def make_ext4(runner: Runner, device: str, *, inodes: int, label: str = "", uuid
 
 
 def populate(
-    device: str, mount_point: str, work: Callable[[int], Json], *, stalled_seconds: float | None = None
+    device: str,
+    mount_point: str,
+    work: Callable[[int], Json],
+    *,
+    stalled_seconds: float | None = None,
+    trim_bytes: int = 0,
 ) -> Json:
     """Mount ``device`` on the empty directory ``mount_point``, run ``work`` with a descriptor of its root, and bring all to disk.
 
     Returns what ``work`` returned. ``work`` runs in a process of its own that may change its root; a file system that is new
-    loses its lost+found, so that the tree is the image's alone. Whatever ``work``, syncfs or the unmount raise is raised here.
+    loses its lost+found, so that the tree is the image's alone. One that has a tree already keeps all that is in it, and in the end
+    gives free extents of ``trim_bytes`` and more back (0: it is a new one). Whatever ``work``, syncfs or the unmount raise is raised here.
     ``CommandFailed`` when for ``stalled_seconds`` nothing was computed, and nothing was done by the device either.
     """
     return in_child(
-        lambda: _populate(device, mount_point, work),
+        lambda: _populate(device, mount_point, work, trim_bytes),
         what="filling the volume",
         timeout_seconds=stalled_seconds,
         # The process that verifies digests is a child of this process too, and may be the last to end.
@@ -103,11 +112,11 @@ def populate(
     )
 
 
-def _populate(device: str, mount_point: str, work: Callable[[int], Json]) -> Json:
+def _populate(device: str, mount_point: str, work: Callable[[int], Json], trim_bytes: int) -> Json:
     flags = MS_NODEV | MS_NOSUID | MS_NOEXEC | MS_NOATIME
     place = PrivateMount(device, mount_point, "ext4", flags, "errors=remount-ro")
     try:
-        result = _work_and_sync(place.open(), work)
+        result = _work_and_sync(place.open(), work, trim_bytes)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to tell; the namespace takes the mount with it
             place.unmount()
@@ -117,13 +126,16 @@ def _populate(device: str, mount_point: str, work: Callable[[int], Json]) -> Jso
     return result
 
 
-def _work_and_sync(root_fd: int, work: Callable[[int], Json]) -> Json:
+def _work_and_sync(root_fd: int, work: Callable[[int], Json], trim_bytes: int) -> Json:
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir("lost+found", dir_fd=root_fd)
+        if not trim_bytes:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir("lost+found", dir_fd=root_fd)
         # A process of its own: work that changes its root would keep the mount busy here.
         result = in_child(lambda: work(root_fd), what="writing the tree")
         sync_filesystem(root_fd)
+        if trim_bytes:
+            trim(root_fd, trim_bytes)
         return result
     finally:
         os.close(root_fd)

@@ -25,6 +25,7 @@ from tests.unit._lifecycle.machine import Machine
 Undisturbed = Callable[[str, str], "dict[str, Any]"]
 PLUGINS = Path(__file__).parents[4] / "plugins"
 VOLUME_STEPS = ("planned", "sent", "numbered", "recorded")
+UNPACK_STEPS = ("mapped", "formatted", "unjournalled", "written", "sealed", "manifest")
 
 # The state before, what is run, and where it is killed.
 POINTS = [
@@ -33,7 +34,10 @@ POINTS = [
     *(("pooled", "grow", f"grow:{step}") for step in ("planned", "allocated", "resized")),
     *(("pooled", "fetch", f"fetch:{step}") for step in ("planned", "downloaded", "published")),
     *(("fetched", "unpack", f"base:{step}") for step in VOLUME_STEPS),
-    *(("fetched", "unpack", f"unpack:{step}") for step in ("mapped", "formatted", "written", "sealed")),
+    *(("fetched", "unpack", f"unpack:{step}") for step in UNPACK_STEPS),
+    *(("renewed", "unpack_onto", f"base:{step}") for step in VOLUME_STEPS),
+    *(("renewed", "unpack_onto", f"unpack:{step}") for step in UNPACK_STEPS if step != "formatted"),
+    ("renewed", "unpack_grown", "unpack:grown"),
     ("fetched", "unpack_and_drop_archive", "unpack:recorded"),
     *(("unpacked", "snapshot", f"snap:{step}") for step in VOLUME_STEPS),
     ("unpacked", "snapshot", "snapshot:mapped"),

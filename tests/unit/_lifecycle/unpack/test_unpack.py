@@ -20,7 +20,7 @@ from module_utils._image.opening import PlanFigures
 from module_utils._lifecycle.findings import RecoveryKind
 from module_utils._lifecycle.store.records import Image, Operation, State, Volume, VolumeState
 from module_utils._lifecycle.unpack import make_base as base_making
-from module_utils._lifecycle.unpack.make_base import _size_named
+from module_utils._lifecycle.unpack.base_size import size_named
 from module_utils._thin.volume import flush
 from tests.unit._lifecycle.machine import BASE_BYTES, KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 
@@ -270,7 +270,7 @@ PLAN = PlanFigures(volume_blocks=100_000, inodes=1000, content_bytes=1, scattere
 def test_a_computed_volume_that_is_too_small_is_a_fault_of_the_computation() -> None:
     with (
         pytest.raises(Internal, match=r"a fault in flyd\.lite itself: the volume of 500 MiB") as caught,
-        _size_named(PLAN, 500 << 20, is_computed=True),
+        size_named(PLAN, 500 << 20, is_computed=True),
         doing("writing the tree"),
     ):
         raise NoSpace("writing etc/passwd: no space left on the device", hint="df -h")
@@ -283,13 +283,13 @@ def test_a_computed_volume_that_is_too_small_is_a_fault_of_the_computation() -> 
 def test_a_volume_that_was_asked_for_and_is_too_small_is_no_space_with_the_size_that_suffices() -> None:
     with (
         pytest.raises(NoSpace, match="does not fit the volume of 300 MiB that size asked for") as caught,
-        _size_named(PLAN, 300 << 20, is_computed=False),
+        size_named(PLAN, 300 << 20, is_computed=False),
     ):
         raise NoSpace("no space left on the device", hint="df -h")
     assert re.match(r"set size: 4[0-9]{2}M or more on flyd_unpack", caught.value.hint)
 
 
 def test_a_volume_on_which_mke2fs_makes_nothing_names_the_size_too() -> None:
-    with pytest.raises(CommandFailed) as caught, _size_named(PLAN, 1 << 20, is_computed=False):
+    with pytest.raises(CommandFailed) as caught, size_named(PLAN, 1 << 20, is_computed=False):
         raise CommandFailed("mkfs.ext4 ended with 1", hint="read it", program="mkfs.ext4")
     assert caught.value.hint.startswith("set size: 4")

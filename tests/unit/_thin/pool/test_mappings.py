@@ -14,7 +14,7 @@ import pytest
 
 from module_utils._errors import Busy, DamagedPool
 from module_utils._thin.pool import btree, metadata
-from module_utils._thin.pool.mappings import read_freed_blocks
+from module_utils._thin.pool.mappings import read_freed_blocks, read_shares
 from tests.unit._thin.pool.test_metadata import BLOCK, node
 
 BLOCKS, MOST = 512, 252
@@ -156,3 +156,51 @@ def test_a_pool_that_never_rests_is_busy(path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(metadata, "read_block", read_another)
     with pytest.raises(Busy, match="changes faster"):
         read_freed_blocks(str(path), [[1]])
+
+
+# What bases share
+
+
+def shares_of(mappings: Volumes) -> dict[int, tuple[int, int]]:
+    """By counting blocks."""
+    counts = [block for volume in mappings.values() for block in {*volume.values()}]
+    return {
+        thin_id: (
+            sum(counts.count(block) == 1 for block in volume.values()),
+            sum(counts.count(block) > 1 for block in volume.values()),
+        )
+        for thin_id, volume in mappings.items()
+    }
+
+
+def test_own_and_shared_blocks_of_a_base_and_its_snapshot(path: Path) -> None:
+    found = read_shares(Tree().write(path, {1: BASE, 2: SNAPSHOT}), [1, 2])
+    assert found == {1: (1, 999), 2: (2, 999)}
+
+
+def test_volumes_that_were_not_asked_for_do_not_count(path: Path) -> None:
+    name = Tree().write(path, {1: BASE, 2: SNAPSHOT, 3: BASE})
+    assert read_shares(name, [1, 9]) == {1: (1000, 0)}
+    assert read_shares(name, [1, 3]) == {1: (0, 1000), 3: (0, 1000)}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shares_are_those_that_counting_gives(path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    volumes: Volumes = {1: {key: key + 1 for key in range(chance.randrange(1, 400))}}
+    for thin_id in range(2, 6):
+        earlier = volumes[chance.randrange(1, thin_id)]
+        changed = {chance.randrange(600): 1000 * thin_id + number for number in range(chance.randrange(20))}
+        volumes[thin_id] = {**earlier, **changed}
+    assert read_shares(Tree().write(path, volumes), volumes) == shares_of(volumes)
+
+
+def test_a_node_that_is_its_own_child_is_damage(path: Path) -> None:
+    tree = Tree()
+    name = tree.write(path, {1: {key: key + 1 for key in range(600)}})
+    root = next(number for number, block in tree.blocks.items() if struct.unpack_from("<I", block, 4)[0] == 1)
+    data = bytearray(path.read_bytes())
+    data[root * BLOCK : (root + 1) * BLOCK] = node(root, [0], [root])
+    path.write_bytes(data)
+    with pytest.raises(DamagedPool):
+        read_shares(name, [1])

@@ -12,8 +12,8 @@ from ..._host.processes.process import Identity, command_line, name_of, started_
 from ..._names import printable, size_text
 from ..fetch.progress import progress_path, read
 from ..settings import Settings
-from .records import Operation
-from .store import Store
+from ..store.records import Operation
+from ..store.store import Store
 
 _MODULES = "flyd_"
 

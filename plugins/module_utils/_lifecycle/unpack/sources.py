@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files that a base is made from: archives that were fetched, what is added to the image, the manifests.
+
+Invariant: what is hashed and unpacked is what one open file holds; each file is closed behind the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from ..._errors import OutOfOrder
+from ..._host.files.durable import file_errors
+from ..._image.opening import OpenImage, Options, open_family, open_image
+from ..._image.tar.making import AddedFile
+from ..._names import ObjectKey
+from ..image.corruption import rot_removed
+from ..run import Run
+from ..store.records import Image
+from .inject import layer_of
+
+
+@contextlib.contextmanager
+def new_file() -> Iterator[int]:
+    """The descriptor of a nameless file for the manifest."""
+    fd = os.memfd_create("flyd-manifest", os.MFD_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened(
+    host: Run, image: Image, options: Options, added: Sequence[AddedFile], manifest_fd: int
+) -> Iterator[OpenImage]:
+    """The image in its archive, or that of a family in its layers, each verified by its own digest; ``added`` lie over it.
+
+    The manifest of its tree is written to ``manifest_fd``.
+    """
+    with contextlib.ExitStack() as stack:
+        options = options._replace(top_layer_fd=stack.enter_context(layer_of(added)), manifest_fd=manifest_fd)
+        fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]
+        stack.enter_context(rot_removed(host, tuple(zip(fds, image.digests))))
+        is_family = ObjectKey(image.object_key).is_family
+        opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)
+        yield stack.enter_context(opened)
+
+
+@contextlib.contextmanager
+def _open_archive(path: str) -> Iterator[int]:
+    """The archive's descriptor: what is hashed and unpacked is what this one open file holds."""
+    with file_errors("opening the archive"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise OutOfOrder(
+                f"the fetched archive {path} is gone",
+                hint="run flyd_fetch again: it finds that out and downloads the archive again",
+            ) from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,134 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generations of one image on a real thin pool: each base is made of the one before, takes what has changed, and holds what a fresh one does.
+
+The tests run in order; each finds the machine as the one before has left it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.campaigns.harness.target import Step, Target
+from tests.e2e.machine import Machine
+from tests.unit.builders import images, tar
+
+pytestmark = pytest.mark.timeout(1800)
+
+KEY, FRESH_KEY = "generations/image.tar", "generations/fresh.tar"
+BLOCK_BYTES = 64 << 10
+FILES, APPLICATION_FILES = 1500, 60
+REMEMBERED = "/root/sealed-bases"
+
+
+def layer(prefix: bytes, files: int, *, changed: range = range(0), mtime: int = 1_600_000_000) -> bytes:
+    """A layer of ``files`` files in a tree of directories; those whose numbers are in ``changed`` have other bytes."""
+    members = [tar.directory(prefix, mode=0o2755, gid=50), tar.symlink(prefix + b"/link", b"d1/f1")]
+    for number in range(files):
+        content = random.Random(f"{prefix!r} {number} {number in changed}").randbytes(200 + number * 37 % 40_000)
+        members.append(tar.file(prefix + b"/d%d/f%d" % (number % 40, number), content, mtime=mtime))
+    return tar.tar(*members, tar.hard_link(prefix + b"/hard", prefix + b"/d1/f1"))
+
+
+BASE, APPLICATION = layer(b"usr", FILES), layer(b"app", APPLICATION_FILES)
+LATER = 1_700_000_000
+GENERATIONS = {
+    "first": (BASE, APPLICATION),
+    "another application": (BASE, layer(b"app", APPLICATION_FILES, changed=range(8), mtime=LATER)),
+    "rebuilt without a change": (layer(b"usr", FILES, mtime=LATER), APPLICATION),
+    "an update": (layer(b"usr", FILES, changed=range(100, 220), mtime=LATER), APPLICATION),
+    "one layer": (tar.tar(BASE[: -len(tar.END)], APPLICATION[: -len(tar.END)]),),
+}
+
+
+class Host:
+    """The machine with its pool."""
+
+    def __init__(self, target: Target, machine: Machine, upload: Callable[[str, bytes], None]) -> None:
+        self.target = target
+        self._machine = machine
+        self._upload = upload
+
+    def used_blocks(self) -> int:
+        """How many blocks the pool has given out."""
+        return int(self.target.ssh("dmsetup status pool").split()[5].split("/")[0])
+
+    def run(self, module: str, **options: Any) -> dict[str, Any]:
+        [result] = self.target.drive([Step(module, options)])
+        assert not result.get("failed"), result
+        return result
+
+    def unpack(self, key: str, layers: tuple[bytes, ...], **options: Any) -> tuple[dict[str, Any], int]:
+        """The result of flyd_unpack for a new generation of ``key``, and the blocks that it took."""
+        self._upload(key, images.docker_archive(layers))
+        self.run("flyd_fetch", key=key, **self._machine.s3_options())
+        before = self.used_blocks()
+        result = self.run("flyd_unpack", key=key, **options)
+        return result, self.used_blocks() - before
+
+
+@pytest.fixture(scope="module")
+def host(prepared: Machine, target: Target, upload: Callable[[str, bytes], None]) -> Host:
+    host = Host(target, prepared, upload)
+    host.run("flyd_pool", data_size="3G")
+    return host
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, tuple[dict[str, Any], int]]:
+    """What came of each generation."""
+    return {}
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_a_generation_holds_what_a_fresh_one_does(
+    host: Host, made: dict[str, tuple[dict[str, Any], int]], name: str
+) -> None:
+    made[name] = host.unpack(KEY, GENERATIONS[name])
+    fresh, blocks = host.unpack(FRESH_KEY, GENERATIONS[name], reuse="never")
+    report = host.target.invariants("--trees", "--bases", REMEMBERED)
+    assert report["violations"] == []
+    assert report["trees"][KEY] == report["trees"][FRESH_KEY]
+    made[f"{name}, fresh"] = fresh, blocks
+    host.run("flyd_fetch", key=FRESH_KEY, state="absent", force=True)
+
+
+def test_each_is_made_of_the_one_before(made: dict[str, tuple[dict[str, Any], int]]) -> None:
+    results = [made[name][0] for name in GENERATIONS]
+    assert results[0]["fresh_because"] == "no_earlier_base"
+    assert [result["origin"] for result in results[1:]] == [result["base"] for result in results[:-1]]
+
+
+def test_each_takes_what_has_changed(made: dict[str, tuple[dict[str, Any], int]]) -> None:
+    changed = {name: (made[name][0]["written_bytes"], made[name][1], made[f"{name}, fresh"][1]) for name in GENERATIONS}
+    print(changed)
+    for name in ("another application", "rebuilt without a change", "an update"):
+        written_bytes, blocks, fresh_blocks = changed[name]
+        assert blocks * BLOCK_BYTES <= 2 * written_bytes + 60 * BLOCK_BYTES, name
+        assert blocks < fresh_blocks / 2, name
+    assert changed["rebuilt without a change"][0] <= changed["another application"][0]
+
+
+def test_the_ones_before_can_go(host: Host) -> None:
+    before = host.target.invariants("--trees")["trees"][KEY]
+    generations = host.run("flyd_info", what=["images"])["images"]
+    for image in generations:
+        if image["key"] == KEY and not image["current"]:
+            host.run("flyd_unpack", key=KEY, sha256=image["sha256"], state="absent")
+    report = host.target.invariants("--trees", "--bases", REMEMBERED)
+    assert (report["violations"], report["trees"][KEY]) == ([], before)
+
+
+def test_a_guest_can_use_it(host: Host) -> None:
+    device = host.run("flyd_snapshot", key=KEY)["device"]
+    host.target.ssh(
+        f"mount {device} /mnt && dumpe2fs -h {device} 2>/dev/null | grep -q has_journal && echo written > /mnt/new"
+        f" && test -s /mnt/usr/d1/f1 && umount /mnt && e2fsck -f -n {device}"
+    )
+    host.run("flyd_pool", name="pool", state="absent", force=True)
+    assert host.target.violations() == []
