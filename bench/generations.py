@@ -1,0 +1,252 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the next generation of an image costs when its base is made of the one before, beside a fresh base: ``make bench-generations``.
+
+    python -m bench.generations [--rounds N] [--vm NAME] [--image NAME]
+
+In a machine of the lab, since it takes device-mapper. The first generation is an image of the lab with a layer of an application; each next one
+is unpacked twice from the page cache, once of the base of the first and once with ``reuse: never``. Blocks are those that the pool gave out, seconds
+and CPU those of the transition as the log has them.
+
+Invariant: both trees are the same, root and all, or there is no figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import shlex
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.harness import table
+from bench.harness.measuring import BenchError
+from tests.campaigns.harness.target import STATE_DIR, Step, Target
+from tests.e2e.machine import lab
+from tests.unit.builders import images, tar
+
+_KEY, _BUCKET = "bench/generations.tar", "bench"
+_APPLICATION_FILES, _APPLICATION_FILE_BYTES = 423, 10_000
+_FIRST, _LATER = 1_600_000_000, 1_700_000_000
+_CHANGED_OF_APPLICATION, _CHANGED_OF_UPDATE, _TOUCHED = 0.12, 0.06, 0.3
+_SECONDS_OF_UNPACK = (
+    'tail -n 20 {0}/log/flyd.jsonl | grep \'"event": *"end"\' | grep \'"transition": *"unpack"\' | tail -n 1'
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one unpacking took."""
+
+    blocks: int
+    seconds: float
+    cpu_seconds: float
+    written_bytes: int
+
+
+@dataclass
+class Figures:
+    """The costs of a generation, one for each round."""
+
+    changed: list[Cost] = field(default_factory=list)
+    fresh: list[Cost] = field(default_factory=list)
+
+
+def application(*, later: bool) -> bytes:
+    """The layer of an application; a later one has new times, and other bytes in some files."""
+    chance = random.Random(1)
+    members = [tar.directory(b"srv", mtime=_FIRST)]
+    for number in range(_APPLICATION_FILES):
+        is_changed = later and chance.random() < _CHANGED_OF_APPLICATION
+        content = random.Random(f"{number} {is_changed}").randbytes(_APPLICATION_FILE_BYTES)
+        members.append(tar.file(b"srv/d%d/f%d" % (number % 20, number), content, mtime=_LATER if later else _FIRST))
+    return tar.tar(*members)
+
+
+def rebuilt(layer: bytes, change: float) -> bytes:
+    """``layer`` as another build makes it: some files have new times, and a part ``change`` of them other bytes."""
+    chance, out = random.Random(2), io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(layer)) as old,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for member in old:
+            content = old.extractfile(member).read() if member.isreg() else b""  # type: ignore[union-attr]
+            if chance.random() < _TOUCHED:
+                member.mtime = _LATER
+            if member.isreg() and chance.random() < change:
+                content = random.Random(member.name).randbytes(len(content))
+            new.addfile(member, io.BytesIO(content) if member.isreg() else None)
+    return out.getvalue()
+
+
+def layers_of(archive: Path) -> list[bytes]:
+    """The layers of an archive that docker save has written, uncompressed ones."""
+    with tarfile.open(archive) as outer:
+        listed = json.load(_member(outer, "manifest.json"))[0]["Layers"]
+        return [_member(outer, name).read() for name in listed]
+
+
+def _member(outer: tarfile.TarFile, name: str) -> Any:
+    found = outer.extractfile(name)
+    if found is None:
+        raise BenchError(f"{name} is no file in the archive")
+    return found
+
+
+def generations(layers: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:
+    """The first generation, and by what is new the others, each made of the first."""
+    first = application(later=False)
+    *below, top = layers
+    yield "first", [*layers, first]
+    yield "another application", [*layers, application(later=True)]
+    yield "rebuilt without a change", [*below, rebuilt(top, 0), first]
+    yield "an update", [*below, rebuilt(top, _CHANGED_OF_UPDATE), first]
+
+
+class Arena:
+    """The machine, with a pool."""
+
+    def __init__(self, vm: str) -> None:
+        self._target = Target(vm)
+        self._access: dict[str, Any] = {}
+
+    def prepare(self) -> None:
+        """The modules in a pristine machine."""
+        lab("s3", "up")
+        lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
+        lab("reset", self._target.name)
+        self._target.install()
+        s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
+        self._access = {
+            "endpoint_url": s3["FLYD_S3_ENDPOINT_FROM_VM"],
+            "access_key": s3["AWS_ACCESS_KEY_ID"],
+            "secret_key": s3["AWS_SECRET_ACCESS_KEY"],
+            "bucket": _BUCKET,
+        }
+        self._run("flyd_pool", data_size="6G")
+
+    def publish(self, layers: Sequence[bytes], path: Path) -> str:
+        """Make ``layers`` the current generation, fetched; returns the path of its archive."""
+        path.write_bytes(images.docker_archive(layers))
+        lab("s3", "put", str(path), _KEY, "--bucket", _BUCKET)
+        return str(self._run("flyd_fetch", key=_KEY, max_size="8G", **self._access)["path"])
+
+    def unpack(self, archive: str, reuse: str) -> tuple[Cost, str]:
+        """What unpacking the current generation takes, and the digest of its tree."""
+        self._target.ssh(f"sync; cat {shlex.quote(archive)} > /dev/null")
+        before = self._used_blocks()
+        result = self._run("flyd_unpack", key=_KEY, reuse=reuse)
+        blocks = self._used_blocks() - before
+        line = json.loads(self._target.ssh(_SECONDS_OF_UNPACK.format(STATE_DIR)))
+        if (result["origin"] is None) is not (reuse == "never"):
+            raise BenchError(f"the base was made of {result['origin']}: {result['fresh_because']}")
+        tree = self._target.invariants("--trees")["trees"][_KEY]
+        return Cost(blocks, line["seconds"], line["cpu_seconds"], result["written_bytes"]), tree
+
+    def first(self, archive: str) -> None:
+        """The base of the first generation."""
+        self._target.ssh(f"cat {shlex.quote(archive)} > /dev/null")
+        self._run("flyd_unpack", key=_KEY)
+
+    def remove(self) -> None:
+        """Remove the base of the current generation alone."""
+        [current] = [one for one in self._run("flyd_info", what=["images"])["images"] if one["current"]]
+        self._run("flyd_unpack", key=_KEY, sha256=current["sha256"], state="absent")
+
+    def forget(self) -> None:
+        """Remove all generations."""
+        self._run("flyd_fetch", key=_KEY, state="absent", force=True)
+
+    def _used_blocks(self) -> int:
+        return int(self._target.ssh("dmsetup status pool").split()[5].split("/")[0])
+
+    def _run(self, module: str, **options: Any) -> dict[str, Any]:
+        results = self._target.drive([Step(module, options)])
+        if not results or results[0].get("failed"):
+            raise BenchError(f"{module} failed: {results}")
+        return results[0]
+
+
+def measured(arena: Arena, layers: Sequence[bytes], path: Path) -> dict[str, Figures]:
+    """One round: the costs of each generation but the first."""
+    found: dict[str, Figures] = {}
+    for name, made in generations(layers):
+        archive = arena.publish(made, path)
+        if name == "first":
+            arena.first(archive)
+            continue
+        changed, tree = arena.unpack(archive, "auto")
+        arena.remove()
+        fresh, fresh_tree = arena.unpack(archive, "never")
+        arena.remove()
+        if tree != fresh_tree:
+            raise BenchError(f"the trees of {name} differ: {tree} and {fresh_tree}")
+        found[name] = Figures([changed], [fresh])
+    arena.forget()
+    return found
+
+
+def report(figures: dict[str, Figures]) -> str:
+    """The table."""
+    head = ["from the first generation to", "blocks fresh", "blocks", "share", "per changed byte", "wall", "CPU"]
+    return table.markdown(head, [_row(name, one) for name, one in figures.items()])
+
+
+def _row(name: str, one: Figures) -> list[str]:
+    changed, fresh = one.changed[0], one.fresh[0]
+    per_byte = changed.blocks * (64 << 10) / max(1, changed.written_bytes)
+    return [
+        name,
+        str(fresh.blocks),
+        str(changed.blocks),
+        f"{100 * changed.blocks / fresh.blocks:.2f} %",
+        f"{per_byte:.2f}" if changed.written_bytes else "-",
+        _ratios(one, lambda cost: cost.seconds),
+        _ratios(one, lambda cost: cost.cpu_seconds),
+    ]
+
+
+def _ratios(one: Figures, of: Callable[[Cost], float]) -> str:
+    return table.spread(table.ratios([of(cost) for cost in one.changed], [of(cost) for cost in one.fresh]))
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vm", default="race1", help="a machine of the lab, brought up when it is not")
+    parser.add_argument("--image", default="redis", help="an image of the lab")
+    given = parser.parse_args()
+    arena = Arena(given.vm)
+    figures: dict[str, Figures] = {}
+    path = Path(lab("image", given.image).strip())
+    load = os.getloadavg()[0]
+    try:
+        arena.prepare()
+        layers = layers_of(path)
+        for _ in range(given.rounds):
+            for name, one in measured(arena, layers, path.with_name(".generation.tar")).items():
+                into = figures.setdefault(name, Figures())
+                into.changed += one.changed
+                into.fresh += one.fresh
+    except (BenchError, AssertionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        path.with_name(".generation.tar").unlink(missing_ok=True)
+        lab("down", given.vm)
+    print(f"{given.image}, {given.rounds} rounds in a machine of the lab, load before {load:.1f}\n\n{report(figures)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

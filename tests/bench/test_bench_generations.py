@@ -1,0 +1,58 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The generations that are measured differ in what they say. The rest of that benchmark needs a machine with device-mapper."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from bench.generations import Cost, Figures, application, generations, rebuilt, report
+from tests.unit.builders import tar
+
+TOP = tar.tar(*(tar.file(b"f%d" % number, b"x" * 100) for number in range(200)), tar.symlink(b"s", b"f1"))
+
+
+def contents(layer: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(layer)) as opened:
+        files = {member.name: opened.extractfile(member) for member in opened if member.isreg()}
+        return {name: file.read() for name, file in files.items() if file}
+
+
+def test_a_layer_that_is_built_again_has_the_same_files() -> None:
+    again = rebuilt(TOP, 0)
+    assert again != TOP
+    assert contents(again) == contents(TOP)
+
+
+def test_an_update_changes_some_of_them() -> None:
+    before, after = contents(TOP), contents(rebuilt(TOP, 0.06))
+    assert before.keys() == after.keys()
+    assert 0 < sum(before[name] != after[name] for name in before) < 30
+
+
+def test_a_later_application_changes_some_files_and_all_times() -> None:
+    before, after = contents(application(later=False)), contents(application(later=True))
+    assert 20 < sum(before[name] != after[name] for name in before) < 90
+
+
+def test_each_generation_keeps_the_layers_below() -> None:
+    names = [(name, layers[0]) for name, layers in generations([b"below", TOP])]
+    assert names == [
+        (name, b"below") for name in ("first", "another application", "rebuilt without a change", "an update")
+    ]
+
+
+def test_the_table_has_shares_and_ratios() -> None:
+    figures = Figures([Cost(10, 1.0, 0.5, 327_680)], [Cost(1000, 4.0, 2.0, 0)])
+    row = report({"an update": figures}).splitlines()[-1]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "an update",
+        "1000",
+        "10",
+        "1.00 %",
+        "2.00",
+        "0.25 0.25 0.25",
+        "0.25 0.25 0.25",
+    ]
