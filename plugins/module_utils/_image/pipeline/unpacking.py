@@ -164,6 +164,8 @@ class _Reader:
             return Origin.read(fd, plan, identities, self._options.limits, self._deadline), ""
         except UnfitOrigin as error:
             return None, str(error)
+        except MemoryError:  # of two trees there may be too much where of one there is not
+            return None, "memory"
 
     def _complete_hint(self, error: Untrusted, tars: Sequence[Extent]) -> None:
         """Have the error about a limit name a value that suffices, where the headers of all layers tell it soon."""

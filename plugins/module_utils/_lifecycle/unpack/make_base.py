@@ -9,7 +9,9 @@ and checked, and the volume was flushed and unmapped. A volume that did not get 
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..._errors import FlydError, NoSpace, Untrusted, doing
@@ -36,6 +38,8 @@ from .made_with import DEFAULT_DEVICE_NODES, made_with
 from .options import UnpackOptions
 from .origins import Candidate, Choice, Fresh, changed_bytes_for, choose, fresh, weighed
 from .sources import new_file, opened
+
+_WHILE_FILLING = "while_filling"
 
 
 class _OriginFailed(Exception):
@@ -94,7 +98,7 @@ def _attempt(
         except BaseException as error:
             unpacking.stop()  # it may hold the volume
             undo_after(host, pool, operation, error)
-            if making.origin is not None and isinstance(error, FlydError) and not isinstance(error, Untrusted):
+            if making.origin is not None and isinstance(error, FlydError) and _blames_origin(error):
                 _note_failure(host, making.origin, error)
                 raise _OriginFailed from error
             raise
@@ -166,13 +170,14 @@ def _fill(host: Run, making: _Making, base: Volume) -> Facts:
     write = unpacking.write_into if origin is None else unpacking.write_onto
     with phase("fill"), named, doing(f"writing the tree to {device.name}"), without_journal(device.path):
         crash_point("unpack:unjournalled")
-        summary: Facts = populate(
-            device.path,
-            host.directory("mnt"),
-            lambda root_fd: write(root_fd, lambda: syncing(root_fd)).to_json(),
-            stalled_seconds=host.settings.command_timeout_seconds,
-            trim_bytes=0 if origin is None else making.block_bytes,
-        )
+        with _marked(None if origin is None else _WHILE_FILLING):
+            summary: Facts = populate(
+                device.path,
+                host.directory("mnt"),
+                lambda root_fd: write(root_fd, lambda: syncing(root_fd)).to_json(),
+                stalled_seconds=host.settings.command_timeout_seconds,
+                trim_bytes=0 if origin is None else making.block_bytes,
+            )
     crash_point("unpack:written")
     with phase("seal"), doing(f"sealing {device.name}"):
         check(host.runner, device.path)
@@ -181,6 +186,22 @@ def _fill(host: Run, making: _Making, base: Volume) -> Facts:
     crash_point("unpack:sealed")
     # The writing was done by a child, which knows nothing of what its parent measured since.
     return {**summary, "seconds": {**summary["seconds"], **unpacking.phases.seconds}}
+
+
+@contextlib.contextmanager
+def _marked(detail: str | None) -> Iterator[None]:
+    """Note ``detail``, if there is one, with an error that is raised inside."""
+    try:
+        yield
+    except FlydError as error:
+        if detail is not None:
+            error.details[detail] = True
+        raise
+
+
+def _blames_origin(error: FlydError) -> bool:
+    """Whether a fresh base may be made in spite of ``error``: it is not the image's, and not one that passes elsewhere."""
+    return not isinstance(error, Untrusted) and (not error.retryable or _WHILE_FILLING in error.details)
 
 
 def _note_failure(host: Run, origin: Candidate, error: FlydError) -> None:

@@ -209,7 +209,7 @@ def test_an_archive_that_is_exchanged_while_it_is_unpacked_does_not_matter(
         os.rename(other, path)
         return open_image(fd, options)
 
-    monkeypatch.setattr(base_making, "open_image", exchange)
+    monkeypatch.setattr("module_utils._lifecycle.unpack.sources.open_image", exchange)
     fetched.unpack()
     [base] = fetched.records(Volume)
     assert set(fetched.tree_of(base)) == {"etc/kept", "redis-server"}
