@@ -16,13 +16,19 @@ HOSTS = int(os.environ.get("FLEET_HOSTS", "12"))
 
 
 @pytest.fixture
-def fleet() -> Iterator[Simulation]:
+def size() -> int:
+    """How many hosts a fleet has."""
+    return HOSTS
+
+
+@pytest.fixture
+def fleet(size: int) -> Iterator[Simulation]:
     """A fleet whose hosts have image 1."""
     if os.geteuid() != 0:
         pytest.skip("writing a tree with its owners needs root")
     if not (ROOT / "build/collections").exists():
         pytest.skip("build/collections is missing: make venv")
-    with simulation(HOSTS) as made:
+    with simulation(size) as made:
         made.install(1)
         made.publish(2)
         yield made

@@ -49,6 +49,9 @@ class Fleet:
         root = self.directory / name
         machine = Machine(root, self.s3)
         machine.state.mkdir(mode=0o700, exist_ok=True)
+        program = root / "usr/local/lib/flyd-host.py"  # what the role prepare installs, and confirm_within asks for
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch()
         return machine
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:

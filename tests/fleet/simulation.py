@@ -199,11 +199,23 @@ class Simulation:
         image = machine.root / "run/flyd/instances" / NAME / "image.json"
         points_at = json.loads(image.read_text())["sha256"] if image.exists() else ""
         operations = len(machine.records(Operation))
-        if not found:
+        mine = [one for one in found if one.name == NAME]
+        if not mine:
             return Host("", "", False, points_at, operations, is_dead)
-        [instance] = found
+        [instance] = mine
         current, previous = (machine.digest_of(one) for one in (instance.current_id, instance.previous_id))
         return Host(current, previous, instance.is_confirmed, points_at, operations, is_dead)
+
+    def pointed(self, name: str) -> dict[str, str]:
+        """By instance, the digest that its name points at."""
+        links = (self.fleet.machine(name).root / "run/flyd/instances").iterdir()
+        return {
+            link.name: json.loads((link / "image.json").read_text())["sha256"] for link in links if link.is_symlink()
+        }
+
+    def generations(self, name: str) -> list[str]:
+        """The digests of all generations on a host."""
+        return [one.sha256 for one in self.fleet.machine(name).generations()]
 
     def hosts(self) -> dict[str, Host]:
         """All hosts."""

@@ -67,7 +67,11 @@ def wave_line(batch: Sequence[str], waves: Sequence[Sequence[str]], state: Mappi
     here = set(batch)
     done = [host for host in (*state["confirmed"], *state["unconfirmed"]) if host in here]
     lost = [host for host in state["all_lost"] if host in here]
-    why = [one["text"] for one in _problems(state, ("went_back", "refused", "lost")) if here & set(one["hosts"])]
+    mine = [
+        (words.hosts([host for host in one["hosts"] if host in here]), one)
+        for one in _problems(state, ("went_back", "refused", "lost"))
+    ]
+    why = [f"{hosts}: {one['step']}: {one['reason']}" for hosts, one in mine if hosts]
     number = next((index for index, one in enumerate(waves, 1) if batch[0] in one), 1)
     texts = [f"{len(done):,}/{len(batch):,} confirmed", f"lost {len(lost):,}: {'; '.join(why)}" if lost else ""]
     return words.line(f"Wave {number}/{max(number, len(waves))}", texts)

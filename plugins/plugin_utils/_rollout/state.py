@@ -117,7 +117,7 @@ def _earlier(seen: Result, bound: Result, pin: str) -> dict[str, str]:
 
 def _returned(row: Row, returned: Result) -> Row:
     if returned.ok:
-        return row._replace(state="returned", step="back")
+        return row._replace(state="returned")
     return _wrong(row.host, "stuck", "back", returned)._replace(was_lost=row.was_lost, earlier=row.earlier)
 
 
@@ -154,7 +154,7 @@ def summary(rows: Sequence[Row], budgets: Budgets) -> dict[str, Any]:
     returning = [row for row in rows if row.state in (*FLIPPED, "lost") and row.is_ours]
     refused = [row.host for row in returning if row.state == "refused" and row.earlier]
     too_many = len(lost) > budgets.lost
-    wrong = [row for row in rows if row.state in (*ABSENT, *LOST, "stuck")]
+    wrong = [row for row in rows if row.was_lost or row.state in (*ABSENT, "stuck")]
     return {
         **by_state,
         "all_lost": lost,
