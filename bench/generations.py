@@ -33,7 +33,7 @@ from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 from tests.unit.builders import images, tar
 
-_KEY, _BUCKET = "bench/generations.tar", "bench"
+_KEY, _SOURCE = "bench/generations.tar", "/root/generation.tar"
 _APPLICATION_FILES, _APPLICATION_FILE_BYTES = 423, 10_000
 _FIRST, _LATER = 1_600_000_000, 1_700_000_000
 _CHANGED_OF_APPLICATION, _CHANGED_OF_UPDATE, _TOUCHED = 0.12, 0.06, 0.3
@@ -117,28 +117,18 @@ class Arena:
 
     def __init__(self, vm: str) -> None:
         self._target = Target(vm)
-        self._access: dict[str, Any] = {}
 
     def prepare(self) -> None:
         """The modules in a pristine machine."""
-        lab("s3", "up")
         lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
         lab("reset", self._target.name)
         self._target.install()
-        s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
-        self._access = {
-            "endpoint_url": s3["FLYD_S3_ENDPOINT_FROM_VM"],
-            "access_key": s3["AWS_ACCESS_KEY_ID"],
-            "secret_key": s3["AWS_SECRET_ACCESS_KEY"],
-            "bucket": _BUCKET,
-        }
         self._run("flyd_pool", data_size="6G")
 
-    def publish(self, layers: Sequence[bytes], path: Path) -> str:
+    def publish(self, layers: Sequence[bytes]) -> str:
         """Make ``layers`` the current generation, fetched; returns the path of its archive."""
-        path.write_bytes(images.docker_archive(layers))
-        lab("s3", "put", str(path), _KEY, "--bucket", _BUCKET)
-        return str(self._run("flyd_fetch", key=_KEY, max_size="8G", **self._access)["path"])
+        self._target.ssh(f"cat > {_SOURCE}", stdin=images.docker_archive(layers))
+        return str(self._run("flyd_fetch", key=_KEY, src=f"file://{_SOURCE}", max_size="8G")["path"])
 
     def unpack(self, archive: str, reuse: str) -> tuple[Cost, str]:
         """What unpacking the current generation takes, and the digest of its tree."""
@@ -176,11 +166,11 @@ class Arena:
         return results[0]
 
 
-def measured(arena: Arena, layers: Sequence[bytes], path: Path) -> dict[str, Figures]:
+def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
     """One round: the costs of each generation but the first."""
     found: dict[str, Figures] = {}
     for name, made in generations(layers):
-        archive = arena.publish(made, path)
+        archive = arena.publish(made)
         if name == "first":
             arena.first(archive)
             continue
@@ -234,7 +224,7 @@ def main() -> int:
         arena.prepare()
         layers = layers_of(path)
         for _ in range(given.rounds):
-            for name, one in measured(arena, layers, path.with_name(".generation.tar")).items():
+            for name, one in measured(arena, layers).items():
                 into = figures.setdefault(name, Figures())
                 into.changed += one.changed
                 into.fresh += one.fresh
@@ -242,7 +232,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
-        path.with_name(".generation.tar").unlink(missing_ok=True)
         lab("down", given.vm)
     print(f"{given.image}, {given.rounds} rounds in a machine of the lab, load before {load:.1f}\n\n{report(figures)}")
     return 0

@@ -131,7 +131,7 @@ class _Parts:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a number")
     return value
 

@@ -64,6 +64,7 @@ def differing(directory: Path, numbers: range, most: int = 1) -> tuple[list[str]
 
 
 @needs_root
+@pytest.mark.timeout(max(120, COUNT))
 def test_the_changed_tree_is_the_fresh_one(place: Path) -> None:
     found, refused = differing(place, range(FIRST, FIRST + COUNT))
     assert found == []
