@@ -133,7 +133,7 @@ class _Parts:
 def _number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("not a number")
-    return value
+    return int(value)
 
 
 def _text(value: Any) -> str:
