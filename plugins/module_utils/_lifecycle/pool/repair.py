@@ -29,11 +29,11 @@ from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.lock_names import pool_lock, pool_setup_lock
 from ..store.records import Operation, OperationKind, PoolRecord
+from ..volumes.check_bases import check_bases
 from ..volumes.missing_volumes import settle_lost
 from ..volumes.recover import nothing_to_recover, recover
 from ..volumes.unmapping import require_pool_free, take_down
 from .bring_up import bring_up, map_again, map_snapshots
-from .check_bases import check_bases
 from .create import spec_of
 from .state import is_active, unmapped_snapshots, with_restored
 

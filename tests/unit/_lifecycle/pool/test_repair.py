@@ -140,7 +140,7 @@ def test_that_a_base_could_not_be_looked_at_does_not_cost_it(
         raise CommandFailed(f"e2fsck of {device} ended with {number}", hint="", returncode=number)
 
     with monkeypatch.context() as once:
-        once.setattr("module_utils._lifecycle.pool.check_bases.check", no_answer)
+        once.setattr("module_utils._lifecycle.volumes.check_bases.check", no_answer)
         with pytest.raises(CommandFailed, match=f"ended with {number}"):
             damaged.repair()
     bases = [one.ulid for one in damaged.records(Volume) if one.kind == "base"]

@@ -16,8 +16,8 @@ from ..._thin.ext4.filesystem import check
 from ..findings import RecoveryKind
 from ..run import Run
 from ..store.records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
-from ..volumes.missing_volumes import forget
-from ..volumes.volumes import destroy_volume, map_thin, unmap
+from .missing_volumes import forget
+from .volumes import destroy_volume, map_thin, unmap
 
 # Usage, cancelled, no library (e2fsck(8)); what cannot be opened as ext4 is damaged, 8.
 _E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
