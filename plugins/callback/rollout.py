@@ -11,9 +11,9 @@ type: aggregate
 short_description: Write the report of a rollout
 version_added: 0.1.0
 description:
-  - Writes C(events.jsonl) and C(rollout.html) to the directory of a rollout of P(flyd.lite.rollout#role), which
+  - Writes C(events.jsonl), C(rollout.json) and C(rollout.html) to the directory of a rollout of P(flyd.lite.rollout#role), which
     O(flyd.lite.rollout#role:main:rollout_directory) names. Other playbooks are ignored.
-  - The page is one file that needs no network. Nothing of the options of modules is in either file.
+  - The page is one file that needs no network. Nothing of the options of modules is in any of them.
   - Events are appended as they come, so a run that is killed leaves its part, and the next run of the same rollout appends.
 requirements:
   - To be enabled, with C(callbacks_enabled = flyd.lite.rollout) in C(ansible.cfg).
@@ -99,16 +99,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core comes 
                 file.write(json.dumps({name: value for name, value in span._asdict().items() if value}) + "\n")
         self._waiting.clear()
 
+    def _write(self, name: str, text: str) -> str:
+        """Put a file in the place of the one before; its path."""
+        path = os.path.join(self._directory, name)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(f"{path}.new", path)
+        return path
+
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the page."""
         if not self._directory:
             return
         try:
             self._append()
-            path = os.path.join(self._directory, "rollout.html")
-            with open(f"{path}.new", "w", encoding="utf-8") as file:
-                file.write(page(document(self._recorder, self._begun, time.time())))
-            os.replace(f"{path}.new", path)
-            self._display.display(f"Report     {path}")
+            found = document(self._recorder, self._begun, time.time())
+            self._write("rollout.json", json.dumps(found))
+            self._display.display(f"Report     {self._write('rollout.html', page(found))}")
         except OSError as error:
             self._display.warning(f"the report of the rollout cannot be written: {error}")

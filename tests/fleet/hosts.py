@@ -25,6 +25,7 @@ import pytest
 
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._host.processes.death_signal import die_with_parent
+from module_utils._lifecycle.store.schema import VERSION
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import replace
 from tests.unit._lifecycle.instance.machine import Bound
@@ -51,7 +52,7 @@ class Fleet:
         machine.state.mkdir(mode=0o700, exist_ok=True)
         program = root / "usr/local/lib/flyd-host.py"  # what the role prepare installs, and confirm_within asks for
         program.parent.mkdir(parents=True, exist_ok=True)
-        program.touch()
+        program.write_text(f"# Schema of the database: {VERSION}\n")
         return machine
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:

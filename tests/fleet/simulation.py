@@ -13,9 +13,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket as sockets
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,17 +129,34 @@ class Simulation:
         path.write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
         return path
 
-    def command(self, book: str, options: Mapping[str, Any], *arguments: str) -> list[str]:
-        """The command line of a playbook."""
+    def command(
+        self, book: str, options: Mapping[str, Any], *arguments: str, variables: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The command line of a playbook; ``variables`` are given instead of those of a rollout."""
         return [
             str(ANSIBLE),
             "-i",
             str(self.inventory()),
             str(ROOT / "playbooks" / book),
             "-e",
-            json.dumps({**self.variables(), **options}),
+            json.dumps({**(self.variables() if variables is None else variables), **options}),
             *arguments,
         ]
+
+    @property
+    def state_dir(self) -> str:
+        """Where hosts have their database, as a variable."""
+        return f"{self.directory}/{{{{ inventory_hostname }}}}/state"
+
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of the inventory that docs/guides/rollouts.md makes of what fleet.yml has found."""
+        guide = (ROOT / "docs/guides/rollouts.md").read_text()
+        [block] = re.findall(r"^    plugin: ansible\.builtin\.constructed\n(?:^ {4}.*\n|^\n)+", guide, re.MULTILINE)
+        source = self.directory / "groups.constructed.yml"
+        source.write_text(textwrap.dedent(block))
+        argv = [str(ANSIBLE.with_name("ansible-inventory")), "-i", str(self.inventory()), "-i", str(source), "--list"]
+        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, check=True)
+        return {name: group.get("hosts", []) for name, group in json.loads(done.stdout).items()}
 
     def variables(self) -> dict[str, Any]:
         """What all playbooks are given."""
@@ -149,7 +168,7 @@ class Simulation:
             "rollout_healthy_deadline": 0.05,
             "rollout_health_interval": 0.01,
             "rollout_directory": str(self.directory / "rollouts"),
-            "activate_state_dir": f"{self.directory}/{{{{ inventory_hostname }}}}/state",
+            "activate_state_dir": self.state_dir,
             "activate_bucket": BUCKET,
             "activate_endpoint_url": self.s3.url,
             "activate_anonymous": True,
@@ -171,14 +190,21 @@ class Simulation:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_CALLBACKS_ENABLED": "flyd.lite.rollout",
             "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.directory / "facts"),
         }
 
-    def play(self, book: str = "rollout.yml", *arguments: str, **options: Any) -> Done:
+    def play(
+        self,
+        book: str = "rollout.yml",
+        *arguments: str,
+        variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Done:
         """Run a playbook to its end."""
         before = os.times()
         done = subprocess.run(
-            self.command(book, options, *arguments),
+            self.command(book, options, *arguments, variables=variables),
             env=self.environment(),
             cwd=self.directory,
             capture_output=True,

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+import yaml
 
 from tests.fleet.simulation import ROOT, Simulation, digest
 from tests.fleet.test_rollout import at
+from tests.unit._lifecycle.machine import KEY
 
 pytestmark = pytest.mark.timeout(1800)
 HOSTS = 5
@@ -28,7 +33,12 @@ def test_staged_the_night_before_then_refused_by_a_gate_then_taken_back_by_hand(
     assert staged.lines("Stage") == [f"Stage      {HOSTS} staged · {(HOSTS) * 6}.0 KiB received"]
 
     refused = fleet.names[3]
-    given = {"rollout_gate": GATE, "refused_by_gate": [refused], "rollout_max_lost": 1, "rollout_confirm_within": 600}
+    given: dict[str, Any] = {
+        "rollout_gate": GATE,
+        "refused_by_gate": [refused],
+        "rollout_max_lost": 1,
+        "rollout_confirm_within": 600,
+    }
     done = fleet.play(**given)
     assert done.returncode == 2
     assert at(fleet, 1) == [refused], done.output
@@ -61,7 +71,7 @@ def test_hosts_without_room_stop_it_before_another_host_is_touched_or_are_left_o
 
 def test_all_instances_of_a_host_are_switched_or_none_and_stop_leaves_the_others(fleet: Simulation) -> None:
     half = fleet.names[1]
-    good = {"rollout_instances": ["web", "db"], "rollout_health_command": ["/bin/true"]}
+    good: dict[str, Any] = {"rollout_instances": ["web", "db"], "rollout_health_command": ["/bin/true"]}
     fleet.publish(1)
     assert fleet.play(**good).returncode == 0
     fleet.publish(2)
@@ -72,3 +82,24 @@ def test_all_instances_of_a_host_are_switched_or_none_and_stop_leaves_the_others
     assert fleet.pointed(half) == {"web": digest(1), "db": digest(1)}
     assert fleet.pointed(fleet.names[0]) == {"web": digest(2), "db": digest(2)}
     assert fleet.pointed(fleet.names[4]) == {"web": digest(1), "db": digest(1)}
+
+
+def test_the_fleet_is_compared_with_what_was_rolled_out_last_and_makes_groups(fleet: Simulation) -> None:
+    lock, report = fleet.directory / "fleet.lock.yml", fleet.directory / "fleet.json"
+    late, dead = fleet.names[1:3]
+    fleet.faults = {late: "flip:ill"}
+    assert fleet.play(rollout_lock=str(lock), rollout_max_lost=1).returncode == 2
+    assert yaml.safe_load(lock.read_text())[KEY.value]["sha256"] == digest(2)
+
+    fleet.faults = {dead: "plan:unreachable"}
+    given = {"fleet_lock": str(lock), "fleet_report": str(report), "fleet_state_dir": fleet.state_dir}
+    done = fleet.play("fleet.yml", variables=given)
+    assert done.returncode == 0, done.output
+    found = json.loads(report.read_text())
+    assert (found["behind"], found["absent"], len(found["as_locked"])) == ([late], [dead], HOSTS - 2)
+    strict = fleet.play("fleet.yml", variables={**given, "fleet_strict": True})
+    assert (strict.returncode, "2 hosts are not as locked" in strict.output) == (2, True)
+
+    groups = fleet.groups()
+    assert (groups["drift_behind"], groups["drift_absent"]) == ([late], [dead])
+    assert sorted(groups[f"generation_{digest(2)[:12]}"]) == sorted(set(fleet.names) - {late, dead})

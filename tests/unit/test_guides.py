@@ -60,7 +60,7 @@ def test_the_tasks_that_are_shown_use_options_that_exist(guide: Path) -> None:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_the_variables_that_are_named_are_options_of_the_roles(guide: Path) -> None:
     named = set(
-        re.findall(r"\b(?:activate|deactivate|prepare|prune|unprepare|rollout)_[a-z_]+\b", guide.read_text())
+        re.findall(r"\b(?:activate|deactivate|prepare|prune|unprepare|rollout|fleet)_[a-z_]+\b", guide.read_text())
     ) - {
         "activate_result",
         *(path.stem for path in (ROOT / "plugins/filter").glob("*.py")),

@@ -125,8 +125,9 @@ def test_nothing_is_left_when_the_play_is_interrupted(controller: Controller) ->
 def test_no_role_makes_files_on_the_controller_by_tasks() -> None:
     """A task there runs for the first host alone, or for none, and so does the one that is to remove what it made.
 
-    The role rollout makes none there that are to be removed, and no host leaves its plays.
+    The roles rollout and fleet make none there that are to be removed, and no host leaves their plays.
     """
-    for path in set(ROOT.glob("roles/*/tasks/*.yml")) - set(ROOT.glob("roles/rollout/tasks/*.yml")):
+    of_fleets = {*ROOT.glob("roles/rollout/tasks/*.yml"), *ROOT.glob("roles/fleet/tasks/*.yml")}
+    for path in set(ROOT.glob("roles/*/tasks/*.yml")) - of_fleets:
         for task in all_tasks(yaml.safe_load(path.read_text())):
             assert not {"run_once", "delegate_to", "local_action"}.intersection(task), f"{path}: {task['name']}"

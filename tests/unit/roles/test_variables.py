@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("ansible", reason="ansible-core is not installed")
 
 ROOT = Path(__file__).parents[3]
-ROLES = ("activate", "deactivate", "prune", "prepare", "unprepare", "rollout")
+ROLES = ("activate", "deactivate", "prune", "prepare", "unprepare", "rollout", "fleet")
 ALIKE = {"rollout": "rollout_short"}  # for roles without a state_dir of their own
 PASSES = ("options", "result", "listed")
 
