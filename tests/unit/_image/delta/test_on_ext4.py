@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import CommandFailed
+from module_utils._errors import CommandFailed, FlydError
 from module_utils._host.processes.command import Runner
 from module_utils._thin.ext4.filesystem import check, grow, make_ext4, populate, syncing
 from module_utils._thin.ext4.journal import crc32c, without_journal
@@ -50,11 +51,11 @@ def generation(number: int) -> tuple[bytes, ...]:
 
 
 class Volume:
-    """A file system on a loop device."""
+    """A file system on a loop device over a file in ``disk``, which is ``directory`` unless it is named."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disk: Path | None = None) -> None:
         self.directory = directory
-        self.file = directory / "disk"
+        self.file = (disk or directory) / "disk"
         self.path = ""
         (directory / "mnt").mkdir()
 
@@ -163,6 +164,37 @@ def test_the_journal_stays_away_when_filling_fails(tmp_path: Path) -> None:
         with pytest.raises(CommandFailed), without_journal(device):
             raise CommandFailed("full", hint="")
         assert "has_journal" not in volume.superblock()["Filesystem features"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Volume]:
+    """A file system of 200 MiB on a device that has room for 30 of them, and fails to write more."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", place], check=True)
+    try:
+        yield Volume(tmp_path, place)
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [tar.file(b"f%d" % number, random.Random(number).randbytes(MIB)) for number in range(40)],
+        [tar.directory(b"d%d/e%d" % (number % 300, number)) for number in range(15000)],
+    ],
+    ids=["data", "metadata"],
+)
+def test_a_device_that_fails_meanwhile_is_an_error_without_a_journal_too(
+    small_disk: Volume, members: list[bytes]
+) -> None:
+    manifest = os.memfd_create("manifest")
+    with small_disk.of(200 * MIB) as device:
+        make_ext4(Runner(), device, inodes=20000)
+        with pytest.raises(FlydError, match=r"syncfs|flushing"):
+            small_disk.unpack([tar.tar(*members)], manifest_fd=manifest)
+    os.close(manifest)
 
 
 def test_what_is_no_ext4_has_no_journal(tmp_path: Path) -> None:
