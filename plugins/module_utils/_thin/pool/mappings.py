@@ -20,6 +20,7 @@ from .metadata import Superblock, read_committed
 _ROOT = struct.Struct("<Q")
 _TIME_BITS = 24
 _SEVERAL = -1
+_PATIENCE_OF_REPORT_SECONDS = 2.0
 # One block of the space map counts the uses of as many data blocks: 4 to a byte, in what its header of 16 bytes leaves of 4 KiB.
 _DATA_BLOCKS_PER_METADATA_BLOCK = 4 * (4096 - 16)
 
@@ -41,8 +42,10 @@ class Shares(NamedTuple):
 
 
 def read_shares(path: str, thin_ids: Collection[int]) -> dict[int, Shares]:
-    """The shares of each of ``thin_ids`` that the pool has; other volumes do not count. Errors as of ``read_committed``."""
-    return read_committed(path, lambda fd, start: _shares(fd, start, thin_ids))
+    """The shares of each of ``thin_ids`` that the pool has; other volumes do not count. Errors as of ``read_committed``, soon: a report waits."""
+    return read_committed(
+        path, lambda fd, start: _shares(fd, start, thin_ids), patience_seconds=_PATIENCE_OF_REPORT_SECONDS
+    )
 
 
 def _shares(fd: int, start: Superblock, thin_ids: Collection[int]) -> dict[int, Shares]:

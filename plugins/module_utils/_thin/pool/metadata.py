@@ -85,12 +85,14 @@ def read_details(path: str) -> dict[int, VolumeDetails]:
     return read_committed(path, _details)
 
 
-def read_committed(path: str, walk: Callable[[int, Superblock], T]) -> T:
+def read_committed(
+    path: str, walk: Callable[[int, Superblock], T], *, patience_seconds: float = _PATIENCE_SECONDS
+) -> T:
     """What ``walk`` finds from a descriptor and a superblock, once the superblock has not changed meanwhile.
 
     Raises ``DamagedPool`` for metadata that cannot be read, ``Busy`` when the pool changes faster than it is read.
     """
-    until = time.monotonic() + _PATIENCE_SECONDS
+    until = time.monotonic() + patience_seconds
     with opened(path) as fd:
         for _attempt in range(_ATTEMPTS):
             before = _parse(read_block(fd, 0), path)
