@@ -680,6 +680,7 @@ diff:
   type: dict
 """
 
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.fetch import Fetch
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance

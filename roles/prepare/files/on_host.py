@@ -9,6 +9,7 @@
     python flyd-host.py backup STATE_DIR           dump the metadata of the pools, where the newest dump is a day old
     python flyd-host.py metrics STATE_DIR FILE     write FILE for node-exporter's textfile collector; changes nothing else
     python flyd-host.py withdraw STATE_DIR FILE    remove that FILE
+    python flyd-host.py compile FILE               have FILE hold the collection's code, compiled for this Python; see _engine.py
 
 The main program of an archive that holds the collection's module_utils beside it; see pack.py. ``restore`` does what the next play would
 do first, and says on standard output what it did. Exit code 0, or 1 with the reason on standard error, in one line: KIND: TEXT; HINT.
@@ -21,6 +22,7 @@ import signal
 import sys
 
 from module_utils._errors import Internal
+from module_utils._host.compiling import install
 from module_utils._host.files.publishing import publish, withdraw
 from module_utils._lifecycle.at_end import at_end
 from module_utils._lifecycle.pool.restore import restore
@@ -94,6 +96,12 @@ def write_metrics(settings: Settings, path: str) -> None:
     publish(path, text.encode())
 
 
+def compile_all(path: str) -> None:
+    """Of the sources in this program's file, which holds this text too."""
+    if install(path, vars(sys.modules["__main__"])["SOURCES"]):
+        sys.stdout.write("compiled\n")
+
+
 def main() -> int:
     """Entry point."""
     verb, state_dir, *rest = sys.argv[1:]
@@ -117,6 +125,8 @@ def main() -> int:
             grow(settings)
         elif verb == "withdraw":
             sys.stdout.write("removed\n" if withdraw(rest[0]) else "")
+        elif verb == "compile":
+            compile_all(state_dir)
         else:
             bring_back(settings, opened)
     except Exception as caught:  # noqa: BLE001 - the last gate: a journal has one line with a hint, not a traceback

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-NEEDED = ("_lifecycle", "_thin", "_host")
 HEAD = """\
 # Installed by the role flyd.lite.prepare: what this host does without a controller, with the collection's code, in one file.
 # Schema of the database: @SCHEMA@
@@ -24,49 +23,57 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import sys
+import zlib
 
 SOURCES = {
 """
 SCHEMA = "_lifecycle/store/schema.py"
 IMPORTER = '''\
 }
+MAIN = SOURCES.pop("")
 
 
 class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports from SOURCES, by name of the module."""
+    """Imports the package module_utils from SOURCES, by path of the file; compiled already where the engine has the same source."""
+
+    engine = None
+
+    def path(self, name):
+        inside = name.split(".")[1:]
+        package = "/".join([*inside, "__init__.py"])
+        return package if package in SOURCES else "/".join(inside) + ".py"
 
     def find_spec(self, name, path, target=None):
-        return importlib.util.spec_from_loader(name, self) if name in SOURCES else None
+        is_ours = name.split(".")[0] == "module_utils" and self.path(name) in SOURCES
+        return importlib.util.spec_from_loader(name, self) if is_ours else None
 
     def is_package(self, name):
-        return any(other.startswith(name + ".") for other in SOURCES)
+        return self.path(name).endswith("__init__.py")
 
     def get_source(self, name):
-        return SOURCES[name]
+        return SOURCES[self.path(name)]
 
     def get_code(self, name):
-        return compile(SOURCES[name], f"{__file__}/{name}", "exec", dont_inherit=True)
+        source, code = self.get_source(name).encode(), None
+        if self.engine is not None:
+            code = self.engine.code(self.path(name), zlib.crc32(source), len(source))
+        return code or compile(source, f"{__file__}/{name}", "exec", dont_inherit=True)
 
 
 sys.meta_path.insert(0, Sources())
-exec(compile(SOURCES["__main__"], f"{__file__}/__main__", "exec", dont_inherit=True))
+from module_utils import _engine
+
+sys.meta_path[0].engine = _engine.open_engine()
+exec(compile(MAIN, f"{__file__}/__main__", "exec", dont_inherit=True))
 '''
 
 
 def sources(module_utils: Path) -> Iterator[tuple[str, str]]:
-    """Name and source of each module."""
-    yield "__main__", (Path(__file__).parent / "on_host.py").read_text(encoding="utf-8")
-    yield "module_utils", ""
-    for path in [
-        *sorted(module_utils.glob("*.py")),
-        *(path for name in NEEDED for path in sorted((module_utils / name).rglob("*.py"))),
-    ]:
-        parts = ("module_utils", *path.relative_to(module_utils).with_suffix("").parts)
-        text = path.read_text(encoding="utf-8")
-        if parts[-1] != "__init__":
-            yield ".".join(parts), text
-        elif len(parts) > 2:
-            yield ".".join(parts[:-1]), text
+    """Path in the package, and source, of each file; the main program's path is empty."""
+    yield "", (Path(__file__).parent / "on_host.py").read_text(encoding="utf-8")
+    yield "__init__.py", ""
+    for path in sorted(module_utils.rglob("*.py")):
+        yield str(path.relative_to(module_utils)), path.read_bytes().decode()
 
 
 def schema_version(module_utils: Path) -> int:

@@ -177,7 +177,7 @@ class Place:
         own, others = [], []
         with contextlib.suppress(FileNotFoundError):
             for name in sorted(os.listdir(self.path(HOME))):
-                is_own = name == "venv" or name.startswith(
+                is_own = name in ("venv", "engine", "engine.new") or name.startswith(
                     ("venv-", "incoming-", "packages-before.json", "before.json.")
                 )
                 if name != "before.json":
