@@ -40,10 +40,10 @@ class Engine:
             if head["magic"] == importlib.util.MAGIC_NUMBER.hex():
                 self.files, self._code = head["files"], memoryview(data)[end + 1 :]
 
-    def code(self, path: str, crc: int, size_bytes: int) -> CodeType | None:
-        """The code of ``path`` if it was compiled from a source of that CRC-32 and size."""
-        *of_source, begin, end = self.files.get(path, [0, 0])
-        if of_source != [crc, size_bytes]:
+    def code(self, path: str, source: list[int]) -> CodeType | None:
+        """The code of ``path`` if it was compiled from a source of this CRC-32 and size."""
+        *known, begin, end = self.files.get(path, [0, 0])
+        if known != source or not known:
             return None
         found: CodeType = marshal.loads(self._code[begin:end])  # noqa: S302 - root wrote it, and it is whole
         return found
@@ -92,10 +92,9 @@ class Finder:
         inside = name[len(self._prefix) :].replace(".", "/")
         is_package = f"{self._home}/{inside}/__init__.py" in self._rows
         file = f"{inside}/__init__.py" if is_package else f"{inside}.py"
-        row = self._rows.get(
-            f"{self._home}/{file}"
-        )  # as zipimport reads it: the size is its field 3, the CRC-32 its field 7
-        code = self._engine.code(file, row[7], row[3]) if row else None
+        row = self._rows.get(f"{self._home}/{file}", ())
+        # As zipimport reads a directory: field 7 is the CRC-32, field 3 the size.
+        code = self._engine.code(file, [*row[7:], *row[3:4]])
         if code is None:
             return None
         self._codes[name] = code
@@ -122,8 +121,8 @@ class Finder:
 
 
 def install(package: str) -> None:
-    """Put the engine before the archive that the package was shipped in, if it was: ansible-test and the units import files."""
-    shipped = getattr(sys.modules[package].__spec__, "loader", None)
+    """Put the engine before the archive that ``package`` was shipped in; nothing where it lies as files, as in tests."""
+    shipped = getattr(sys.modules.get(package), "__loader__", None)
     directories = getattr(sys.modules.get("zipimport"), "_zip_directory_cache", {})
     rows = directories.get(getattr(shipped, "archive", None))
     engine = open_engine() if rows else None
@@ -131,4 +130,4 @@ def install(package: str) -> None:
         sys.meta_path.insert(0, Finder(package, shipped, rows, engine))
 
 
-install(__package__ or "")
+install(__name__.rpartition(".")[0])  # until Python 3.10, what is imported from an archive has no __package__ yet

@@ -41,6 +41,7 @@ ROWS = {
     "_names": 1,
     "_errors": 0,
     "_redaction": 0,
+    "_engine": 0,
 }
 ONLY_HERE = {
     "ansible": ("module_utils/_module.py", "modules/", "action/", "filter/", "callback/"),

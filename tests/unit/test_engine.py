@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,9 +24,11 @@ import pytest
 
 from module_utils import _engine
 from module_utils._host import compiling
+from tests.unit.support.engines import CAN_TRY, ROOT_ALONE, WHY_NOT, with_other_code
 
 PACKAGE = "ansible_collections.flyd.lite.plugins.module_utils"
 ENGINE = Path(_engine.__file__)
+PACKAGE_FILES = ENGINE.parent
 SOURCES = {
     "_plain.py": "from ._inner.deep import deep\ndef where(): return deep\n",
     "_inner/__init__.py": "def where(): pass\n",
@@ -50,12 +53,8 @@ except ValueError:
     lines = traceback.format_exc().splitlines()
 print(json.dumps([found, lines]))
 """.replace("PACKAGE", PACKAGE)
-ROOT_ALONE = "/var/lib"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or _engine.unsafe_parent(f"{ROOT_ALONE}/x") is not None,
-    reason="the engine is root's, in a directory of root's",
-)
+pytestmark = pytest.mark.skipif(not CAN_TRY, reason=WHY_NOT)
 
 
 class Host:
@@ -137,7 +136,7 @@ def test_a_source_that_differs_is_taken_from_the_archive_and_the_others_are_not(
 
 
 def test_a_source_of_another_size_is_taken_from_the_archive(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zlib.crc32", lambda data, crc32=_engine.zlib.crc32: crc32(bytes(data).rstrip(b" ")))
+    monkeypatch.setattr("zlib.crc32", lambda data, crc32=zlib.crc32: crc32(bytes(data).rstrip(b" ")))
     host.install({**SOURCES, "_late.py": SOURCES["_late.py"] + "  "})
     monkeypatch.undo()
     assert host.from_engine() == ["_plain", "_inner", "_inner.deep"]
@@ -308,18 +307,44 @@ class TestInstall:
         assert list(host.path.parent.iterdir()) == []
 
 
-def test_the_collection_compiles_as_it_is_shipped(host: Host) -> None:
-    """Every file of the package, by the program that the role installs."""
-    root = ENGINE.parent
-    pack = ENGINE.parents[2] / "roles/prepare/files/pack.py"
-    program = host.home / "program.py"
-    program.write_bytes(subprocess.run([sys.executable, pack, root], check=True, capture_output=True).stdout)
-    argv = [sys.executable, "-I", program, "compile", host.path]
-    said = [subprocess.run(argv, check=True, capture_output=True, text=True).stdout for _ in range(2)]
-    assert said == ["compiled\n", ""]
-    engine = _engine.open_engine(str(host.path))
-    for path in root.rglob("*.py"):
-        data = path.read_bytes()
-        code = engine.code(str(path.relative_to(root)), _engine.zlib.crc32(data), len(data))
-        assert code is not None, path
-        assert code.co_filename == f"{_engine.PATH}/{path.relative_to(root)}"
+class TestHostProgram:
+    """What the role installs compiles the collection, and runs from the engine itself."""
+
+    @pytest.fixture
+    def program(self, host: Host) -> Path:
+        pack = [sys.executable, PACKAGE_FILES.parents[1] / "roles/prepare/files/pack.py", PACKAGE_FILES]
+        text = subprocess.run(pack, check=True, capture_output=True, text=True).stdout
+        path = host.home / "program.py"
+        path.write_text(text.replace(_engine.PATH, str(host.path)))
+        return path
+
+    def run(self, program: Path, *arguments: str | Path) -> str:
+        argv = [sys.executable, "-I", program, *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+    def test_every_file_is_compiled_once(self, host: Host, program: Path) -> None:
+        assert [self.run(program, "compile", host.path) for _ in range(2)] == ["compiled\n", ""]
+        engine = _engine.open_engine(str(host.path))
+        paths = [
+            path for path in PACKAGE_FILES.rglob("*.py") if path.name != "_engine.py"
+        ]  # the fixture has changed that one
+        for path in paths:
+            data = path.read_bytes()
+            assert engine.code(str(path.relative_to(PACKAGE_FILES)), [zlib.crc32(data), len(data)]) is not None, path
+        assert len(engine.files) == len(paths) + 2, "it, and the package's own file"
+
+    def test_it_runs_from_the_engine_where_that_is_the_same(self, host: Host, program: Path) -> None:
+        ours = "_host/files/publishing.py"
+        sources = {str(path.relative_to(PACKAGE_FILES)): path.read_bytes() for path in PACKAGE_FILES.rglob("*.py")}
+        data = with_other_code(sources, ours, sources[ours] + b"print('from the engine')\n")
+        host.path.write_bytes(data)
+        host.path.chmod(0o644)
+        arguments = ("metrics", host.home / "state", host.home / "flyd.prom")
+        assert self.run(program, *arguments) == "from the engine\n"
+        host.path.chmod(0o666)
+        assert self.run(program, *arguments) == ""
+        host.path.chmod(0o644)
+        host.path.write_bytes(data[:-1])
+        assert self.run(program, *arguments) == ""
+        assert self.run(program, "compile", host.path) == "compiled\n"
+        assert self.run(program, *arguments) == ""

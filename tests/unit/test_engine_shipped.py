@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ from typing import Any
 import pytest
 
 from module_utils import _engine
-from module_utils._host import compiling
+from tests.unit.support.engines import CAN_TRY, ROOT_ALONE, WHY_NOT, with_other_code
 
 pytest.importorskip("ansible.executor", reason="ansible-core is not installed")
 
 ROOT = Path(__file__).parents[2]
-ROOT_ALONE = "/var/lib"
 VERSION = "_lifecycle/version.py"
 AGAIN = """#!/usr/bin/python
 import sys
@@ -45,10 +43,7 @@ module.exit_json(host={"collection_version": COLLECTION_VERSION}, respawned=has_
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or _engine.unsafe_parent(f"{ROOT_ALONE}/x") is not None,
-        reason="the engine is root's, in a directory of root's",
-    ),
+    pytest.mark.skipif(not CAN_TRY, reason=WHY_NOT),
 ]
 
 
@@ -71,15 +66,8 @@ class Shipping:
     def install(self) -> None:
         """An engine in which one file, for its right CRC-32 and size, says that it is the engine's."""
         sources = {str(path.relative_to(self.package)): path.read_bytes() for path in self.package.rglob("*.py")}
-        right = sources[VERSION]
-        other = right.replace(b'COLLECTION_VERSION = "', b'COLLECTION_VERSION = "engine ')
-        assert other != right
-        data = compiling.packed({**sources, VERSION: other})[_engine.CRC_DIGITS :]
-        head, _, codes = data.partition(b"\n")
-        files = json.loads(head)
-        files["files"][VERSION][:2] = [zlib.crc32(right), len(right)]
-        data = json.dumps(files).encode() + b"\n" + codes
-        self.engine.write_bytes(b"%08x" % zlib.crc32(data) + data)
+        other = sources[VERSION].replace(b'COLLECTION_VERSION = "', b'COLLECTION_VERSION = "engine ')
+        self.engine.write_bytes(with_other_code(sources, VERSION, other))
         self.engine.chmod(0o644)
 
     def run(self, module: str, *options: str, check: bool = False) -> dict[str, Any]:

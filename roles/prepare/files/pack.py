@@ -56,7 +56,7 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def get_code(self, name):
         source, code = self.get_source(name).encode(), None
         if self.engine is not None:
-            code = self.engine.code(self.path(name), zlib.crc32(source), len(source))
+            code = self.engine.code(self.path(name), [zlib.crc32(source), len(source)])
         return code or compile(source, f"{__file__}/{name}", "exec", dont_inherit=True)
 
 

@@ -37,8 +37,8 @@ def all_tasks(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def install_program() -> dict[str, Any]:
     [task] = [
         task
-        for task in all_tasks(yaml.safe_load((ROLE / "tasks/units.yml").read_text()))
-        if task["name"] == "Install the program that the units run"
+        for task in all_tasks(yaml.safe_load((ROLE / "tasks/program.yml").read_text()))
+        if task["name"] == "Install the program of the host"
     ]
     return {**task, "when": "inventory_hostname not in without"}
 

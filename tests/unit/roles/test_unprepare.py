@@ -129,7 +129,7 @@ class TestFiles:
         host.path("opt/flyd/notes").write_text("mine")
         host.prepare()
         found = host.look()
-        assert host.relative(found["home"]) == ["opt/flyd/venv", "opt/flyd/venv-1"]
+        assert host.relative(found["home"]) == ["opt/flyd/engine", "opt/flyd/venv", "opt/flyd/venv-1"]
         assert host.relative(found["kept"]) == ["opt/flyd/notes"]
         assert found["home_directories"] == []
 
