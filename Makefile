@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -183,6 +183,9 @@ damage: $(READY) ## Every sample image, cut at every block and with a byte flipp
 
 bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, beside four pings, on a VM
 	@$(SESSION) $(SHELL) -c 'tools/lab/prepared_vm.sh $(VENV) bench >/dev/null && $(PYTHON) -m bench.second_run'
+
+bench-start: $(READY) ## CPU time of each module with nothing to do, without and with what prepare has compiled (root; two minutes)
+	@$(PYTHON) -m bench.start
 
 .PHONY: room test-room
 TREES ?= 200

@@ -54,8 +54,7 @@ def open_engine(path: str = PATH) -> Engine:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode) and is_of_root(found) and unsafe_parent(path) is None:
+            if is_of_root(os.fstat(fd)) and unsafe_parent(path) is None:
                 return Engine(file.read())
     except OSError:
         pass
@@ -66,8 +65,7 @@ def unsafe_parent(path: str) -> str | None:
     """The nearest directory above ``path`` that is a link, or that another user than root can write to."""
     while path != "/":
         path = os.path.dirname(path)
-        found = os.lstat(path)
-        if not (stat.S_ISDIR(found.st_mode) and is_of_root(found)):
+        if not is_of_root(os.lstat(path)):  # never a link: all can write to it, by its mode
             return path
     return None
 

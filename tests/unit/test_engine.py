@@ -271,7 +271,7 @@ class TestInstall:
     def test_it_is_roots_whatever_the_umask_is_and_what_a_killed_run_has_left_is_gone(self, host: Host) -> None:
         (host.home / "target").write_text("")
         host.path.with_name("engine.new").symlink_to(host.home / "target")
-        before = os.umask(0o002)
+        before = os.umask(0o077)
         try:
             host.install()
         finally:
