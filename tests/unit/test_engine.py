@@ -312,14 +312,14 @@ class TestHostProgram:
 
     @pytest.fixture
     def program(self, host: Host) -> Path:
-        pack = [sys.executable, PACKAGE_FILES.parents[1] / "roles/prepare/files/pack.py", PACKAGE_FILES]
+        pack: list[str | Path] = [sys.executable, PACKAGE_FILES.parents[1] / "roles/prepare/files/pack.py", PACKAGE_FILES]
         text = subprocess.run(pack, check=True, capture_output=True, text=True).stdout
         path = host.home / "program.py"
         path.write_text(text.replace(_engine.PATH, str(host.path)))
         return path
 
     def run(self, program: Path, *arguments: str | Path) -> str:
-        argv = [sys.executable, "-I", program, *arguments]
+        argv: list[str | Path] = [sys.executable, "-I", program, *arguments]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
     def test_every_file_is_compiled_once(self, host: Host, program: Path) -> None:
