@@ -71,7 +71,7 @@ def unsafe_parent(path: str) -> str | None:
 
 
 def is_of_root(found: os.stat_result) -> bool:
-    """Whether nobody but root can write. The bits of the group bound what an access control list grants, too."""
+    """Whether only root can write. The bits of the group bound what an access control list grants, too."""
     return found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 

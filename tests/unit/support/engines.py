@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An engine in which one file was compiled from another text than its CRC-32 says: whoever runs it shows where its code came from."""
+"""An engine in which one file was compiled from another text than its CRC-32 says, which shows where code came from."""
 
 from __future__ import annotations
 
