@@ -9,99 +9,17 @@ own, so each function says where it came from.
 
 from __future__ import annotations
 
-import json
 import os
-import stat
-import subprocess
-import sys
-import tempfile
-import zipfile
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from module_utils import _engine
-from module_utils._host import compiling
-from tests.unit.support.engines import CAN_TRY, ROOT_ALONE, WHY_NOT, with_other_code
-
-PACKAGE = "ansible_collections.flyd.lite.plugins.module_utils"
-ENGINE = Path(_engine.__file__)
-PACKAGE_FILES = ENGINE.parent
-SOURCES = {
-    "_plain.py": "from ._inner.deep import deep\ndef where(): return deep\n",
-    "_inner/__init__.py": "def where(): pass\n",
-    "_inner/deep.py": "from .. import _late\ndef deep(): pass\nwhere = deep\n",
-    "_late.py": "def where(): raise ValueError('late')  # a line to show\n",
-}
-PROGRAM = """
-import importlib, json, sys, traceback
-sys.path.insert(0, sys.argv[1])
-importlib.import_module("PACKAGE._engine")
-found = {}
-for name in sys.argv[2:]:
-    try:
-        module = importlib.import_module(f"PACKAGE.{name}")
-        found[name] = [module.where.__code__.co_filename, module.__file__, list(getattr(module, "__path__", []))]
-    except ModuleNotFoundError as error:
-        found[name] = [str(error)]
-lines = []
-try:
-    sys.modules["PACKAGE._late"].where()
-except ValueError:
-    lines = traceback.format_exc().splitlines()
-print(json.dumps([found, lines]))
-""".replace("PACKAGE", PACKAGE)
+from tests.unit.support.engines import CAN_TRY, PACKAGE, PACKAGE_FILES, SOURCES, WHY_NOT, Host, make_host
 
 pytestmark = pytest.mark.skipif(not CAN_TRY, reason=WHY_NOT)
-
-
-class Host:
-    """A host's directory for the engine, and what is shipped to it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.path, self.archive = home, home / "flyd/engine", home / "shipped.zip"
-        self.path.parent.mkdir(mode=0o755)
-        self.shipped = dict(SOURCES)
-
-    def install(self, sources: dict[str, str] = SOURCES) -> bool:
-        return compiling.install(str(self.path), sources)
-
-    def ship(self) -> None:
-        """As Ansible does: packages above the collection's own have an empty file, and their content is compressed."""
-        above = PACKAGE.split(".")
-        inits = {"/".join([*above[: number + 1], "__init__.py"]): "" for number in range(len(above))}
-        gate = ENGINE.read_text().replace(f'"{_engine.PATH}"', repr(str(self.path)))
-        with zipfile.ZipFile(self.archive, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in {
-                **inits,
-                **{f"{'/'.join(above)}/{name}": text for name, text in self.shipped.items()},
-            }.items():
-                archive.writestr(name, text)
-            archive.writestr(f"{'/'.join(above)}/_engine.py", gate)
-
-    def run(self, *names: str) -> tuple[dict[str, list[str]], list[str]]:
-        self.ship()
-        argv = [
-            sys.executable,
-            "-I",
-            "-c",
-            PROGRAM,
-            str(self.archive),
-            *(names or ("_plain", "_inner", "_inner.deep", "_late")),
-        ]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        found, lines = json.loads(done.stdout)
-        return found, lines
-
-    def from_engine(self) -> list[str]:
-        """The modules that were; the others were shipped."""
-        found, _ = self.run()
-        for name, [code, *_rest] in found.items():
-            assert code.startswith((_engine.PATH, f"{self.archive}/")), (name, code)
-        return [name for name, [code, *_rest] in found.items() if code.startswith(_engine.PATH)]
 
 
 ALL = ["_plain", "_inner", "_inner.deep", "_late"]
@@ -109,9 +27,8 @@ ALL = ["_plain", "_inner", "_inner.deep", "_late"]
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    with tempfile.TemporaryDirectory(prefix="flyd-test-", dir=ROOT_ALONE) as directory:
-        os.chmod(directory, 0o755)
-        yield Host(Path(directory))
+    with make_host() as made:
+        yield made
 
 
 def test_without_an_engine_the_archive_is_imported(host: Host) -> None:
@@ -250,101 +167,9 @@ def test_the_engine_of_another_python_is_not_run(host: Host, monkeypatch: pytest
     assert host.from_engine() == ALL
 
 
-class TestInstall:
-    """What the role prepare runs."""
-
-    def test_a_second_time_changes_nothing(self, host: Host) -> None:
-        assert host.install() is True
-        before = host.path.stat()
-        assert host.install() is False
-        after = host.path.stat()
-        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-
-    @pytest.mark.parametrize(
-        "sources", [{**SOURCES, "_more.py": ""}, {"_late.py": SOURCES["_late.py"]}, {**SOURCES, "_late.py": "pass"}]
-    )
-    def test_other_sources_replace_it(self, host: Host, sources: dict[str, str]) -> None:
-        host.install()
-        assert host.install(sources) is True
-        assert set(_engine.open_engine(str(host.path)).files) == set(sources)
-
-    def test_it_is_roots_whatever_the_umask_is_and_what_a_killed_run_has_left_is_gone(self, host: Host) -> None:
-        (host.home / "target").write_text("")
-        host.path.with_name("engine.new").symlink_to(host.home / "target")
-        before = os.umask(0o077)
-        try:
-            host.install()
-        finally:
-            os.umask(before)
-        found = host.path.lstat()
-        assert (found.st_uid, oct(found.st_mode)) == (0, oct(stat.S_IFREG | 0o644))
-        assert (host.home / "target").read_text() == ""
-        assert [path.name for path in host.path.parent.iterdir()] == ["engine"]
-
-    def test_it_is_on_disk_before_it_has_its_name(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls: list[str] = []
-        real = {name: getattr(os, name) for name in ("fsync", "rename")}
-
-        def fsync(fd: int) -> None:
-            path = os.readlink(f"/proc/self/fd/{fd}")
-            calls.append(
-                f"fsync {os.path.basename(path)} {os.fstat(fd).st_size > 1000 if path.endswith('new') else ''}".strip()
-            )
-            real["fsync"](fd)
-
-        def rename(one: str, other: str) -> None:
-            calls.append("rename")
-            real["rename"](one, other)
-
-        monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(os, "rename", rename)
-        host.install()
-        assert calls == ["fsync engine.new True", "rename", "fsync flyd"]
-
-    def test_where_another_user_can_write_none_is_made(self, host: Host) -> None:
-        host.home.chmod(0o777)
-        assert host.install() is False
-        assert list(host.path.parent.iterdir()) == []
-
-
-class TestHostProgram:
-    """What the role installs compiles the collection, and runs from the engine itself."""
-
-    @pytest.fixture
-    def program(self, host: Host) -> Path:
-        pack: list[str | Path] = [sys.executable, PACKAGE_FILES.parents[1] / "roles/prepare/files/pack.py", PACKAGE_FILES]
-        text = subprocess.run(pack, check=True, capture_output=True, text=True).stdout
-        path = host.home / "program.py"
-        path.write_text(text.replace(_engine.PATH, str(host.path)))
-        return path
-
-    def run(self, program: Path, *arguments: str | Path) -> str:
-        argv: list[str | Path] = [sys.executable, "-I", program, *arguments]
-        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-
-    def test_every_file_is_compiled_once(self, host: Host, program: Path) -> None:
-        assert [self.run(program, "compile", host.path) for _ in range(2)] == ["compiled\n", ""]
-        engine = _engine.open_engine(str(host.path))
-        paths = [
-            path for path in PACKAGE_FILES.rglob("*.py") if path.name != "_engine.py"
-        ]  # the fixture has changed that one
-        for path in paths:
-            data = path.read_bytes()
-            assert engine.code(str(path.relative_to(PACKAGE_FILES)), [zlib.crc32(data), len(data)]) is not None, path
-        assert len(engine.files) == len(paths) + 2, "it, and the package's own file"
-
-    def test_it_runs_from_the_engine_where_that_is_the_same(self, host: Host, program: Path) -> None:
-        ours = "_host/files/publishing.py"
-        sources = {str(path.relative_to(PACKAGE_FILES)): path.read_bytes() for path in PACKAGE_FILES.rglob("*.py")}
-        data = with_other_code(sources, ours, sources[ours] + b"print('from the engine')\n")
-        host.path.write_bytes(data)
-        host.path.chmod(0o644)
-        arguments = ("metrics", host.home / "state", host.home / "flyd.prom")
-        assert self.run(program, *arguments) == "from the engine\n"
-        host.path.chmod(0o666)
-        assert self.run(program, *arguments) == ""
-        host.path.chmod(0o644)
-        host.path.write_bytes(data[:-1])
-        assert self.run(program, *arguments) == ""
-        assert self.run(program, "compile", host.path) == "compiled\n"
-        assert self.run(program, *arguments) == ""
+def test_each_module_imports_the_engine_before_any_other_file_of_the_package() -> None:
+    paths = sorted((PACKAGE_FILES.parent / "modules").glob("flyd_*.py"))
+    assert len(paths) > 5
+    for path in paths:
+        ours = re.findall(rf"^(?:import|from) {PACKAGE}\S*", path.read_text(), re.MULTILINE)
+        assert ours[0] == f"import {PACKAGE}._engine", path
