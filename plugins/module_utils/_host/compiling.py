@@ -30,6 +30,8 @@ def install(path: str, sources: Mapping[str, str]) -> bool:
     """
     wanted = {name: text.encode() for name, text in sources.items()}
     with _locked(os.path.dirname(path)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_new(path))  # of a run that was killed
         present = {name: row[:2] for name, row in _engine.open_engine(path).files.items()}
         if present == {name: [zlib.crc32(text), len(text)] for name, text in wanted.items()}:
             return False
@@ -54,10 +56,12 @@ def packed(sources: Mapping[str, bytes]) -> bytes:
     return b"%0*x" % (_engine.CRC_DIGITS, zlib.crc32(rest)) + rest
 
 
+def _new(path: str) -> str:
+    return f"{path}.new"
+
+
 def _replace(path: str, data: bytes) -> None:
-    new = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
+    new = _new(path)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     with open(fd, "wb") as file:
         os.fchmod(fd, _MODE)

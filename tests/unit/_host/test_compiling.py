@@ -79,3 +79,10 @@ def test_where_another_user_can_write_none_is_made(host: Host) -> None:
     host.home.chmod(0o777)
     assert host.install() is False
     assert list(host.path.parent.iterdir()) == []
+
+
+def test_what_a_killed_run_has_left_beside_an_engine_that_is_current_goes(host: Host) -> None:
+    host.install()
+    host.path.with_name("engine.new").write_text("half")
+    assert host.install() is False
+    assert [path.name for path in host.path.parent.iterdir()] == ["engine"]

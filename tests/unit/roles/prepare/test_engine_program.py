@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 import zlib
@@ -66,3 +69,28 @@ def test_it_runs_from_the_engine_where_that_is_the_same(host: Host, program: Pat
     assert run(program, *arguments) == ""
     assert run(program, "compile", host.path) == "compiled\n"
     assert run(program, *arguments) == ""
+
+
+@pytest.mark.slow
+def test_the_tasks_of_the_role_change_a_host_once_and_in_check_mode_not(host: Host) -> None:
+    pytest.importorskip("ansible.executor", reason="ansible-core is not installed")
+    role, program = PACKAGE_FILES.parents[1] / "roles/prepare", host.home / "program.py"
+    tasks = [{"ansible.builtin.include_tasks": str(role / "tasks/program.yml")}]
+    given = {"role_path": str(role), "prepare_python": sys.executable, "ansible_python_interpreter": sys.executable}
+    play = {"hosts": "all", "connection": "local", "gather_facts": False, "vars_files": [str(role / "vars/main.yml")]}
+    book = host.home / "play.json"
+    book.write_text(json.dumps([{**play, "vars": given, "tasks": tasks}]))
+    paths = {"__prepare_program": str(program), "__prepare_engine": str(host.path)}
+    argv = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(book), "-e", json.dumps(paths)]
+
+    def changed(*more: str) -> int:
+        environment = {**os.environ, "ANSIBLE_HOME": str(host.home / "ansible")}
+        done = subprocess.run([*argv, *more], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return int(re.findall(r"changed=(\d+)", done.stdout)[0])
+
+    assert (changed("--check"), program.exists(), host.path.exists()) == (1, False, False)
+    assert (changed(), program.exists(), len(_engine.open_engine(str(host.path)).files) > 200) == (2, True, True)
+    assert changed() == 0
+    host.path.write_bytes(b"")
+    assert (changed(), host.path.stat().st_size > 1 << 20) == (1, True)
