@@ -680,7 +680,7 @@ diff:
   type: dict
 """
 
-import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.fetch import Fetch
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options import FetchOptions, OnChange
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance

@@ -757,7 +757,7 @@ details:
   type: dict
 """
 
-import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.params import ModuleParams
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.report.info import (

@@ -452,7 +452,7 @@ diff:
   type: dict
 """
 
-import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.instance.bind import bind
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.instance.options import Asked, InstanceOptions
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only

@@ -501,7 +501,7 @@ diff:
   type: dict
 """
 
-import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.backup.recovered import Recovery
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.growth.policy import PolicyRequest
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.placement import (

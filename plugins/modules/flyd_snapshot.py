@@ -418,7 +418,7 @@ diff:
   type: dict
 """
 
-import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401 - first: it says where the others come from
+import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
