@@ -213,10 +213,15 @@ test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers an
 test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the metrics' timer, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_3_reboots.py
 
-.PHONY: fleet
+.PHONY: fleet fleet-kills
 fleet: export FLEET_HOSTS = $(or $(HOSTS),1000)
-fleet: $(READY) $(COLLECTIONS) ## Rollouts on HOSTS (1000) simulated hosts: a real controller, the real engine, hosts that fail in every way (root; half an hour)
+fleet: $(READY) $(COLLECTIONS) ## Rollouts on HOSTS (1000) simulated hosts: the real controller and engine, hosts that fail in every way (root; two hours, 20 hosts ten minutes)
 	@$(PYTHON) -m pytest -rP tests/fleet
+
+fleet-kills: export FLEET_HOSTS = $(or $(HOSTS),12)
+fleet-kills: export FLEET_KILLS = $(or $(KILLS),50)
+fleet-kills: $(READY) $(COLLECTIONS) ## The controller of a rollout killed at KILLS (50) random instants, and the run after it, on simulated hosts (root; half an hour)
+	@$(PYTHON) -m pytest -rP tests/fleet/test_kills.py
 
 .PHONY: test-instances
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)

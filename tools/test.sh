@@ -44,7 +44,7 @@ echo "In a machine there are tests meanwhile; the logs are $log and $in_machine"
 make --no-print-directory static FLYD_VENV="$venv"
 echo "static checks done after $SECONDS s"
 failed=0
-"$venv/bin/python" -m pytest --durations 15 tests/unit tests/fleet tests/bench tests/s3 tests/survival/test_samples.py \
+"$venv/bin/python" -m pytest --durations 15 tests/unit tests/fleet/test_ansible.py tests/fleet/test_rollout.py tests/bench tests/s3 tests/survival/test_samples.py \
     tests/scenarios 2>&1 |
     tee "$elsewhere" || failed=1
 echo "these tests done after $SECONDS s; the others:"

@@ -17,7 +17,7 @@ import pytest
 
 from tests.fleet.simulation import Done, Simulation, digest
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(14400)
 
 
 def changed(done: Done) -> int:

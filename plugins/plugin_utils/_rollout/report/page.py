@@ -24,5 +24,5 @@ def page(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    before, _, after = template.partition(_PLACE)
+    before, after = template.split(_PLACE)
     return before + text + after
