@@ -37,8 +37,8 @@ class Progress:
             return ""
         seconds = max(0.001, now - self._begun)
         filled = WIDTH * self.done // self.hosts
-        bar = "[" + "#" * filled + "." * (WIDTH - filled) + "]"
-        parts = [f"{bar} {self.done:,}/{self.hosts:,} hosts"]
+        drawn = "[" + "#" * filled + "." * (WIDTH - filled) + "]"
+        parts = [f"{drawn} {self.done:,}/{self.hosts:,} hosts"]
         if self._received_bytes:
             pace = words.size(self._received_bytes / seconds)
             of = f" of {words.size(self._size_bytes * self.hosts)}" if self._size_bytes else ""
