@@ -91,8 +91,12 @@ def of_guide() -> list[dict[str, Any]]:
 
 
 def of_role() -> list[dict[str, Any]]:
-    [block] = yaml.safe_load((ROOT / "roles/activate/tasks/main.yml").read_text())
-    tasks: list[dict[str, Any]] = block["block"]
+    directory = ROOT / "roles/activate/tasks"
+    [block] = yaml.safe_load((directory / "main.yml").read_text())
+    tasks: list[dict[str, Any]] = []
+    for task in block["block"]:
+        imported = task.get("ansible.builtin.import_tasks")
+        tasks += yaml.safe_load((directory / imported).read_text()) if imported else [task]
     return tasks
 
 
