@@ -67,17 +67,7 @@ _value:
 
 from typing import Any, Callable
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.flyd.lite.plugins.plugin_utils._rollout.filters import rollout_plan
-
-
-def checked(*given: Any, **options: Any) -> dict[str, Any]:
-    """The filter; a value that it cannot use is an error of the playbook."""
-    try:
-        return rollout_plan(*given, **options)
-    except ValueError as error:
-        raise AnsibleFilterError(f"rollout_plan: {error}") from error
 
 
 class FilterModule:
@@ -85,4 +75,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filter."""
-        return {"rollout_plan": checked}
+        return {"rollout_plan": rollout_plan}

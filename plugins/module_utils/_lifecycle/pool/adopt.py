@@ -13,11 +13,11 @@ import errno
 import os
 
 from ..._errors import BadInput, Busy
-from ..._host.files.durable import file_errors
 from ..._names import printable
+from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.holders import who_holds
-from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.loop import find_all
+from ..._thin.pool.backing import check_device
 from ..._thin.pool.metadata import has_superblock, read_thin_ids
 from ..run import Run
 from ..store.records import PoolRecord
@@ -26,7 +26,8 @@ from ..store.records import PoolRecord
 def has_adoptable(host: Run, pool: PoolRecord) -> bool:
     """Whether the metadata of the new pool ``pool`` is that of an empty pool, which may be cleared. Writes nothing.
 
-    Raises ``BadInput`` for a pool that has volumes, or that the database names; ``Busy`` for one that is in use.
+    Raises ``BadInput`` for a pool that has volumes, or that the database names, and for a data device that holds something; ``Busy`` for one
+    that is in use.
     """
     path = pool.metadata
     if not os.path.exists(path) or not has_superblock(path):
@@ -45,18 +46,9 @@ def has_adoptable(host: Run, pool: PoolRecord) -> bool:
         )
     for used in (path, pool.data):
         _refuse_used(host, used)
+    if not pool.is_loop:
+        check_device(host.runner, pool.data, pool.data_sectors * SECTOR_BYTES, is_new=True)
     return True
-
-
-def clear_adopted(path: str) -> None:
-    """Clear the superblock on ``path``, so that the kernel formats the metadata again; on disk when this returns."""
-    with file_errors("clearing the metadata of the adopted pool"):
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, bytes(METADATA_BLOCK_BYTES), 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _refuse_used(host: Run, path: str) -> None:

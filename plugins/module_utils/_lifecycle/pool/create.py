@@ -53,13 +53,13 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
     if begun is not None:
         return _make(host, begun)
     pool = new_record(host, options, str(new_ulid()))
-    if options.adopt:
-        from .adopt import clear_adopted, has_adoptable  # late: hardly a run needs it
-
-        if has_adoptable(host, pool):
-            clear_adopted(os.path.realpath(pool.metadata))
     missing = _missing_files(pool)
-    _refuse_backing(pool, missing)
+    adopts = options.adopt and _has_adoptable(host, pool)
+    _refuse_backing(pool, missing, adopts=adopts)
+    if adopts:
+        from ..._thin.pool.repair import blank_superblock  # late: hardly a run needs it
+
+        blank_superblock(pool.metadata)
     with host.store.transaction():
         host.store.put(host.begin(OperationKind.POOL, pool.name))
         host.store.put(pool)
@@ -73,15 +73,17 @@ def make_pool(host: Run, options: PoolOptions, begun: PoolRecord | None) -> Pool
 
 def foresee_pool(host: Run, pool: PoolRecord, *, adopt: bool) -> None:
     """Raise what ``make_pool`` would for the files or devices of a pool that is not recorded. Writes nothing."""
-    if adopt:
-        from .adopt import has_adoptable  # late: hardly a run needs it
-
-        if has_adoptable(host, pool):
-            return
     missing = _missing_files(pool)
-    _refuse_backing(pool, missing)
-    if not pool.is_loop:
+    adopts = adopt and _has_adoptable(host, pool)
+    _refuse_backing(pool, missing, adopts=adopts)
+    if not pool.is_loop and not adopts:
         check_files(host.runner, spec_of(pool), may_format=True)
+
+
+def _has_adoptable(host: Run, pool: PoolRecord) -> bool:
+    from .adopt import has_adoptable  # late: hardly a run needs it
+
+    return has_adoptable(host, pool)
 
 
 def _missing_files(pool: PoolRecord) -> list[str]:
@@ -96,9 +98,10 @@ def _refuse_used_metadata(pool: PoolRecord, missing: list[str]) -> None:
         )
 
 
-def _refuse_backing(pool: PoolRecord, missing: list[str]) -> None:
+def _refuse_backing(pool: PoolRecord, missing: list[str], *, adopts: bool) -> None:
     """Refuse, in the words of the options, files and devices in which a new pool cannot be made."""
-    _refuse_used_metadata(pool, missing)
+    if not adopts:
+        _refuse_used_metadata(pool, missing)
     needed: dict[int, int] = {}
     for part in _parts(pool):
         if part.path in missing:

@@ -16,7 +16,7 @@ from module_utils._thin.pool.metadata import has_superblock
 from module_utils._thin.pool.reserve import RESERVED_ID
 from module_utils._thin.pool.thin_pool import ThinPool
 from tests.unit._lifecycle.conftest import Stages
-from tests.unit._lifecycle.machine import Machine
+from tests.unit._lifecycle.machine import POOL_BYTES, Machine
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +100,11 @@ def test_the_metadata_of_another_pool_of_ours_is_refused(stages: Stages) -> None
 def test_blank_files_are_made_a_pool_as_without_it(stages: Stages) -> None:
     machine = stages.at("virgin")
     assert machine.pool(**files_of(machine), adopt=True).changed
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_refused_keeps_its_metadata(foreign: Machine, dry_run: bool) -> None:
+    """The data file has another size than is asked for."""
+    with pytest.raises(BadInput, match="exists with"):
+        foreign.pool(**files_of(foreign), adopt=True, data_bytes=2 * POOL_BYTES, dry_run=dry_run)
+    assert has_superblock(files_of(foreign)["metadata"])
