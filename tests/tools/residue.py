@@ -58,8 +58,10 @@ def expected_files(host: Host) -> set[str]:
         wanted |= {path for path in there if path.startswith(dumps) and _DUMP.fullmatch(path[len(dumps) :])}
         paths = repair_copies(host, pool) | ({pool["data"], pool["metadata"]} if pool["is_loop"] else set())
         wanted |= {os.path.relpath(path, host.state_dir) for path in paths}
-        # The copy of the database, and what a run has left of one that was killed while it wrote it: the next copy replaces it.
-        copies = {f"pools/{pool['id']}/flyd.db", f"pools/{pool['id']}/flyd.db.part"}
+        # The copy of the database, and what a killed run has left of one: the next copy replaces it. To a device it goes by way of a file.
+        copies = {
+            f"{copy}{end}" for copy in (f"pools/{pool['id']}/flyd.db", f"flyd.db.{pool['id']}") for end in ("", ".part")
+        }
         wanted |= copies & there
     downloads = {row["ulid"] for row in host.rows("SELECT ulid FROM operations WHERE kind='fetch'")}
     wanted |= {path for path in there if path.startswith("spool/") and Path(path).name.split(".")[0] in downloads}

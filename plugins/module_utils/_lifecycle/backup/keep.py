@@ -28,9 +28,14 @@ def copy_beside(settings: Settings, pool: PoolRecord) -> str:
 
 
 def copies_beside(settings: Settings, pool: PoolRecord) -> list[str]:
-    """The same, with what a run that was killed may have left of one."""
-    path = copy_beside(settings, pool)
-    return [path, part_of(path)] if path else []
+    """The same, with what a killed run may have left of one."""
+    path = copy_beside(settings, pool) or _staged(settings, pool)
+    return [path, part_of(path)]
+
+
+def _staged(settings: Settings, pool: PoolRecord) -> str:
+    """The file of the state directory from which a copy goes to the reserved start of a device."""
+    return settings.path(f"{NAME}.{pool.id}")
 
 
 def keep_copies(host: Run) -> None:
@@ -54,11 +59,11 @@ def _keep(host: Run, pool: PoolRecord) -> None:
         if path:
             write_copy(host.store.path, path)
         else:
-            part = host.settings.path(f"{NAME}.copy")
-            write_copy(host.store.path, part)
-            with open(part, "rb") as file:
+            staged = _staged(host.settings, pool)
+            write_copy(host.store.path, staged)
+            with open(staged, "rb") as file:
                 write_head(pool.data, file.read())
-            os.unlink(part)
+            os.unlink(staged)
     except Exception as error:  # noqa: BLE001 - whatever it is: what was asked for is done, and the copy is drift until it succeeds
         _failed(host, pool.name, as_flyd_error(error, [host]))
 

@@ -98,12 +98,14 @@ def finish_teardown(host: Run, pool: PoolRecord) -> None:
         for path in (pool.data, pool.metadata):
             remove_file(path)
             host.removed.append(path)
-        for path in (*_repair_copies(pool.metadata), *copies_beside(host.settings, pool)):
+        for path in _repair_copies(pool.metadata):
             remove_file(path)
     else:
         _wipe(host, pool)
         for path in _repair_copies(host.settings.path("pools", pool.id, "metadata")):
             remove_file(path)
+    for path in copies_beside(host.settings, pool):
+        remove_file(path)
     remove_dumps(host.settings, pool.name)
     _remove_directory(host.settings.path("pools", pool.id))
     for volume in host.store.all(Volume, "pool_id=?", pool.id):

@@ -28,6 +28,8 @@ def write_copy(database: str, target: str) -> None:
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     # Through connections of SQLite: a plain open and close of the file would drop the locks that this process has on it.
     with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(part)) as copy:
+        # No journal: a copy that is not whole is never read, and a killed run would leave a second file.
+        copy.execute("PRAGMA journal_mode=OFF")
         copy.execute("PRAGMA synchronous=FULL")
         source.backup(copy)
     os.rename(part, target)

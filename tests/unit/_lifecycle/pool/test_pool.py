@@ -462,6 +462,16 @@ def test_a_start_that_was_interrupted_while_it_was_reserved_is_taken_up_again(vi
     assert virgin.fake.thin_ids("pool") == {RESERVED_ID}
 
 
+def test_removal_takes_the_copy_of_the_database_that_a_killed_run_had_not_written_to_the_device(
+    on_devices: Machine,
+) -> None:
+    staged = [on_devices.state / f"flyd.db.{record(on_devices).id}{end}" for end in ("", ".part")]
+    for path in staged:
+        path.write_bytes(b"not whole")
+    on_devices.remove_pool()
+    assert [path for path in staged if path.exists()] == []
+
+
 def test_a_pool_in_a_file_that_udevs_rule_knows_has_nothing_reserved(pooled: Machine) -> None:
     assert pooled.fake.thin_ids("pool") == set()
 
