@@ -104,9 +104,10 @@ class PowerCuts:
         self._session.drive([])  # so that the start of Python is not counted
         for generation in range(len(BUCKETS)):
             begun = time.monotonic()
-            self._session.succeed(self._campaign.life(generation))
+            results = self._session.succeed(self._campaign.life(generation))
             self._seconds += (time.monotonic() - begun) * _WITH_REMOVAL
             self._trees.append(self._target.invariants("--trees")["trees"][KEY])
+        assert any(result.get("origin") for result in results), "the base of the last generation is not made of an earlier one"
         self._target.ssh("sync")
 
     def forget(self) -> None:
