@@ -107,7 +107,9 @@ class PowerCuts:
             results = self._session.succeed(self._campaign.life(generation))
             self._seconds += (time.monotonic() - begun) * _WITH_REMOVAL
             self._trees.append(self._target.invariants("--trees")["trees"][KEY])
-        assert any(result.get("origin") for result in results), "the base of the last generation is not made of an earlier one"
+        assert any(result.get("origin") for result in results), (
+            "the base of the last generation is not made of an earlier one"
+        )
         self._target.ssh("sync")
 
     def forget(self) -> None:
