@@ -321,6 +321,20 @@ snapshots:
     mapped:
       description: Whether the device exists.
       type: bool
+    in_use:
+      description: Whether the device is open, such as mounted, held by a process, or below another device.
+      type: bool
+    used_at:
+      description:
+        - When it was last seen in use, in UTC; the present time when it is open. A use is seen by this module, when an instance changes, and
+          once a day by flyd-backup.service. None when none was seen.
+      type: str
+    used:
+      description: How many bytes of the pool it maps. None when its pool cannot be read.
+      type: int
+    exclusive:
+      description: How many of these bytes neither another snapshot nor a base maps, so that its removal frees them.
+      type: int
     uid:
       description: The owner that was set for the node. None when none was.
       type: int

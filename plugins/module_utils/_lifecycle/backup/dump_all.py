@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Dump the metadata of every pool whose dump is due: the work of flyd-backup.service."""
+"""Dump the metadata of every pool whose dump is due, and record which snapshots are in use: the work of flyd-backup.service."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from ..attempts import attempted
 from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.records import PoolRecord
+from ..volumes.uses import record_uses
 from .metadata_dumps import dump_metadata
 
 
 def dump_all(host: Run) -> Outcome:
     """A pool in trouble does not keep the others from it; raises the first error once all has been tried."""
+    record_uses(host)
     done: list[str] = []
     failed: list[FlydError] = []
     for pool in host.store.all(PoolRecord, "formatted"):

@@ -23,6 +23,7 @@ from ..run import Run
 from ..store.instance_record import Instance
 from ..store.records import Image, Operation, OperationKind, Snapshot
 from ..store.store import utc_now
+from ..volumes.uses import mark_used
 from .back import hook_environment, return_to_current, run_switch, without_target
 from .choosing import make_held
 from .link import publish
@@ -105,6 +106,7 @@ def _begin(
             host.store.drop(earlier)
         host.store.put(pending)
         host.store.put(operation)
+        mark_used(host, now.current_ulid, snapshot.ulid)
     return pending, operation
 
 

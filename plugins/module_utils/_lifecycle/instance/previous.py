@@ -19,6 +19,7 @@ from ..store.lock_names import instance_lock
 from ..store.records import Image, Operation, OperationKind, Snapshot
 from ..store.store import utc_now
 from ..volumes.recover import nothing_to_recover, recover
+from ..volumes.uses import mark_used
 from .back import return_to_current
 from .bind import bound_facts
 from .choosing import make_held, recorded
@@ -128,6 +129,7 @@ def _for(options: InstanceOptions, image: Image) -> InstanceOptions:
 def _record(host: Run, instance: Instance, earlier: Image, snapshot: Snapshot) -> Operation:
     """Commit what is current from now on, with the intent to make it so. A bind that waits keeps its intent, and its row is undone."""
     with host.store.transaction():
+        mark_used(host, instance.shown[1], snapshot.ulid)
         waiting = host.store.find(Operation, "kind=? AND subject=?", OperationKind.BIND.value, instance.name)
         if waiting is not None and instance.target_id:
             host.store.put(instance._replace(current_ulid=snapshot.ulid))

@@ -14,6 +14,7 @@ from ..store.instance_record import Instance
 from ..store.lock_names import instance_lock
 from ..store.records import Operation, OperationKind
 from ..volumes.recover import nothing_to_recover, recover
+from ..volumes.uses import mark_used
 from .choosing import recorded
 from .link import path_of, withdraw
 from .options import InstanceOptions
@@ -50,6 +51,7 @@ def _remove(host: Run, instance: Instance) -> None:
         for operation in host.store.all(Operation, "kind=? AND subject=?", OperationKind.BIND.value, instance.name):
             host.store.drop(operation)
         host.store.drop(instance)
+        mark_used(host, instance.shown[1])
     host.removed.append(path_of(instance.name))
     stop_timer_of(host, instance)
 

@@ -29,12 +29,14 @@ from ..params import ModuleParams
 from ..run import Run
 from ..store.instance_record import Instance
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
+from ..store.store import utc_now
 from ..volumes.recover import abandoned
 from ..volumes.room import data_room, metadata_room
-from .base_shares import UNKNOWN, base_shares
+from ..volumes.uses import open_snapshots
 from .drift import drift
 from .history import history
 from .host_facts import host_facts, room_below
+from .shares import UNKNOWN_BASE, UNKNOWN_SNAPSHOT, base_shares, snapshot_shares
 
 UNKNOWN_STATUS = "unknown"  # of a pool that cannot be asked; drift says why
 
@@ -92,7 +94,7 @@ def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:
 def _images(host: Run, only: Only) -> list[Facts]:
     shares = base_shares(host)
     return [
-        {**_image(host, image), **shares.get(image.base_ulid, UNKNOWN)}
+        {**_image(host, image), **shares.get(image.base_ulid, UNKNOWN_BASE)}
         for image in _generations(host)
         if only.key in ("", image.object_key) and (not only.pool or _name(pool_of(host, image)) == only.pool)
     ]
@@ -137,6 +139,7 @@ def _image(host: Run, image: Image) -> Facts:
 
 
 def _snapshots(host: Run, only: Only) -> list[Facts]:
+    used, shares, now = open_snapshots(host), snapshot_shares(host), utc_now()
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
@@ -146,6 +149,9 @@ def _snapshots(host: Run, only: Only) -> list[Facts]:
             "mode": None if snapshot.mode < 0 else f"{snapshot.mode:04o}",
             "key": keys.get(snapshot.image_id),
             "mapped": is_mapped(host, snapshot.ulid),
+            "in_use": snapshot.ulid in used,
+            "used_at": now if snapshot.ulid in used else snapshot.used_at or None,
+            **shares.get(snapshot.ulid, UNKNOWN_SNAPSHOT),
         }
         for snapshot in host.store.all(Snapshot)
         if only.key in ("", keys.get(snapshot.image_id)) and (not only.pool or _is_in(host, snapshot, only.pool))

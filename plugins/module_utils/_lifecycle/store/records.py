@@ -122,6 +122,7 @@ class Snapshot(NamedTuple):
     uid: int = -1
     gid: int = -1
     mode: int = -1
+    used_at: str = ""  # when it was last seen in use; empty: never
 
 
 def shown_device(snapshots: Sequence[Snapshot]) -> str:

@@ -110,6 +110,9 @@ _VERSION_9: tuple[str, ...] = (
     recipe TEXT NOT NULL, inodes INTEGER NOT NULL, volume_blocks INTEGER NOT NULL, manifest_sha256 TEXT NOT NULL)""",
 )
 
+# When a snapshot was last seen in use.
+_VERSION_10: tuple[str, ...] = ("ALTER TABLE snapshots ADD COLUMN used_at TEXT NOT NULL DEFAULT ''",)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -120,6 +123,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 VERSION = len(MIGRATIONS)
 

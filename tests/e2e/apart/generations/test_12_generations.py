@@ -124,6 +124,21 @@ def test_the_ones_before_can_go(host: Host) -> None:
     assert (report["violations"], report["trees"][KEY]) == ([], before)
 
 
+def test_what_a_guest_writes_is_its_own(host: Host) -> None:
+    def taken() -> tuple[int, int]:
+        [snapshot] = host.run("flyd_info", what=["snapshots"])["snapshots"]
+        return snapshot["used"], snapshot["exclusive"]
+
+    device = host.run("flyd_snapshot", key=KEY)["device"]
+    used, exclusive = taken()
+    assert exclusive < used / 10, "most is the base's"
+    last = f"$(($(blockdev --getsize64 {device}) / {BLOCK_BYTES} - 1))"
+    host.target.ssh(
+        f"yes | dd of={device} bs={BLOCK_BYTES} seek={last} count=1 iflag=fullblock conv=fsync,notrunc status=none"
+    )
+    assert taken() == (used + BLOCK_BYTES, exclusive + BLOCK_BYTES)
+
+
 def test_a_guest_can_use_it(host: Host) -> None:
     device = host.run("flyd_snapshot", key=KEY)["device"]
     host.target.ssh(

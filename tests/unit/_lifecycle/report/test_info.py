@@ -20,9 +20,11 @@ from module_utils._lifecycle.findings import DriftKind
 from module_utils._lifecycle.report.info import Only, Subject, inform
 from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, Volume
 from module_utils._lifecycle.store.schema import VERSION
+from module_utils._lifecycle.store.store import utc_now
 from module_utils._lifecycle.volumes.volumes import map_thin
 from module_utils._names import ObjectKey
 from tests.unit._lifecycle.conftest import Stages
+from tests.unit._lifecycle.instance.machine import NAME, Bound
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
 from tests.unit.fakes.kernel import BLOCK_BYTES
 
@@ -268,3 +270,45 @@ def test_the_history_is_the_log_from_its_end(activated: Machine) -> None:
 
 def test_without_a_log_there_is_no_history(virgin: Machine) -> None:
     assert virgin.run(lambda one: inform(one, frozenset([Subject.HISTORY])), dry_run=True).facts["history"] == []
+
+
+# Use of snapshots
+
+
+def used(machine: Machine) -> tuple[bool, str | None]:
+    [snapshot] = report(machine, Subject.SNAPSHOTS)["snapshots"]
+    return snapshot["in_use"], snapshot["used_at"]
+
+
+def test_a_snapshot_that_was_never_in_use_has_no_time(activated: Machine) -> None:
+    assert used(activated) == (False, None)
+
+
+def test_an_open_snapshot_is_in_use_now_and_the_daily_service_records_it(activated: Machine) -> None:
+    [snapshot] = activated.records(Snapshot)
+    activated.fake.hold(os.path.basename(snapshot.device))
+    assert used(activated) == (True, utc_now())
+    activated.dump()
+    activated.fake.let_go()
+    is_used, at = used(activated)
+    assert (is_used, at) == (False, activated.records(Snapshot)[0].used_at)
+    assert at
+
+
+@pytest.mark.parametrize("then", ["absent", "flip"])
+def test_an_instance_leaves_the_time_at_which_its_snapshot_was_used(activated: Machine, then: str) -> None:
+    bound = Bound(activated)
+    bound.call()
+    if then == "absent":
+        bound.call("absent")
+    times = [one["used_at"] for one in report(activated, Subject.SNAPSHOTS)["snapshots"] if one["name"] == NAME]
+    assert all(times), times
+
+
+def test_bytes_of_a_snapshot_are_whole_blocks_and_unknown_while_its_pool_is_down(activated: Machine) -> None:
+    [snapshot] = report(activated, Subject.SNAPSHOTS)["snapshots"]
+    assert 0 < snapshot["exclusive"] <= snapshot["used"]
+    assert snapshot["used"] % BLOCK_BYTES == 0
+    activated.fake.reboot()
+    [snapshot] = report(activated, Subject.SNAPSHOTS)["snapshots"]
+    assert (snapshot["used"], snapshot["exclusive"]) == (None, None)
