@@ -148,10 +148,10 @@ def test_queued_writes_fail_after_a_minute_at_the_maximum(host: Host) -> None:
     """The device is larger than the pool may become."""
     assert host.pool(max_size=f"{host.size_bytes()}B", error_if_no_space=False)["changed"]
     begun = time.monotonic()
-    assert host.write("guest", 0, 1023, limit_seconds=240) == "failed"
+    assert host.write("guest", 64, 1023, limit_seconds=240) == "failed"
     assert 45 < time.monotonic() - begun < 240
     host.pool(max_size="1500M", error_if_no_space=False)
-    assert host.write("guest", 0, 1023, limit_seconds=240) == "written"
+    assert host.write("guest", 64, 1023, limit_seconds=240) == "written"
 
 
 def test_the_metadata_is_dumped_and_can_be_restored(host: Host) -> None:
