@@ -105,11 +105,15 @@ def _member(outer: tarfile.TarFile, name: str) -> Any:
 def generations(layers: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:
     """The first generation, and by what is new the others, each made of the first."""
     first = application(later=False)
-    *below, top = layers
+    largest = max(range(len(layers)), key=lambda number: len(layers[number]))
+
+    def with_largest(change: float) -> list[bytes]:
+        return [*layers[:largest], rebuilt(layers[largest], change), *layers[largest + 1 :], first]
+
     yield "first", [*layers, first]
     yield "another application", [*layers, application(later=True)]
-    yield "rebuilt without a change", [*below, rebuilt(top, 0), first]
-    yield "an update", [*below, rebuilt(top, _CHANGED_OF_UPDATE), first]
+    yield "its largest layer rebuilt without a change", with_largest(0)
+    yield "an update of its largest layer", with_largest(_CHANGED_OF_UPDATE)
 
 
 class Arena:

@@ -237,6 +237,9 @@ images:
         written_bytes:
           description: How many of C(bytes) were written.
           type: int
+        unread_layers:
+          description: How many layers were not read, since that base has what they hold.
+          type: int
         fresh_because:
           description: Why its base was not made of an earlier one, as in RV(flyd.lite.flyd_unpack#module:fresh_because); null when it was.
           type: str

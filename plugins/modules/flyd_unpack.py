@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Reads the headers of all layers, merges them in memory, and writes the resulting tree, each path once, into ext4 on a new thin volume.
   - The archive's SHA-256 and the digest of every layer are verified from the same open file that is unpacked. A tree is sealed
-    only when all of them are right.
+    only when all of them are right. A layer that an earlier base was made with is not read again, where O(reuse) lets the new base be made of
+    that one and nothing else of the layer is needed; of such an archive, the digests of what is read are verified.
   - A volume that was not sealed is discarded as a whole, also after a power cut.
 requirements:
   - python-ulid (only when something is created; the role C(flyd.lite.prepare) installs it)
@@ -347,6 +348,11 @@ reused_bytes:
   type: int
 written_bytes:
   description: How many of RV(bytes) were written. None before the image is unpacked.
+  returned: O(state=present)
+  type: int
+unread_layers:
+  description:
+    - How many layers were not read, since the base that this one was made of has what they hold. None before the image is unpacked.
   returned: O(state=present)
   type: int
 fresh_because:

@@ -74,7 +74,8 @@ def unpack(argv: list[str]) -> dict[str, Any]:
             new = os.O_RDWR | os.O_CREAT | os.O_EXCL
             options = options._replace(manifest_fd=_opened(given.manifest, new, "the manifest", stack))
         if given.onto:
-            options = options._replace(origin_fd=_opened(given.onto, _READ, "the manifest", stack))
+            origin_fd = _opened(given.onto, _READ, "the manifest", stack)
+            options = options._replace(origin_fd=origin_fd, is_sealed=True)
         if os.path.isdir(given.archive):
             names = sorted(os.listdir(given.archive), key=_natural)
             layers = [_opened(os.path.join(given.archive, name), _READ, "the layer", stack) for name in names]

@@ -10,9 +10,18 @@ of the range.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .refusal import malformed
+
+
+class Readable(Protocol):
+    """What headers are read from: ``size`` bytes, of which ``read`` returns as many as it has in one piece, none only behind the end."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, at: int, count: int, /) -> bytes: ...
 
 
 class Extent(NamedTuple):
@@ -30,6 +39,11 @@ class Extent(NamedTuple):
     def part(self, offset: int, size: int) -> Extent:
         """The range of ``size`` bytes at ``offset`` within this one; the caller has checked that it fits."""
         return Extent(self.fd, self.offset + offset, size)
+
+    def covers(self, other: Extent) -> bool:
+        """Whether all of ``other`` is in this range."""
+        ends = other.offset + other.size <= self.offset + self.size
+        return self.fd == other.fd and self.offset <= other.offset and ends
 
     def read(self, at: int, count: int) -> bytes:
         """The bytes from ``at`` on: ``count`` of them, or fewer when the range ends before. ``Untrusted`` when the file was cut."""

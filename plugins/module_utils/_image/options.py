@@ -23,6 +23,7 @@ class Options(NamedTuple):
     that has no image for it. ``expected_sha256`` is the archive's digest as stored, in
     hex; empty when the caller has hashed this very descriptor. ``processes`` write side by side; 0: one for each CPU, at most 4.
     ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
+    ``is_sealed`` says that the archives look as they did when they were verified: what needs not be read is not verified again then.
     ``origin_fd`` has the manifest of an earlier base that the tree may be made of, ``manifest_fd`` is an empty file for that of the new
     tree; -1 for none.
     """
@@ -36,6 +37,7 @@ class Options(NamedTuple):
     expected_sha256: str = ""
     processes: int = 0
     top_layer_fd: int = -1
+    is_sealed: bool = False
     origin_fd: int = -1
     manifest_fd: int = -1
 
@@ -54,6 +56,7 @@ class OriginFigures(NamedTuple):
     """What of a tree an earlier base has: content by bytes, and inodes.
 
     ``compared_bytes`` may turn out to differ; ``new_inodes`` counts them as new. ``old_inodes`` are there until the tree is written.
+    An image with ``unread_layers`` can be written over the origin only.
     """
 
     reused_bytes: int
@@ -61,6 +64,7 @@ class OriginFigures(NamedTuple):
     written_bytes: int
     new_inodes: int
     old_inodes: int
+    unread_layers: int = 0
 
 
 class Summary(NamedTuple):
@@ -69,6 +73,7 @@ class Summary(NamedTuple):
     ``bytes`` is the content of files without holes, ``logical_bytes`` with them. ``left_out`` counts the bookkeeping of aufs,
     ``dropped_xattrs`` and ``clamped_times`` what could not be kept as it was. ``missing_isolation`` are
     the isolation that this host could not set up (``docs/security.md``). ``warnings`` are sentences for the operator.
+    ``unread_layers`` were known from the origin and not read.
     ``seconds`` is by phase. ``written_bytes`` of ``bytes`` were written, ``reused_bytes`` were there.
     """
 
@@ -91,6 +96,7 @@ class Summary(NamedTuple):
     seconds: dict[str, float]
     written_bytes: int
     reused_bytes: int
+    unread_layers: int
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""

@@ -19,6 +19,7 @@ from ..merge.plan import Places, Plan
 from ..tar.access import Access
 from ..tar.sparse import Ranges
 from ..tar.xattrs import Xattrs
+from .layer_index import LayerIndex
 
 FILE, SYMLINK, SPECIAL = range(3)
 _NS_PER_SECOND = 1_000_000_000
@@ -76,7 +77,10 @@ class Leaves(Rows):
 
 
 class Manifest:
-    """The tree of a base. ``layers`` are the identities of the layers, each empty when nothing vouches for its bytes."""
+    """The tree of a base. ``layers`` are the identities of the layers, each empty when nothing vouches for its bytes.
+
+    ``indexes`` are those of the image's layers that have one, by identity.
+    """
 
     def __init__(self) -> None:
         self.layers: list[str] = []
@@ -86,6 +90,7 @@ class Manifest:
         self.link_parents = array("I")
         self.link_names: list[bytes] = []
         self.link_leaves = array("I")  # rows of leaves of which these are further names
+        self.indexes: dict[str, LayerIndex] = {}
 
     @property
     def inodes(self) -> int:

@@ -19,18 +19,15 @@ from typing import Any, NamedTuple
 
 from ..limits import Limits
 from ..tar.access import Access
+from .layer_index import Contents, LayerIndex, UnfitOrigin
 from .manifest import FILE, SPECIAL, SYMLINK, Leaves, Manifest, Rows, Target
 
-_MAGIC = f"flyd manifest 1 {sys.byteorder}\n".encode()
+_MAGIC = f"flyd manifest 2 {sys.byteorder}\n".encode()
 _LEVEL = 1  # what a higher one saves of a file of a megabyte costs more time than writing it
-_ENTRY_BYTES = 64  # of all columns together, names aside
+_ENTRY_BYTES = 80  # of all columns together, names aside
 _LENGTH_BYTES = 8
 _MAX_NAME_BYTES = 255
 _FILE_TYPES = (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO)
-
-
-class UnfitOrigin(Exception):
-    """Nothing can be made of this base; the message says why, in a word of ``Unfit``."""
 
 
 class _Column(NamedTuple):
@@ -58,16 +55,20 @@ def dump(manifest: Manifest) -> bytes:
     names = [getattr(_owner(manifest, column), column.name) for column in _NAMES]
     texts = [b"\0".join(each) for each in names]
     rare = json.dumps(_rare(manifest)).encode()
+    indexes = manifest.indexes
+    ranges = [column.tobytes() for one in indexes.values() for column in (one.contents.begins, one.contents.ends)]
     header = json.dumps(
         {
             "layers": manifest.layers,
             "accesses": manifest.accesses,
             "names": list(map(len, names)),
-            "sizes": [len(part) for part in (*numbers, *texts, rare)],
+            "indexes": [[identity, one.size, len(one.packed)] for identity, one in indexes.items()],
+            "sizes": [len(part) for part in (*numbers, *texts, rare, *ranges)],
         }
     ).encode()
     length = len(header).to_bytes(_LENGTH_BYTES, "little")
-    return _MAGIC + zlib.compress(b"".join((length, header, *numbers, *texts, rare)), _LEVEL)
+    packed = zlib.compress(b"".join((length, header, *numbers, *texts, rare, *ranges)), _LEVEL)
+    return b"".join((_MAGIC, packed, *(one.packed for one in indexes.values())))  # which are packed by themselves
 
 
 def _rare(manifest: Manifest) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _parsed(data: bytes, limits: Limits) -> Manifest:
     most_bytes = _ENTRY_BYTES * (limits.entries + limits.implied_directories) + 4 * limits.metadata_bytes
     inflater = zlib.decompressobj()
     raw = memoryview(inflater.decompress(memoryview(data)[len(_MAGIC) :], most_bytes))
-    if not inflater.eof or inflater.unused_data:
+    if not inflater.eof:
         raise ValueError("too long, or cut")
     at = _LENGTH_BYTES + int.from_bytes(raw[:_LENGTH_BYTES], "little")
     header = json.loads(bytes(raw[_LENGTH_BYTES:at]))
@@ -112,7 +113,20 @@ def _parsed(data: bytes, limits: Limits) -> Manifest:
     for column, count in zip(_NAMES, header["names"]):
         setattr(_owner(made, column), column.name, _names(bytes(parts.next()), _number(count)))
     _add_rare(made, json.loads(bytes(parts.next())))
+    _add_indexes(made, header["indexes"], parts, inflater.unused_data)
     return made
+
+
+def _add_indexes(made: Manifest, described: Sequence[Any], parts: _Parts, packed: bytes) -> None:
+    at = 0
+    for identity, size, packed_bytes in described:
+        contents = Contents()
+        contents.begins.frombytes(parts.next())
+        contents.ends.frombytes(parts.next())
+        made.indexes[_text(identity)] = LayerIndex(_number(size), contents, packed[at : at + _number(packed_bytes)])
+        at += packed_bytes
+    if at != len(packed):
+        raise ValueError("the indexes are not the whole")
 
 
 class _Parts:

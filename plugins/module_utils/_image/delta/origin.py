@@ -23,8 +23,9 @@ from ..phases import Phases
 from .changing import change_tree
 from .comparing import differing_rows, rows_of
 from .difference import difference
+from .layer_index import Contents, LayerIndex, UnfitOrigin, index_of
 from .manifest import Manifest, manifest_of
-from .manifest_file import UnfitOrigin, dump, load
+from .manifest_file import dump, load
 from .matching import NONE, Matching, match
 
 _MAX_FILE_BYTES = 256 << 20
@@ -38,6 +39,13 @@ class Changed(NamedTuple):
     missing_isolation: list[str]
 
 
+class ReadLayer(NamedTuple):
+    """A layer that was read, and where the contents of files stand in it."""
+
+    layer: Extent
+    contents: Contents
+
+
 class Origin(NamedTuple):
     """The tree of an earlier base, and what of it the plan can use."""
 
@@ -46,14 +54,19 @@ class Origin(NamedTuple):
     figures: OriginFigures
 
     @classmethod
-    def read(cls, fd: int, plan: Plan, identities: Mapping[Extent, str], limits: Limits, deadline: Deadline) -> Origin:
-        """The origin with the manifest in the file ``fd``; raises ``UnfitOrigin``."""
-        size_bytes = os.fstat(fd).st_size
-        if size_bytes > _MAX_FILE_BYTES:
-            raise UnfitOrigin("manifest")
-        old = load(Extent(fd, 0, size_bytes).read(0, size_bytes), limits)
+    def of(cls, old: Manifest, plan: Plan, identities: Mapping[Extent, str], deadline: Deadline) -> Origin:
+        """The origin with the manifest ``old``."""
         matching = match(old, plan, identities, deadline)
         return cls(old, matching, _figures(old, plan, matching))
+
+    def needs(self, plan: Plan, fd: int) -> bool:
+        """Whether content of ``plan`` that stands in the file ``fd`` must be written or compared."""
+        unsure = set(self.matching.unsure)
+        return any(
+            isinstance(inode, File) and inode.source.fd == fd and inode.stored_bytes > 0
+            for row, inode in enumerate(plan.leaves.inodes)
+            if self.matching.leaves[row] == NONE or row in unsure
+        )
 
     def change(self, plan: Plan, root_fd: int, options: Options, kept_fds: Collection[int]) -> Changed:
         """Turn the tree in ``root_fd``, which is that of the origin, into that of ``plan``; an error leaves it worthless."""
@@ -81,9 +94,24 @@ class Origin(NamedTuple):
         return Changed(written, took, list(map(str, missing)))
 
 
-def write_manifest(plan: Plan, identities: Mapping[Extent, str], fd: int) -> None:
-    """Write the manifest of the tree of ``plan`` to the empty file ``fd``."""
-    left = memoryview(dump(manifest_of(plan, identities)))
+def read_manifest(fd: int, limits: Limits) -> Manifest:
+    """The manifest in the file ``fd``; raises ``UnfitOrigin``."""
+    size_bytes = os.fstat(fd).st_size
+    if size_bytes > _MAX_FILE_BYTES:
+        raise UnfitOrigin("manifest")
+    return load(Extent(fd, 0, size_bytes).read(0, size_bytes), limits)
+
+
+def write_manifest(
+    plan: Plan, identities: Mapping[Extent, str], layers: Mapping[str, LayerIndex | ReadLayer], fd: int
+) -> None:
+    """Write the manifest of the tree of ``plan`` to the empty file ``fd``; ``layers`` are those of the image by identity."""
+    made = manifest_of(plan, identities)
+    for identity, layer in layers.items():
+        index = index_of(*layer) if isinstance(layer, ReadLayer) else layer
+        if index is not None and identity:
+            made.indexes[identity] = index
+    left = memoryview(dump(made))
     while left:
         left = left[os.write(fd, left) :]
 

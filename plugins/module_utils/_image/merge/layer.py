@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, Union
 
-from ..extent import Extent
+from ..extent import Extent, Readable
 from ..limits import Deadline, Limits
 from ..names import check_link_target, components, member_name, sibling
 from ..refusal import malformed
@@ -32,6 +33,7 @@ MAX_ID = (1 << 32) - 2  # (uid_t) -1 means "leave it"
 MIN_TIME_NS = -(1 << 31) * 1_000_000_000
 MAX_TIME_NS = ((1 << 34) - (1 << 31)) * 1_000_000_000 - 1
 MAX_MAJOR, MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1  # new_encode_dev() in linux/kdev_t.h
+LEAST_NOTED_BYTES = 2048  # of a content; a shorter one costs less where it is than its place does
 _MAX_SHARED = 4096  # owners and modes, or sets of attributes, that are kept to be shared; an image has a handful
 _XATTR_COST_BYTES = 128  # what an attribute costs in memory beside its name and its value, for the limit metadata_bytes
 
@@ -59,15 +61,29 @@ class Layers:
         self._accesses: dict[Access, Access] = {}
         self._shared_xattrs: dict[xattrs.Xattrs, xattrs.Xattrs] = {}
 
-    def apply(self, layer: Extent, *, terminated: bool) -> None:
-        """Merge the layer in ``layer``, an uncompressed tar; raises ``Untrusted``. ``terminated`` where no digest covers it."""
+    def apply(
+        self,
+        layer: Extent,
+        *,
+        terminated: bool,
+        headers: Readable | None = None,
+        note: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Merge the layer in ``layer``, an uncompressed tar; raises ``Untrusted``. ``terminated`` where no digest covers it.
+
+        ``headers`` is read instead of ``layer``, where given. ``note`` receives the place and the length of each content that is stored.
+        """
         additions: deque[Addition] = deque()
         removals: list[Place] = []
         emptied: list[Directory] = []
         covered = not terminated
-        reader = TarReader(layer, self.limits, terminated=terminated, is_covered=covered, deadline=self.deadline)
+        reader = TarReader(
+            headers or layer, self.limits, terminated=terminated, is_covered=covered, deadline=self.deadline
+        )
         for at, member in enumerate(reader):
             self.tally.add(member, self.limits)
+            if note is not None and member.stored >= LEAST_NOTED_BYTES:
+                note(member.data, member.stored)
             if not at & 63:
                 self.deadline.check()
             if whiteouts.MARKER in member.name and not self._is_addition(member, removals, emptied):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An image that was read and planned: its tree is written once, into an empty directory or over the tree of an earlier base.
 
-Invariant: neither returns when a digest is wrong. What is written was hashed through the descriptor it was read from.
+Invariant: neither returns when a digest of what was read is wrong. What is written was hashed through the descriptor it was read from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import NamedTuple
 from ..._errors import CommandFailed, FlydError, Internal
 from ..._host.processes.child import in_child
 from ..._host.processes.without_files import has_left_files
-from ..delta.origin import Origin, write_manifest
+from ..delta.layer_index import LayerIndex
+from ..delta.origin import Origin, ReadLayer, write_manifest
 from ..extent import Extent
 from ..formats.config import ImageConfig
 from ..merge.plan import Plan
@@ -41,8 +42,14 @@ class Unpacking(NamedTuple):
     warnings: tuple[str, ...]
     missing_isolation: frozenset[str]
     identities: Mapping[Extent, str]  # of the layers
+    indexed: Mapping[str, LayerIndex | ReadLayer]  # the same layers, by identity
     origin: Origin | None  # what the tree can be made of
     unfit_origin: str  # why not, when a manifest was given
+
+    @property
+    def unread_layers(self) -> int:
+        """Layers that were not read, since the origin has their headers and all of their contents."""
+        return sum(isinstance(layer, LayerIndex) for layer in self.indexed.values())
 
     def write_into(
         self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
@@ -52,8 +59,10 @@ class Unpacking(NamedTuple):
         The writing is done by a child whose root is that directory. May be called in a fork of the process that opened the image.
         ``meanwhile`` is entered when all is written and left when the digests are known.
         Raises ``Untrusted`` for a wrong digest, ``NoSpace`` when the file system is full. Whatever is in it after an error is to be
-        thrown away.
+        thrown away. An image with layers that were not read can be written over its origin only.
         """
+        if self.unread_layers:
+            raise Internal("a fault in flyd.lite itself: a layer was not read", hint="please report it, with the log")
         with self.phases.phase("write"):
             seconds, missing = in_child(
                 lambda: write_tree(self.plan, root_fd, self.options),
@@ -81,7 +90,7 @@ class Unpacking(NamedTuple):
     def _wait_for_digests(self, meanwhile: Callable[[], contextlib.AbstractContextManager[object]]) -> None:
         with self.phases.phase("wait_for_digests"), meanwhile():
             if self.options.manifest_fd >= 0:
-                write_manifest(self.plan, self.identities, self.options.manifest_fd)
+                write_manifest(self.plan, self.identities, self.indexed, self.options.manifest_fd)
             for verification in self.verifications:
                 verification.join()
 
@@ -107,6 +116,7 @@ class Unpacking(NamedTuple):
             seconds={**self.phases.seconds, **{f"write_{name}": float(took) for name, took in seconds.items()}},
             written_bytes=written_bytes,
             reused_bytes=plan.content_bytes - written_bytes,
+            unread_layers=self.unread_layers,
         )
 
 

@@ -3,20 +3,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From an open archive to the tars of an image's layers, uncompressed and ready to be read.
 
-Invariant: every layer that comes out of here was verified on its way through the spool, or has a ``Check`` that will verify it.
+Invariant: every layer that comes out of here was verified on its way through the spool, or has a ``Check`` that will verify it, or is
+known and not read at all.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..._errors import BadInput
 from ..._names import Digest
 from ..compression.sniffing import Compression, sniff
 from ..compression.spool import Compressed, Spool
+from ..delta.layer_index import LayerIndex
 from ..extent import Extent
 from ..formats import archive, layouts
 from ..formats.config import ImageConfig
@@ -29,6 +31,7 @@ from ..tar.header import BLOCK
 from .recognise import check_is_tar
 from .verify import Check
 
+UNREAD_FD = -2  # of the extents of layers that are not read
 _CHUNKED_HINT = (
     "the layer is zstd:chunked: skopeo 1.9 and tools of that age put another tar into those than the configuration names; "
     "save the image again with gzip or zstd (`skopeo copy --dest-compress-format=zstd`), or with a newer skopeo"
@@ -38,23 +41,26 @@ _CHUNKED_HINT = (
 class LayerTar(NamedTuple):
     """An uncompressed layer; ``is_covered`` says whether a digest covers all of it.
 
-    Layers of one ``identity`` have the same bytes; it is empty when nothing vouches for them.
+    Layers of one ``identity`` have the same bytes; it is empty when nothing vouches for them. A layer that is ``known`` is not read: its
+    ``extent`` names it, and is in no file.
     """
 
     name: str
     extent: Extent
     is_covered: bool
     identity: str = ""
+    known: LayerIndex | None = None
 
 
 class Prepared(NamedTuple):
-    """An image whose layers can be read, lowest first, and what must still be verified."""
+    """An image whose layers can be read, lowest first, and what must still be verified; ``unread`` is where those stand that are not read."""
 
     layout: str
     config: ImageConfig
     tars: tuple[LayerTar, ...]
     checks: tuple[Check, ...]
     warnings: tuple[str, ...]
+    unread: frozenset[Extent]
 
 
 def whole_file(fd: int) -> Extent:
@@ -116,20 +122,28 @@ class Preparation:
         wanted = Selector(self.options.image_name, platform, self.options.platform_policy)
         return layouts.find_image(index, stored, wanted)
 
-    def prepare(self, image: Image) -> Prepared:
-        """The layers' tars; compressed ones are decompressed, and verified with it."""
+    def prepare(self, image: Image, known: Mapping[str, LayerIndex]) -> Prepared:
+        """The layers' tars; compressed ones are decompressed, and verified with it. Those that are ``known`` by identity are not read."""
         if len(image.layers) > self.options.limits.layers:
             self.options.limits.exceeded("layers", len(image.layers))
-        self._decompress_all([*image.layers, *image.others])
-        tars = [
-            LayerTar(layer.name, self._tar(layer), layer.diff_id is not None, _identity(layer))
-            for layer in image.layers
-        ]
+        unread = {layer for layer in (*image.layers, *image.others) if _is_known(layer, known)}
+        self._decompress_all([layer for layer in (*image.layers, *image.others) if layer not in unread])
+        tars = []
+        for number, layer in enumerate(image.layers):
+            identity, index, extent = _identity(layer), None, None
+            if layer in unread:
+                index = known[identity]
+                extent = Extent(UNREAD_FD, number, index.size)
+            tars.append(LayerTar(layer.name, extent or self._tar(layer), layer.diff_id is not None, identity, index))
         for layer in image.others:
-            self._tar(layer)
-        return Prepared(image.layout, image.config, tuple(tars), tuple(self._checks), image.warnings)
+            if layer not in unread:
+                self._tar(layer)
+        checks, self._checks = self._checks, []
+        places = frozenset(layer.extent for layer in unread)
+        return Prepared(image.layout, image.config, tuple(tars), tuple(checks), image.warnings, places)
 
     def _decompress_all(self, layers: Sequence[StoredLayer]) -> None:
+        layers = [layer for layer in layers if _key(layer) not in self._done]
         packed = {_key(layer): layer for layer in layers if _compression(layer) is not Compression.NONE}
         streams = [
             Compressed(layer.extent, layer.name, layer.blob, layer.diff_id, _CHUNKED_HINT if layer.is_chunked else "")
@@ -170,6 +184,11 @@ def _identity(layer: StoredLayer) -> str:
     stored = f"sha256:{layer.verified_sha256}" if layer.verified_sha256 else str(layer.blob or "")
     is_packed = _compression(layer) is not Compression.NONE
     return f"stored {stored}" if stored and is_packed else stored
+
+
+def _is_known(layer: StoredLayer, known: Mapping[str, LayerIndex]) -> bool:
+    index = known.get(_identity(layer)) if known else None
+    return index is not None and (_compression(layer) is not Compression.NONE or layer.extent.size == index.size)
 
 
 def _key(layer: StoredLayer) -> tuple[Extent, str]:

@@ -118,6 +118,6 @@ def _report(unpacking: Unpacking) -> Json:
         },
         "config": unpacking.config._asdict(),
         "seconds": unpacking.phases.seconds,
-        "origin": unpacking.origin and unpacking.origin.figures._asdict(),
+        "origin": unpacking.origin and {**unpacking.origin.figures._asdict(), "unread_layers": unpacking.unread_layers},
         "unfit_origin": unpacking.unfit_origin,
     }

@@ -7,33 +7,33 @@
         ... make a volume for unpacking.plan ...
         summary = unpacking.write_into(root_fd)            # writes, and waits for the digests of the rest
 
-Invariant: ``write_into`` does not return when a digest is wrong. What is written was hashed through the descriptor it was read from.
+Invariant: ``write_into`` does not return when a digest of what was read is wrong. What is written was hashed through the descriptor it was
+read from. A layer is left unread only where the caller vouches for the archive (``Options.is_sealed``) and the origin has all of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._errors import BadInput, Unsupported, Untrusted, doing
 from ..._host.processes.conversation import Ask
 from ..compression.spool import Spool
-from ..delta.manifest_file import UnfitOrigin
-from ..delta.origin import Origin
+from ..delta.layer_index import LayerIndex, UnfitOrigin
+from ..delta.manifest import Manifest
+from ..delta.origin import Origin, read_manifest
 from ..extent import Extent
 from ..formats.config import ImageConfig
 from ..image import Image
 from ..limits import Deadline, Limits
-from ..merge.layer import Layers
 from ..merge.plan import DeviceNodes, Plan, make_plan
-from ..merge.tally import COUNTED, whole_needs
 from ..options import Options, Summary
 from ..phases import Phases
 from ..platforms import PlatformPolicy
 from .broker import Broker
+from .merging import Indexed, collector_paused, complete_hint, merged
 from .planned import Unpacking
-from .preparing import LayerTar, Preparation, check_of_archive, family, whole_file
+from .preparing import UNREAD_FD, LayerTar, Preparation, Prepared, check_of_archive, family, whole_file
 from .verify import Check, Verification
 
 __all__ = [
@@ -50,9 +50,6 @@ __all__ = [
 ]
 
 
-_COUNTING_SECONDS = 2.0  # to count what an image would need that is refused
-
-
 @contextlib.contextmanager
 def open_image(archive_fd: int, options: Options, ask: Ask | None = None) -> Iterator[Unpacking]:
     """Read and merge the image in the regular file ``archive_fd``; nothing is written but decompressed layers, to the spool.
@@ -63,7 +60,7 @@ def open_image(archive_fd: int, options: Options, ask: Ask | None = None) -> Ite
     """
     with _reader(options, [archive_fd, *options.own_fds], ask) as reader:
         stored = whole_file(archive_fd)
-        reader.verify(check_of_archive(stored, options.expected_sha256))
+        reader.must_verify(check_of_archive(stored, options.expected_sha256))
         with reader.phases.phase("index"), doing("reading the archive"):
             image = reader.preparation.image(stored)
         yield reader.unpacking(image)
@@ -82,7 +79,7 @@ def open_family(
     with _reader(options, [*layer_fds, *options.own_fds], ask) as reader:
         stored = [whole_file(fd) for fd in layer_fds]
         for extent, expected in zip(stored, expected_sha256):
-            reader.verify(check_of_archive(extent, expected))
+            reader.must_verify(check_of_archive(extent, expected))
         yield reader.unpacking(family(stored, expected_sha256))
 
 
@@ -114,6 +111,16 @@ class _Reader:
         stack.callback(spool.close)
         self.preparation = Preparation(options, spool, self._deadline)
         self._verifications: list[Verification] = []
+        self._waiting: list[Check] = []
+        self._unfit_origin = ""
+        self._old = self._manifest()
+
+    def must_verify(self, checks: Sequence[Check]) -> None:
+        """Start ``checks`` now, or once it is known which layers are read."""
+        if self._known:
+            self._waiting += checks
+        else:
+            self.verify(checks)
 
     def verify(self, checks: Sequence[Check]) -> None:
         """Start computing digests beside all that follows."""
@@ -122,22 +129,71 @@ class _Reader:
         self._verifications.append(verification)
 
     def unpacking(self, image: Image) -> Unpacking:
-        """Decompress, merge and plan ``image``."""
-        with self.phases.phase("decompress"):
-            try:
-                prepared = self.preparation.prepare(image)
-            except Untrusted as error:
-                self._complete_hint(error, [layer.extent for layer in image.layers])
-                raise
+        """Decompress, merge and plan ``image``; without the layers that the origin has, if nothing of them is needed."""
+        found = self._without_known_layers(image) if self._known else None
+        if found is not None:
+            return found
+        self._verify_waiting(frozenset())
+        try:
+            prepared = self._prepared(image, {})
+        except Untrusted as error:
+            complete_hint(error, [layer.extent for layer in image.layers], self._options.limits, self._deadline)
+            raise
         self.verify(prepared.checks)
+        return self._planned(prepared)
+
+    def _without_known_layers(self, image: Image) -> Unpacking | None:
+        """Read the layers that the origin has not; None when that does not suffice. What is odd is left to the reading of all layers."""
+        odd = (Untrusted, UnfitOrigin, MemoryError)
+        try:
+            prepared = self._prepared(image, self._known)
+        except odd:
+            return None
+        # A wrong digest is no matter of the origin.
+        self.verify(prepared.checks)
+        self._verify_waiting(prepared.unread)
+        try:
+            found = self._planned(prepared)
+        except odd:
+            return None
+        return None if found.origin is None or found.origin.needs(found.plan, UNREAD_FD) else found
+
+    @property
+    def _known(self) -> Mapping[str, LayerIndex]:
+        """The layers that need not be read as long as the origin has all that is wanted of them."""
+        return self._old.indexes if self._old is not None and self._options.is_sealed else {}
+
+    def _manifest(self) -> Manifest | None:
+        if self._options.origin_fd < 0:
+            return None
+        try:
+            return read_manifest(self._options.origin_fd, self._options.limits)
+        except UnfitOrigin as error:
+            self._unfit_origin = str(error)
+        except MemoryError:  # of two trees there may be too much where of one there is not
+            self._unfit_origin = "memory"
+        return None
+
+    def _verify_waiting(self, unread: frozenset[Extent]) -> None:
+        """Start those checks that wait and cover nothing that is ``unread``."""
+        due = [check for check in self._waiting if not any(check.extent.covers(extent) for extent in unread)]
+        self._waiting = [check for check in self._waiting if check not in due]
+        self.verify(due)
+
+    def _prepared(self, image: Image, known: Mapping[str, LayerIndex]) -> Prepared:
+        with self.phases.phase("decompress"):
+            return self.preparation.prepare(image, known)
+
+    def _planned(self, prepared: Prepared) -> Unpacking:
         added = [LayerTar("the added files", Extent.whole(fd), is_covered=True) for fd in self._options.own_fds]
         tars = [*prepared.tars, *added]
-        with self.phases.phase("plan"), _collector_paused():
-            layers = self._merged(tars)
+        indexed: Indexed = {}
+        with self.phases.phase("plan"), collector_paused():
+            layers = merged(tars, indexed, self._options, self._deadline)
             plan = make_plan(layers.tree, self._options.device_nodes, self._deadline)
         identities = {tar.extent: tar.identity for tar in tars}
-        with self.phases.phase("origin"), _collector_paused():
-            origin, unfit = self._origin(plan, identities)
+        with self.phases.phase("origin"), collector_paused():
+            origin = self._origin(plan, identities)
         return Unpacking(
             plan,
             prepared.config,
@@ -147,54 +203,21 @@ class _Reader:
             self._options,
             self.phases,
             self._verifications,
-            frozenset(tar.extent.fd for tar in tars),
+            frozenset(tar.extent.fd for tar in tars if tar.known is None),
             prepared.warnings,
             frozenset(self.preparation.spool.missing_isolation),
             identities,
+            indexed,
             origin,
-            unfit,
+            self._unfit_origin,
         )
 
-    def _origin(self, plan: Plan, identities: Mapping[Extent, str]) -> tuple[Origin | None, str]:
-        """The origin, if there is one to make the tree of; else why not."""
-        fd = self._options.origin_fd
-        if fd < 0:
-            return None, ""
+    def _origin(self, plan: Plan, identities: Mapping[Extent, str]) -> Origin | None:
+        """The origin, if there is one to make the tree of."""
+        if self._old is None:
+            return None
         try:
-            return Origin.read(fd, plan, identities, self._options.limits, self._deadline), ""
-        except UnfitOrigin as error:
-            return None, str(error)
-        except MemoryError:  # of two trees there may be too much where of one there is not
-            return None, "memory"
-
-    def _complete_hint(self, error: Untrusted, tars: Sequence[Extent]) -> None:
-        """Have the error about a limit name a value that suffices, where the headers of all layers tell it soon."""
-        if error.details.get("limit") in COUNTED:
-            limits = self._options.limits
-            needed = whole_needs(tars, limits, min(_COUNTING_SECONDS, self._deadline.left_seconds))
-            if needed:
-                error.hint = limits.raised_for(needed)
-                error.details["needed"] = needed[str(error.details["limit"])]
-
-    def _merged(self, tars: Sequence[LayerTar]) -> Layers:
-        layers = Layers(self._options.limits, self._deadline)
-        for at, tar in enumerate(tars, 1):
-            with doing(f"reading layer {at} of {len(tars)}"):
-                try:
-                    layers.apply(tar.extent, terminated=not tar.is_covered)
-                except Untrusted as error:
-                    self._complete_hint(error, [one.extent for one in tars])
-                    raise
-        return layers
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A million new objects would be walked again and again, and none of them is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+            return Origin.of(self._old, plan, identities, self._deadline)
+        except MemoryError:
+            self._unfit_origin = "memory"
+            return None

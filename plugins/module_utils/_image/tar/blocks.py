@@ -9,7 +9,7 @@ behind them, unless a digest covers the whole range. Then it ends where Go's arc
 
 from __future__ import annotations
 
-from ..extent import Extent
+from ..extent import Readable
 from ..limits import Deadline
 from ..refusal import Name, malformed
 from .header import BLOCK, ZERO_BLOCK, padded, parse_header
@@ -24,7 +24,7 @@ _ESTARGZ_INDEX = b"stargz.index.json"
 class Blocks:
     """Reads blocks of 512 bytes from ``extent``, many at a time, since headers of small files stand close together."""
 
-    def __init__(self, extent: Extent, deadline: Deadline) -> None:
+    def __init__(self, extent: Readable, deadline: Deadline) -> None:
         self.extent = extent
         self._deadline = deadline
         self._window = b""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from ..extent import Extent
+from ..extent import Readable
 from ..limits import Deadline, Limits
 from ..refusal import Name, malformed
 from . import sparse
@@ -59,7 +59,7 @@ class TarReader:
 
     def __init__(
         self,
-        extent: Extent,
+        extent: Readable,
         limits: Limits,
         *,
         terminated: bool,

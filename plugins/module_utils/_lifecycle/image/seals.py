@@ -68,9 +68,18 @@ def look_at(host: Run, sha256: str) -> Archive | None:
         found = os.lstat(host.archive_path(sha256))
     except FileNotFoundError:
         return None
+    return _as_it_looks(sha256, found)
+
+
+def _as_it_looks(sha256: str, found: os.stat_result) -> Archive:
     size_bytes = found.st_size if stat.S_ISREG(found.st_mode) else -1
     numbers = (size_bytes, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     return Archive(sha256, *(min(number, _MAX_INTEGER) for number in numbers))
+
+
+def is_as_recorded(host: Run, sha256: str, fd: int) -> bool:
+    """Whether the open archive ``fd`` looks as that of the digest did when it was verified."""
+    return _as_it_looks(sha256, os.fstat(fd)) == recorded_seal(host, sha256)
 
 
 def recorded_seal(host: Run, sha256: str) -> Archive | None:

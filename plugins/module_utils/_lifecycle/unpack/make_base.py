@@ -42,8 +42,11 @@ from .sources import new_file, opened
 _WHILE_FILLING = "while_filling"
 
 
-class _OriginFailed(Exception):
-    """The base could not be made of the origin; that is no error yet."""
+class _MakeFresh(Exception):
+    """The base is to be made without an origin, since ``because``; that is no error."""
+
+    def __init__(self, because: Fresh) -> None:
+        self.because = because
 
 
 class _Making(NamedTuple):
@@ -73,8 +76,8 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
     with choose(host, pool, image, asked) as choice:
         try:
             return _attempt(host, pool, image, asked, choice)
-        except _OriginFailed:
-            return _attempt(host, pool, image, asked, fresh(Fresh.FAILED))
+        except _MakeFresh as reason:
+            return _attempt(host, pool, image, asked, fresh(reason.because))
 
 
 def _attempt(
@@ -92,6 +95,8 @@ def _attempt(
     )
     with new_file() as manifest_fd, opened(host, image, options, added, manifest_fd) as unpacking:
         making, because = _sized(host, pool, unpacking, asked, weighed(choice, unpacking, asked))
+        if making.origin is None and unpacking.origin is not None and unpacking.origin.unread_layers:
+            raise _MakeFresh(because or Fresh.FAILED)  # layers were not read that are written now
         operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
         try:
             base, summary = _made(host, making, operation)
@@ -100,7 +105,7 @@ def _attempt(
             undo_after(host, pool, operation, error)
             if making.origin is not None and isinstance(error, FlydError) and _blames_origin(error):
                 _note_failure(host, making.origin, error)
-                raise _OriginFailed from error
+                raise _MakeFresh(Fresh.FAILED) from error
             raise
         record = _record_of(host, making, base, manifest_fd)
         origin = making.origin and making.origin.volume.device_name

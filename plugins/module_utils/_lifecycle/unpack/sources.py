@@ -18,6 +18,7 @@ from ..._image.opening import OpenImage, Options, open_family, open_image
 from ..._image.tar.making import AddedFile
 from ..._names import ObjectKey
 from ..image.corruption import rot_removed
+from ..image.seals import is_as_recorded
 from ..run import Run
 from ..store.records import Image
 from .inject import layer_of
@@ -44,6 +45,8 @@ def opened(
     with contextlib.ExitStack() as stack:
         options = options._replace(top_layer_fd=stack.enter_context(layer_of(added)), manifest_fd=manifest_fd)
         fds = [stack.enter_context(_open_archive(host.archive_path(digest))) for digest in image.digests]
+        is_sealed = all(is_as_recorded(host, digest, fd) for digest, fd in zip(image.digests, fds))
+        options = options._replace(is_sealed=is_sealed)
         stack.enter_context(rot_removed(host, tuple(zip(fds, image.digests))))
         is_family = ObjectKey(image.object_key).is_family
         opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)

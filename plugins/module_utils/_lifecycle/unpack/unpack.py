@@ -45,6 +45,7 @@ _REPORTED = (
     "origin",
     "reused_bytes",
     "written_bytes",
+    "unread_layers",
     "fresh_because",
 )
 
@@ -121,7 +122,16 @@ class Unpack(Arrow):
         from .make_base import make_base
 
         after, base, summary = make_base(host, image, self._options)
-        shown = ("bytes", "entries", "layers", "origin", "reused_bytes", "written_bytes", "fresh_because")
+        shown = (
+            "bytes",
+            "entries",
+            "layers",
+            "origin",
+            "reused_bytes",
+            "written_bytes",
+            "unread_layers",
+            "fresh_because",
+        )
         log.update({name: summary[name] for name in shown}, device=base.device_name)
         return after, {
             **_facts(host, after, base),

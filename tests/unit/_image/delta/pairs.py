@@ -186,25 +186,31 @@ class Trees(NamedTuple):
     fresh: Rows
     changed: Rows
     reused_bytes: int
+    unread_layers: int
 
 
-def trees(made: Pair, directory: Path) -> Trees:
-    """Write both images of ``made`` into the empty ``directory``; raises ``FlydError`` for an image that is refused."""
+def trees(made: Pair, directory: Path, *, is_sealed: bool = False) -> Trees:
+    """Write both images of ``made`` into the empty ``directory``; raises ``FlydError`` for an image that is refused.
+
+    With ``is_sealed`` the layers that both have are not read a second time, where nothing of them is needed.
+    """
     manifest = os.memfd_create("manifest")
     try:
         _unpack(made.first, directory / "changed", manifest_fd=manifest)
         _unpack(made.second, directory / "fresh")
-        summary = _unpack(made.second, directory / "changed", origin_fd=manifest)
+        summary = _unpack(made.second, directory / "changed", origin_fd=manifest, is_sealed=is_sealed)
     finally:
         os.close(manifest)
     fresh, changed = (rows_of_directory(directory / name, exact=True) for name in ("fresh", "changed"))
-    return Trees(fresh, changed, summary.reused_bytes)
+    return Trees(fresh, changed, summary.reused_bytes, summary.unread_layers)
 
 
-def _unpack(layers: Sequence[bytes], root: Path, *, manifest_fd: int = -1, origin_fd: int = -1) -> Any:
+def _unpack(
+    layers: Sequence[bytes], root: Path, *, manifest_fd: int = -1, origin_fd: int = -1, is_sealed: bool = False
+) -> Any:
     root.mkdir(exist_ok=True)
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    chosen = options(root.parent, processes=1, manifest_fd=manifest_fd, origin_fd=origin_fd)
+    chosen = options(root.parent, processes=1, manifest_fd=manifest_fd, origin_fd=origin_fd, is_sealed=is_sealed)
     try:
         with opened(layers, root.parent, chosen) as unpacking:
             write = unpacking.write_into if origin_fd < 0 else unpacking.write_onto

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from module_utils._image.delta.layer_index import UnfitOrigin
 from module_utils._image.delta.manifest import Manifest, manifest_of
-from module_utils._image.delta.manifest_file import UnfitOrigin, dump, load
+from module_utils._image.delta.manifest_file import dump, load
 from module_utils._image.limits import Limits
 from module_utils._image.merge.inodes import Directory
 from tests.unit._image.delta.pairs import opened, pair

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import FlydError
-from module_utils._image.delta import changing, origin
+from module_utils._image.delta import changing, layer_index, origin
+from module_utils._image.merge import layer
 from module_utils._image.pipeline import planned
 from tests.unit._image.delta.pairs import pair, trees
 from tests.unit._image.unpacked import needs_root
@@ -39,15 +40,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     gc.unfreeze()
 
 
-def differing(directory: Path, numbers: range, most: int = 1) -> tuple[list[str], int]:
-    """A sentence for each of ``numbers`` whose trees differ, up to ``most`` of them; and how many pairs were refused."""
+@pytest.fixture
+def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer has an index, however small, and every content a place in it."""
+    monkeypatch.setattr(layer_index, "_LEAST_LAYER_BYTES", 0)
+    monkeypatch.setattr(layer_index, "_LEAST_SHARE", 0)
+    monkeypatch.setattr(layer, "LEAST_NOTED_BYTES", 1)
+
+
+def differing(
+    directory: Path, numbers: range, most: int = 1, *, is_sealed: bool = False, unread: list[int] | None = None
+) -> tuple[list[str], int]:
+    """A sentence for each of ``numbers`` whose trees differ, up to ``most`` of them; and how many pairs were refused.
+
+    ``unread`` receives how many layers of each pair were not read.
+    """
     found: list[str] = []
     refused = 0
     for number in numbers:
         below = directory / "pair"
         below.mkdir()
         try:
-            made = trees(pair(number), below)
+            made = trees(pair(number), below, is_sealed=is_sealed)
+            if unread is not None:
+                unread.append(made.unread_layers)
         except FlydError as error:
             if error.details.get("unfit_origin"):
                 found.append(f"pair {number}: {error.msg}")
@@ -69,6 +85,18 @@ def test_the_changed_tree_is_the_fresh_one(place: Path) -> None:
     found, refused = differing(place, range(FIRST, FIRST + COUNT))
     assert found == []
     assert refused < COUNT / 4
+
+
+@needs_root
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.timeout(max(120, COUNT))
+def test_the_tree_is_the_same_when_layers_are_not_read(place: Path) -> None:
+    unread: list[int] = []
+    count = COUNT // 3
+    found, refused = differing(place, range(FIRST, FIRST + count), is_sealed=True, unread=unread)
+    assert found == []
+    assert refused < count / 4
+    assert sum(map(bool, unread)) > count / 20, "too few of them left a layer unread"
 
 
 @needs_root

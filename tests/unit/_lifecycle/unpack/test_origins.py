@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,50 @@ def test_a_manifest_of_no_volume_is_swept(renewed: Machine) -> None:
     assert any("01J9Z3M4N5P6Q7R8S9T0V1W2X3" in line for line in renewed.left_over())
     renewed.unpack_onto()
     assert renewed.left_over() == []
+
+
+# Layers that the earlier base has
+
+LARGE = tar.tar(tar.file(b"etc/large", random.Random(1).randbytes(128 << 10)))
+
+
+@pytest.fixture
+def large(stages: Stages) -> Machine:
+    """A host with a base that has a large layer, and the archive of the next generation, which has the same layer."""
+    machine = stages.at("roomy")
+    for number in range(2):
+        machine.s3.put(KEY.value, images.docker_archive((LARGE, tar.tar(tar.file(b"app", b"%d" % number)))))
+        machine.fetch()
+        if number == 0:
+            machine.unpack_onto()
+    return machine
+
+
+def archive_of(machine: Machine) -> Path:
+    [image] = machine.records(Image)
+    return Path(machine.state, "archives", image.sha256)
+
+
+def unread_layers(machine: Machine) -> int:
+    found: int = json.loads(machine.records(Image)[0].summary)["unread_layers"]
+    return found
+
+
+def test_a_layer_that_the_earlier_base_has_is_not_read(large: Machine) -> None:
+    facts = large.unpack_onto().facts
+    assert (facts["fresh_because"], facts["written_bytes"], unread_layers(large)) == (None, 1, 1)
+    assert tree_of(large, newest(large))["app"] == b"1"
+    assert large.left_over() == []
+
+
+def test_an_archive_that_was_touched_is_read_as_a_whole(large: Machine) -> None:
+    os.utime(archive_of(large))
+    facts = large.unpack_onto().facts
+    assert (facts["fresh_because"], unread_layers(large)) == (None, 0)
+
+
+def test_what_is_made_fresh_after_all_is_read_as_a_whole(large: Machine) -> None:
+    facts = large.unpack(size_bytes=64 << 20).facts
+    assert (facts["fresh_because"], facts["written_bytes"], unread_layers(large)) == ("smaller_size", facts["bytes"], 0)
+    assert tree_of(large, newest(large))["app"] == b"1"
+    assert large.left_over() == []
