@@ -56,7 +56,7 @@ options:
     elements: str
     default: []
   waves:
-    description: The sizes of the waves, as the keyword C(serial) takes them.
+    description: The sizes of the waves, as the keyword C(serial) takes them. When all hosts of the first one are lost, that is too many.
     type: list
     elements: str
     default: []

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -21,9 +22,9 @@ def size() -> int:
     return HOSTS
 
 
-@pytest.fixture
-def fleet(size: int) -> Iterator[Simulation]:
-    """A fleet whose hosts have image 1."""
+@contextlib.contextmanager
+def made_fleet(size: int) -> Iterator[Simulation]:
+    """A fleet whose hosts have image 1; the next one is published."""
     if os.geteuid() != 0:
         pytest.skip("writing a tree with its owners needs root")
     if not (ROOT / "build/collections").exists():
@@ -31,4 +32,11 @@ def fleet(size: int) -> Iterator[Simulation]:
     with simulation(size) as made:
         made.install(1)
         made.publish(2)
+        yield made
+
+
+@pytest.fixture
+def fleet(size: int) -> Iterator[Simulation]:
+    """A fleet of its own for a test."""
+    with made_fleet(size) as made:
         yield made

@@ -33,6 +33,7 @@ from tests.unit._lifecycle.machine import ARCHIVE, KEY, OTHER_ARCHIVE, Machine
 from tests.unit._lifecycle.s3_stand_in import S3StandIn
 from tests.unit.modules.modules import MODULES, Modules, source
 
+POOL_BLOCKS = 64
 STEPS = {"flyd_pool": "pool", "flyd_fetch": "fetch", "flyd_unpack": "unpack", "flyd_prune": "prune"}
 STATES = {"present": "flip", "confirmed": "confirm", "previous": "back"}
 KILLED_AT = {"flip": "bind:switched", "back": "back:planned", "unpack": "unpack:sealed"}
@@ -80,14 +81,17 @@ def _step(module: str, options: dict[str, Any]) -> str:
 
 
 class Fault:
-    """What goes wrong on a host: STEP:KIND, both of them once."""
+    """What goes wrong on a host, once: STEP:KIND. A third part, DIRECTORY,…, names hosts that lose power together with it."""
 
     def __init__(self, machine: Machine, text: str) -> None:
         self._machine = machine
-        self._step, _, self._kind = text.partition(":")
+        self._step, self._kind, *rack = text.split(":") if text else ("", "")
+        self._rack = rack[0].split(",") if rack else []
         self._dead = machine.root / "dead"
         self._happened = machine.root / "happened"
         self._will_be_killed = False
+        well_with = machine.root / "files/well_with"
+        self._well_with = well_with.read_text() if well_with.exists() else ""
 
     @property
     def is_dead(self) -> bool:
@@ -103,6 +107,7 @@ class Fault:
             "slow": lambda: time.sleep(1.5),
             "ill": lambda: (self._machine.root / "files/ill").touch(),
             "replaced": self._replace_object,
+            "full": lambda: self._machine.fake.set_pool("pool", used_data_blocks=POOL_BLOCKS),
         }
         if self._kind in kinds:
             self._happened.touch()
@@ -110,12 +115,21 @@ class Fault:
 
     def after(self, step: str) -> None:
         """What happens when the module has run and before its answer is sent."""
-        if step == self._step and self._kind == "dies" and not self._happened.exists():
+        kinds = {"dies": self._die, "ill_later": self._sicken}
+        if step == self._step and self._kind in kinds and not self._happened.exists():
             self._happened.touch()
-            self._die()
+            kinds[self._kind]()
 
     def _die(self) -> None:
         self._dead.touch()
+        for name in self._rack:
+            (self._machine.root.with_name(name) / "dead").touch()
+
+    def _sicken(self) -> None:
+        """The guest is well no more with the device that it has now."""
+        (self._machine.root / "files/hurt").touch()
+        (self._machine.root / "files/ill").touch()
+        (self._machine.root / "files/well_with").write_text(self._well_with)
 
     def _kill_inside(self) -> None:
         """The module is killed at a point of the engine, and with it the host: it answers no more."""

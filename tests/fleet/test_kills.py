@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests.fleet.outcome import Outcome
 from tests.fleet.simulation import Simulation, digest
 from tests.fleet.test_rollout import at
 
@@ -38,7 +39,7 @@ def test_after_a_kill_at_any_instant_the_next_run_converges(fleet: Simulation) -
         print(f"killed after {after_seconds:.1f} s, when {had} hosts were switched: exit code {done.returncode}")
         assert done.returncode == 0, done.output
         assert at(fleet, number) == fleet.names
-        assert fleet.broken_invariants(done, wanted=number, before=number - 1) == []
+        assert Outcome.of(fleet, done, wanted=number, before=number - 1).broken_invariants() == []
         assert {host.current for host in fleet.hosts().values()} == {digest(number)}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.fleet.outcome import Outcome
 from tests.fleet.simulation import ROOT, Simulation, digest
 from tests.fleet.test_rollout import at
 from tests.unit._lifecycle.machine import KEY
@@ -42,7 +43,7 @@ def test_staged_the_night_before_then_refused_by_a_gate_then_taken_back_by_hand(
     done = fleet.play(**given)
     assert done.returncode == 2
     assert at(fleet, 1) == [refused], done.output
-    assert fleet.broken_invariants(done, wanted=2, before=1) == []
+    assert Outcome.of(fleet, done, wanted=2, before=1).broken_invariants() == []
     assert done.lines("Verdict") == [f"Verdict    {HOSTS - 1} confirmed · 1 taken back"]
 
     back = fleet.play("rollback.yml", rollout_leave=digest(2)[:12])
@@ -66,7 +67,7 @@ def test_hosts_without_room_stop_it_before_another_host_is_touched_or_are_left_o
     left_out = fleet.play(rollout_short="leave_out", rollout_max_absent=1)
     assert left_out.returncode == 2
     assert at(fleet, 1) == [full], left_out.output
-    assert fleet.broken_invariants(left_out, wanted=2, before=1) == []
+    assert Outcome.of(fleet, left_out, wanted=2, before=1).broken_invariants() == []
 
 
 def test_all_instances_of_a_host_are_switched_or_none_and_stop_leaves_the_others(fleet: Simulation) -> None:

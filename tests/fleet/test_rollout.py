@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from tests.fleet.outcome import Outcome
 from tests.fleet.simulation import Done, Simulation, digest
 
 pytestmark = pytest.mark.timeout(14400)
@@ -37,7 +38,7 @@ def test_a_good_image_is_predicted_and_then_everywhere(fleet: Simulation) -> Non
     done = fleet.play()
     assert done.returncode == 0, done.output
     assert at(fleet, 2) == fleet.names
-    assert fleet.broken_invariants(done, wanted=2, before=1) == []
+    assert Outcome.of(fleet, done, wanted=2, before=1).broken_invariants() == []
     count = len(fleet.names)
     assert predicted.lines("Would be") == [f"Would be   {count} confirmed"]
     assert done.lines("Verdict") == [f"Verdict    {count} confirmed"]
@@ -65,7 +66,7 @@ def test_failing_hosts_are_named_and_after_a_kill_of_the_controller_the_next_run
     fleet.faults = dict(hosts)
     done = fleet.play(rollout_max_absent="50%", rollout_max_lost="50%")
     assert done.returncode == 2
-    assert fleet.broken_invariants(done, wanted=2, before=1) == []
+    assert Outcome.of(fleet, done, wanted=2, before=1).broken_invariants() == []
     for name, kind in hosts.items():
         named = re.search(rf'fatal: \[{name}\]: FAILED! => .*"msg": "(\w+( back)?) at', done.output)
         assert (named[1] if named else "") == KINDS[kind], (name, kind)
@@ -78,7 +79,7 @@ def test_failing_hosts_are_named_and_after_a_kill_of_the_controller_the_next_run
     again = fleet.play()
     assert again.returncode == 0, again.output
     assert at(fleet, 3) == fleet.names
-    assert fleet.broken_invariants(again, wanted=3, before=2) == []
+    assert Outcome.of(fleet, again, wanted=3, before=2).broken_invariants() == []
     quiet = fleet.play()
     assert (quiet.returncode, changed(quiet)) == (0, 0), quiet.output
 
@@ -117,7 +118,7 @@ def test_a_replaced_object_splits_no_fleet_and_too_many_lost_hosts_take_all_back
     assert done.returncode == 2
     assert len(done.lines("Wave ")) == 2, "the wave after the one in which the budget was passed has begun"
     assert at(fleet, 1) == fleet.names
-    assert fleet.broken_invariants(done, wanted=2, before=1) == []
+    assert Outcome.of(fleet, done, wanted=2, before=1).broken_invariants() == []
     rest = len(fleet.names) - 5
     assert done.lines("Verdict") == [
         f"Verdict    2 taken back · 2 went back · 1 could not be taken back · {rest} staged"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import lines, plan, results, words
-from .state import Budgets, Rollout, rows_of, summary
+from .state import ABSENT, Budgets, Rollout, Row, rows_of, summary
 
 
 def rollout_state(
@@ -28,7 +28,7 @@ def rollout_state(
     """The states, counts and lines of a rollout; raises ``ValueError`` for a value that is not a budget."""
     budgets = Budgets(words.allowed(max_absent, len(hosts)), words.allowed(max_lost, len(hosts)))
     rows = rows_of(variables.__getitem__, hosts, Rollout(pin, since), short or {})
-    state = summary(rows, budgets)
+    state = summary(rows, budgets, first_wave=next(iter(words.waves(waves, _to_flip(rows))), []))
     received = sum(_received(variables[row.host]) for row in rows if row.state != "absent")
     state["lines"] = {
         "plan": lines.plan_line(state),
@@ -38,6 +38,10 @@ def rollout_state(
         "wave": lines.wave_line(batch, words.waves(waves, flipping), state) if batch else "",
     }
     return state
+
+
+def _to_flip(rows: Sequence[Row]) -> list[str]:
+    return [row.host for row in rows if row.state not in ABSENT]
 
 
 def _received(variables: Mapping[str, Any]) -> int:

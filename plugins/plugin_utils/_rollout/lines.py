@@ -73,7 +73,10 @@ def wave_line(batch: Sequence[str], waves: Sequence[Sequence[str]], state: Mappi
     ]
     why = [f"{hosts}: {one['step']}: {one['reason']}" for hosts, one in mine if hosts]
     number = next((index for index, one in enumerate(waves, 1) if batch[0] in one), 1)
-    texts = [f"{len(done):,}/{len(batch):,} confirmed", f"lost {len(lost):,}: {'; '.join(why)}" if lost else ""]
+    ends = (
+        "no host of the first wave is confirmed, so no other wave begins" if number == 1 and lost and not done else ""
+    )
+    texts = [f"{len(done):,}/{len(batch):,} confirmed", f"lost {len(lost):,}: {'; '.join(why)}" if lost else "", ends]
     return words.line(f"Wave {number}/{max(number, len(waves))}", texts)
 
 

@@ -147,13 +147,17 @@ def _without_room(row: Row, msg: str) -> Row:
     return row._replace(state="absent", step="capacity", reason="no room", msg=msg)
 
 
-def summary(rows: Sequence[Row], budgets: Budgets) -> dict[str, Any]:
-    """Names by state, what is over its budget, and who is to go back if the rollout does, with the digests to go back to."""
+def summary(rows: Sequence[Row], budgets: Budgets, first_wave: Sequence[str] = ()) -> dict[str, Any]:
+    """Names by state, what is over its budget, and who is to go back if the rollout does, with the digests to go back to.
+
+    When all of ``first_wave`` are lost, that is too many whatever the budget: in a large fleet it is larger than the first wave, and an image
+    that works nowhere would reach the second.
+    """
     by_state = {state: [row.host for row in rows if row.state == state] for state in STATES}
     lost = [row.host for row in rows if row.was_lost]
     returning = [row for row in rows if row.state in (*FLIPPED, "lost") and row.is_ours]
     refused = [row.host for row in returning if row.state == "refused" and row.earlier]
-    too_many = len(lost) > budgets.lost
+    too_many = len(lost) > budgets.lost or (bool(first_wave) and set(first_wave) <= set(lost))
     wrong = [row for row in rows if row.was_lost or row.state in (*ABSENT, "stuck")]
     return {
         **by_state,

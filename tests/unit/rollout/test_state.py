@@ -91,6 +91,17 @@ def test_a_host_that_is_taken_back_still_counts_as_lost_when_it_was() -> None:
     assert (found["returned"], found["all_lost"], found["too_many_lost"]) == (["h"], ["h"], True)
 
 
+@pytest.mark.parametrize(("waves", "ends"), [([1, "100%"], True), ([2, "100%"], False), ([], False)])
+def test_a_first_wave_that_is_lost_as_a_whole_ends_the_rollout_whatever_the_budget(
+    waves: list[Any], ends: bool
+) -> None:
+    variables = {"dead": {results.SEEN: SILENT}, "first": staged(**flipped(**UNHEALTHY)), "other": staged(**flipped())}
+    batch = ["first"] if ends else ["first", "other"]
+    found = rollout_state(variables, list(variables), pin=NEW, max_lost="50%", batch=batch, waves=waves)
+    assert (found["too_many_lost"], found["to_return"]) == (ends, ["other"] if ends else [])
+    assert ("no other wave begins" in found["lines"]["wave"]) == ends
+
+
 def test_hosts_go_back_to_what_they_had_when_the_rollout_looked() -> None:
     """A host that did not answer may never have been flipped: the digest keeps it from going back two generations."""
     found = rollout_state({"h": staged(**flipped(**SILENT))}, ["h"], pin=NEW, max_lost=0)
