@@ -60,6 +60,7 @@ STEPS = (
     "fetch",
     "unpack",
     "unpack and let go",
+    "unpack the next",
     "snapshot",
     "bring back",
     "grow",
@@ -190,13 +191,16 @@ class Crashes:
         self.session = self.campaign.session
         self._there: tuple[str, ...] | None = None  # what there is of a life, where that is known
         self._tree = ""
+        self._next_tree = ""
 
     def prepare(self) -> None:
         """A machine with the modules and the image within reach, which was activated once: so its tree is known."""
         self.campaign.start()
         self.succeed(self.activation(0))
         self._tree = self.target.invariants("--trees")["trees"][KEY]
-        self._there = _LIFE
+        result = self.succeed(self.campaign.activation(1)[1:3])[-1]
+        assert result["origin"], "the base of the next generation is not made of the first"
+        self._next_tree = self.target.invariants("--trees")["trees"][KEY]
 
     def reboot(self) -> None:
         """What is on disk is there again; devices and loops are not."""
@@ -216,6 +220,7 @@ class Crashes:
             "fetch": fetch,
             "unpack": unpack,
             "unpack and let go": replace(unpack, options={**unpack.options, "keep_archive": False}),
+            "unpack the next": unpack,
             "snapshot": snapshot,
             "bring back": pool,
             "grow": Step("flyd_pool", {"data_size": "320M", "metadata_size": "64M"}),
@@ -257,7 +262,8 @@ class Crashes:
         step = self.steps()[case.fault.step]
         self.succeed(self._before(case.fault.step))
         self._strike(case, step)
-        checker = Target.checker("--bases", _BASES, "--tree", f"{KEY}={self._tree}")
+        tree = self._next_tree if case.fault.step == "unpack the next" else self._tree
+        checker = Target.checker("--bases", _BASES, "--tree", f"{KEY}={tree}")
         results = self.succeed([step, step, Shell(f"{checker} || true")])
         case.settled = results[0]["settled"]
         if results[1]["changed"]:
@@ -304,6 +310,7 @@ class Crashes:
             "go back": [*other, BIND, *same, BIND],  # so that the current generation is the one whose tree is known
             "unbind": [BIND],
             "prune": [*other, *same],
+            "unpack the next": other[:1],
         }
         return [*(steps[step] for step in [*first, *missing]), *harm.get(name, [])]
 
