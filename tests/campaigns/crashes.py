@@ -310,7 +310,7 @@ class Crashes:
             "go back": [*other, BIND, *same, BIND],  # so that the current generation is the one whose tree is known
             "unbind": [BIND],
             "prune": [*other, *same],
-            "unpack the next": other[:1],
+            "unpack the next": [*other[:1]],
         }
         return [*(steps[step] for step in [*first, *missing]), *harm.get(name, [])]
 
