@@ -239,7 +239,7 @@ test-microvm: $(READY) $(COLLECTIONS) ## The example of docs/guides/microvms.md:
 
 .PHONY: test-upkeep
 test-upkeep: $(READY) $(COLLECTIONS) ## Twenty generations with prune between them, and a lost database in each state of an image, in a VM (a quarter of an hour)
-	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/upkeep
+	@$(SESSION) $(PYTHON) -m pytest -rP tests/e2e/apart/upkeep
 
 .PHONY: test-generations
 test-generations: $(READY) $(COLLECTIONS) ## Five generations of an image, each base made of the one before: tree, blocks, removals, in a VM (ten minutes)
