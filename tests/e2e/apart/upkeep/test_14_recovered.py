@@ -21,7 +21,18 @@ pytestmark = pytest.mark.timeout(1800)
 
 KEY = "upkeep/recovered.tar"
 # What is of a run, or of a moment.
-OF_A_RUN = ("run_id", "run_seconds", "actions", "attempts", "waited_seconds", "settled", "changed", "host", "driven", "took")
+OF_A_RUN = (
+    "run_id",
+    "run_seconds",
+    "actions",
+    "attempts",
+    "waited_seconds",
+    "settled",
+    "changed",
+    "host",
+    "driven",
+    "took",
+)
 
 
 @pytest.fixture(scope="module")
