@@ -124,6 +124,24 @@ def test_the_ones_before_can_go(host: Host) -> None:
     assert (report["violations"], report["trees"][KEY]) == ([], before)
 
 
+def test_no_byte_of_another_key_is_on_the_raw_device(host: Host) -> None:
+    """Neither of an image that is still there nor of one that was removed, whose blocks the pool gives out again."""
+    secrets = {name: name * (3000 // len(name)) for name in (b"KEPT-OF-A-STRANGER", b"REMOVED-OF-A-STRANGER")}
+    for name, content in secrets.items():
+        key = f"generations/{name.decode().lower()}.tar"
+        host.unpack(key, (tar.tar(*(tar.file(b"s%d" % number, content) for number in range(500))),))
+        if name.startswith(b"REMOVED"):
+            host.run("flyd_fetch", key=key, state="absent", force=True)
+    layers = (*GENERATIONS["an update"], tar.tar(*(tar.file(b"n%d" % number, b"new" * 900) for number in range(500))))
+    result, _blocks = host.unpack(KEY, layers)
+    assert result["origin"], result["fresh_because"]
+    device = host.run("flyd_snapshot", key=KEY, name="raw")["device"]
+    for name in secrets:
+        assert host.target.ssh(f"grep --count --text --fixed-strings {name.decode()} {device} || true").strip() == "0"
+    assert host.target.ssh(f"grep --count --text newnewnew {device} || true").strip() != "0", "the search finds nothing"
+    host.run("flyd_snapshot", key=KEY, name="raw", state="absent")
+
+
 def test_what_a_guest_writes_is_its_own(host: Host) -> None:
     def taken() -> tuple[int, int]:
         [snapshot] = host.run("flyd_info", what=["snapshots"])["snapshots"]
