@@ -11,6 +11,8 @@ starts no process, signals none but its own, and can load no code: a module impo
 from __future__ import annotations
 
 import codecs
+import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -26,6 +28,8 @@ from ..limits import Limits
 # capabilities(7); linux/capability.h
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 3, 4, 27, 31
 CAPABILITIES = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
+
+_UNWINDER = "libgcc_s.so.1"
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,6 +108,9 @@ def load_what_is_loaded_late() -> None:
     # Messages escape what is not printable, and codecs are loaded when they are first asked for.
     for name in ("ascii", "latin-1", "utf-8", "unicode_escape", "idna"):
         codecs.lookup(name)
+    # glibc loads it when a thread calls pthread_exit, as each does that Python 3.9 has started, and aborts when it cannot.
+    with contextlib.suppress(OSError):  # musl has no such library
+        ctypes.CDLL(_UNWINDER)
 
 
 def load_no_more() -> None:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import errno
 import importlib
 import json
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +114,25 @@ def test_the_other_entries_are_refused_to_the_reader(tmp_path: Path, monkeypatch
     assert clone3 == "ENOSYS"
     assert old == ([-errno.EPERM] * 2 if there else [])
     assert NEEDED
+
+
+def test_a_thread_of_the_reader_may_end_by_pthread_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every thread does that Python 3.9 has started: glibc loads a library for it, and aborts when it cannot."""
+
+    def look() -> bool:
+        libc = ctypes.CDLL(None)
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            libc.pthread_exit(None)
+
+        threading.Thread(target=end, daemon=True).start()
+        ended.wait(10)
+        time.sleep(0.5)
+        return True
+
+    assert inside(tmp_path, monkeypatch, look)
 
 
 def attempted(attempt: Callable[[], object]) -> str:
