@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start bench-fleet test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -187,6 +187,10 @@ bench-second-run: $(READY) $(COLLECTIONS) ## activate.yml with nothing to do, be
 bench-start: $(READY) ## CPU time of each module with nothing to do, without and with what prepare has compiled (root; two minutes)
 	@$(PYTHON) -m bench.start
 
+bench-fleet: export PYTHONDONTWRITEBYTECODE = 1
+bench-fleet: $(READY) $(COLLECTIONS) ## The controller of a rollout beside as many pings: CPU, memory, forks, with HOSTS (100) simulated hosts (root; half an hour)
+	@$(PYTHON) -m bench.fleet --hosts $(or $(HOSTS),100)
+
 .PHONY: room test-room
 TREES ?= 200
 room: export FLYD_TREES = $(TREES)
@@ -212,6 +216,13 @@ test-failures: $(READY) $(COLLECTIONS) ## Nineteen failures of hosts, servers an
 
 test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the metrics' timer, in a VM
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/test_3_reboots.py
+
+.PHONY: test-ee test-cache
+test-ee: $(READY) ## The execution environment's context by ansible-builder, and the collection installed from it (pip; a minute)
+	@tools/ee.sh $(VENV)
+
+test-cache: $(READY) ## nginx as the guide configures it, in front of a real S3 server (root; apt; a minute)
+	@tools/cache.sh $(VENV)
 
 .PHONY: fleet fleet-kills
 fleet: export FLEET_HOSTS = $(or $(HOSTS),1000)

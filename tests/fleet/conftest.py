@@ -23,13 +23,13 @@ def size() -> int:
 
 
 @contextlib.contextmanager
-def made_fleet(size: int) -> Iterator[Simulation]:
-    """A fleet whose hosts have image 1; the next one is published."""
+def made_fleet(hosts: int | list[str]) -> Iterator[Simulation]:
+    """A fleet of so many hosts, or of these, which have image 1; the next one is published."""
     if os.geteuid() != 0:
         pytest.skip("writing a tree with its owners needs root")
     if not (ROOT / "build/collections").exists():
         pytest.skip("build/collections is missing: make venv")
-    with simulation(size) as made:
+    with simulation(hosts) as made:
         made.install(1)
         made.publish(2)
         yield made

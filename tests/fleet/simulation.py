@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from module_utils._lifecycle.store.instance_record import Instance
 from module_utils._lifecycle.store.records import Operation
-from tests.fleet.hosts import Fleet, running
+from tests.fleet.hosts import CALLS, Fleet, running
 from tests.unit._lifecycle.conftest import make_directory
 from tests.unit._lifecycle.instance.machine import NAME
 from tests.unit._lifecycle.machine import KEY
@@ -80,14 +80,18 @@ class Done(NamedTuple):
         return [line for line in found if line.startswith(head)]
 
 
-class Simulation:
-    """A fleet of ``count`` hosts. ``faults`` has what goes wrong, by host, as STEP:KIND."""
+def _numbered(count: int) -> list[str]:
+    width = len(str(count))
+    return [f"h{number:0{width}}" for number in range(1, count + 1)]
 
-    def __init__(self, directory: Path, s3: S3StandIn, socket: Path, count: int) -> None:
+
+class Simulation:
+    """A fleet of so many hosts, or of hosts with these names. ``faults`` has what goes wrong, by host, as STEP:KIND."""
+
+    def __init__(self, directory: Path, s3: S3StandIn, socket: Path, hosts: int | list[str]) -> None:
         self.directory, self.s3, self.socket = directory, s3, socket
         self.fleet = Fleet(directory, s3)
-        width = len(str(count))
-        self.names = [f"h{number:0{width}}" for number in range(1, count + 1)]
+        self.names = hosts if isinstance(hosts, list) else _numbered(hosts)
         self.faults: dict[str, str] = {}
         self.host_variables: dict[str, dict[str, Any]] = {}
         self.options: dict[str, Any] = {}
@@ -118,6 +122,10 @@ class Simulation:
         result: dict[str, Any] = answer["result"]
         assert not result.get("failed"), result
         return result
+
+    def count_calls(self) -> int:
+        """How often a host was called so far."""
+        return (self.directory / CALLS).stat().st_size
 
     def publish(self, number: int) -> None:
         """Put another image behind the key."""
@@ -275,11 +283,11 @@ class Simulation:
 
 
 @contextlib.contextmanager
-def simulation(count: int) -> Iterator[Simulation]:
+def simulation(hosts: int | list[str]) -> Iterator[Simulation]:
     """A fleet until the block ends."""
     with make_directory() as name:
         directory = Path(name)
         (directory / "s3").mkdir()
         s3 = S3StandIn(directory / "s3")
         with s3.running(), running(directory, s3) as socket:
-            yield Simulation(directory, s3, socket, count)
+            yield Simulation(directory, s3, socket, hosts)
