@@ -296,6 +296,22 @@ options:
     type: str
     choices: [follow, refuse, ignore]
     default: follow
+  reuse:
+    description:
+      - Whether the layers of an archive that archives on the host have already are copied from them instead of downloaded.
+      - V(auto) reads the headers of the object with a few requests of ranges. A layer is taken when the object claims a digest for it and its bytes,
+        read back after they were copied, have that digest. The digest of the whole archive is computed as always. When it is not the
+        expected one, the object is downloaded again without any of that. See RV(bytes_reused).
+      - Without an expected digest (O(checksum), or one that S3 states) layers come from earlier generations of the same O(key) only. With one
+        they may come from any archive on the host.
+      - Layers are taken only for objects of 32 MiB or more, and only when they are at the top level of the archive, which is not the case in one that is
+        compressed as a whole. When anything is in doubt, the object is downloaded whole, and C(not_reused_because) in the log says why.
+      - V(never) downloads the whole object.
+      - It has no effect for a family, whose layers are objects, and for a file of the host or of the controller. Archives that
+        O(flyd.lite.flyd_unpack#module:keep_archive=false) has removed cannot be used.
+    type: str
+    choices: [auto, never]
+    default: auto
   max_size:
     description:
       - The largest archive to accept; of a family, all objects together.
@@ -512,6 +528,14 @@ resumed_bytes:
   description: How many bytes of the object an earlier run had received.
   returned: O(state=present)
   type: int
+bytes_reused:
+  description: How many bytes of the object were copied from archives on the host. They are in neither RV(received_bytes) nor RV(resumed_bytes).
+  returned: O(state=present)
+  type: int
+walk_requests:
+  description: How many requests of ranges it took to find out which parts of the object the host has.
+  returned: O(state=present)
+  type: int
 attempts:
   description:
     - The number of attempts, including the first, of the whole transition or (in M(flyd.lite.flyd_fetch)) of a request. 0 when there was
@@ -682,7 +706,7 @@ diff:
 
 import ansible_collections.flyd.lite.plugins.module_utils._engine  # noqa: F401  # pylint: disable=unused-import  # first: where the others come from
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.fetch import Fetch
-from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options import FetchOptions, OnChange
+from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.fetch.options import FetchOptions, OnChange, Reuse
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.image.advance import advance
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.option_states import Counts, present_only
 from ansible_collections.flyd.lite.plugins.module_utils._lifecycle.outcome import Outcome
@@ -750,6 +774,7 @@ ARGUMENTS = {
     "checksum": {"type": "str"},
     "checksum_policy": {"type": "str", "choices": ["first_use", "require"], "default": "first_use"},
     "on_change": {"type": "str", "choices": ["follow", "refuse", "ignore"], "default": "follow"},
+    "reuse": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
     "max_size": {"type": "str", "default": "64G"},
     "assume_pool_size": {"type": "str"},
 }
@@ -757,7 +782,7 @@ ARGUMENTS = {
 
 COUNTS = {
     **present_only("src", "remote_src", "headers", "url_username", "url_password"),
-    **present_only("version_id", "checksum", "checksum_policy", "on_change", "max_size", "assume_pool_size"),
+    **present_only("version_id", "checksum", "checksum_policy", "on_change", "reuse", "max_size", "assume_pool_size"),
     "force": Counts(("absent",), is_refused=True),
     "sha256": Counts(("absent",), is_refused=True, instead="checksum"),
 }
@@ -780,6 +805,7 @@ def work(host: Run, given: ModuleParams) -> Outcome:
         OnChange(given.text("on_change")),
         given.size_bytes("assume_pool_size"),
         where,
+        Reuse(given.text("reuse")),
     )
     return advance(host, key, Fetch(options))
 

@@ -25,6 +25,7 @@ from module_utils._lifecycle.at_end import at_end
 from module_utils._lifecycle.backup.dump_all import dump_all
 from module_utils._lifecycle.fetch.fetch import Fetch
 from module_utils._lifecycle.fetch.options import FetchOptions, OnChange
+from module_utils._lifecycle.fetch.options import Reuse as FetchReuse
 from module_utils._lifecycle.image.advance import advance
 from module_utils._lifecycle.image.remove import RemoveBase, RemoveSnapshot
 from module_utils._lifecycle.image.remove_image import RemoveArchive
@@ -169,6 +170,7 @@ class Machine:
         pool: str = "",
         pool_bytes: int = 0,
         place: Place | None = None,
+        reuse: FetchReuse = FetchReuse.AUTO,
     ) -> Outcome:
         """flyd_fetch."""
         source = S3Options(bucket=BUCKET, endpoint_url=self.s3.url, region="us-east-1", anonymous=True)
@@ -176,7 +178,7 @@ class Machine:
         given = FetchOptions(
             key, source, checksum, ChecksumPolicy(policy), max_bytes, on_change=change, pool_bytes=pool_bytes
         )
-        arrow = Fetch(given._replace(place=place or Place()))
+        arrow = Fetch(given._replace(place=place or Place(), reuse=reuse))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def fetch_next(self) -> Outcome:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import ErrorKind
+from module_utils._source.reuse.seeding import NotReused
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -50,6 +51,10 @@ def test_the_transitions_are_those_that_the_code_logs() -> None:
         *re.findall(r'^    name = "([a-z ]+)"$', CODE, re.MULTILINE),
     }
     assert set(re.findall(r"`([^`]+)`", listed)) == logged
+
+
+def test_the_reasons_to_download_it_whole_are_those_of_the_code() -> None:
+    assert first_column("`not_reused_because`") == {one.value for one in NotReused}
 
 
 def test_the_metrics_are_those_of_the_code() -> None:

@@ -311,6 +311,7 @@ def _fetch() -> Iterable[Row]:
         ("checksum", ("sha256:12", "md5:12")),
         ("checksum_policy", ("never",)),
         ("on_change", ("whatever",)),
+        ("reuse", ("key",)),
         ("max_size", ("lots", "0")),
     ):
         for value in bad:
@@ -326,6 +327,8 @@ def _fetch() -> Iterable[Row]:
     yield from rows(m, "on_change", asks, "refuse", NO_EFFECT)
     yield from rows(m, "on_change", asks, "ignore", NO_EFFECT)
     yield from rows(m, "on_change", "absent", "refuse", WARNS)
+    yield from rows(m, "reuse", asks, "never", NO_EFFECT)  # what it saves: tests/unit/_lifecycle/fetch/test_copies.py
+    yield from rows(m, "reuse", "absent", "never", WARNS)
     yield from rows(m, "max_size", "new", "1K", REFUSED)
     yield from rows(m, "max_size", "there", "1K", WARNS)
     yield from rows(m, "max_size", "there", "1G", SAME)

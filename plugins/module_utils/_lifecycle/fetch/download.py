@@ -22,6 +22,7 @@ from ..._source.download.download import DownloadOptions, publish
 from ..._source.download.fetch import Arrived, Asked, Wanted, fetch
 from ..._source.download.partfile import reserved_bytes
 from ..._source.objects import ObjectInfo, digest_in
+from ..._source.reuse.seeding import Copies
 from ..._source.source import Source
 from ..image.archives import is_intact
 from ..run import Run
@@ -38,10 +39,13 @@ class Receipt(NamedTuple):
 
 
 class OnHost:
-    """What this host knows of a key's objects, and what of their bytes it has."""
+    """What this host knows of a key's objects, and what of their bytes it has; ``copies`` has parts of them."""
 
-    def __init__(self, host: Run, bucket: str, image: Image, asked_sha256: str = "") -> None:
+    def __init__(
+        self, host: Run, bucket: str, image: Image, asked_sha256: str = "", copies: Copies | None = None
+    ) -> None:
         self._host = host
+        self.copies = copies
         self.verified: set[str] = set()
         generations = host.store.generations(image.object_key)
         # A base stands in for its archives only while the whole is the same: another generation needs each layer itself.
@@ -100,8 +104,8 @@ def receive(
 ) -> Receipt:
     """Bring to disk what ``asked`` tells, going on from what an earlier run of the same key received.
 
-    What is there already under an expected digest is hashed again instead of downloaded. After an error that may pass,
-    the intent and its part files stay for the next run; after any other, nothing does.
+    What is there already under an expected digest is hashed again instead of downloaded, and what other archives have is copied. After an
+    error that may pass, the intent and its part files stay for the next run; after any other, nothing does.
     """
     operation = _intent(host, wanted.key.value)
     crash_point("fetch:planned")
@@ -117,6 +121,7 @@ def receive(
                 known=known,
                 asked=asked,
                 on_progress=Progress(host.log, wanted.key.value, _path(host, operation, SUFFIX)),
+                copies=known.copies,
             )
             crash_point("fetch:downloaded")
             for one in arrived.objects:

@@ -29,6 +29,7 @@ from ..run import Run
 from ..store.generations import generation_of, make_current
 from ..store.records import Image, State
 from ..store.store import utc_now
+from .copies import copies_for
 from .download import OnHost, Receipt, receive, reserved_for
 from .fetched import fetched_facts, members_of, warnings_of
 from .options import FetchOptions, OnChange, is_of
@@ -96,7 +97,7 @@ class Fetching:
     def perform(self, host: Run, image: Image, log: Facts) -> tuple[Image, Facts]:
         """Download, verify, publish, record; a changed object becomes a new generation, or revives the one that it was, and the old one is retired."""
         asked = self.ask(host, image)
-        known = OnHost(host, self._options.source_name, image, asked.sha256)
+        known = OnHost(host, self._options.source_name, image, asked.sha256, copies_for(host, self._options))
         with self._bucket:
             got = receive(host, self._bucket, self._options.wanted, asked, known, self._remaining(host))
         replaced = self._replaced(image, asked, got.arrived)
@@ -107,17 +108,18 @@ class Fetching:
         shown = {
             "received_bytes": got.arrived.received_bytes,
             "resumed_bytes": got.arrived.resumed_bytes,
+            "bytes_reused": got.arrived.bytes_reused,
+            "walk_requests": got.arrived.walk_requests,
             "seconds": round(got.arrived.seconds, 3),
             "new_generation": bool(image.id) and same is None,
             "revived": same is not None and same.id != image.id,
         }
         log.update(
-            {
-                **shown,
-                "waited_seconds": round(host.retry.waited_seconds, 3),
-                "size": after.size_bytes,
-                "trust": after.trust,
-            }
+            shown,
+            not_reused_because=got.arrived.not_reused_because,
+            waited_seconds=round(host.retry.waited_seconds, 3),
+            size=after.size_bytes,
+            trust=after.trust,
         )
         return after, {
             **fetched_facts(host, after),

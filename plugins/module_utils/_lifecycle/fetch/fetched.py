@@ -36,6 +36,8 @@ def fetched_facts(host: Run, image: Image) -> Facts:
         "archive": None,
         "received_bytes": 0,
         "resumed_bytes": 0,
+        "bytes_reused": 0,
+        "walk_requests": 0,
         "seconds": 0.0,
         "attempts": 0,
         "waited_seconds": 0.0,

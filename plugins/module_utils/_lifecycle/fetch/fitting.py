@@ -10,7 +10,7 @@ cannot determine is left to flyd_unpack, which knows the tree.
 from __future__ import annotations
 
 from ..._errors import FlydError, NoSpace
-from ..._image.outline import least_layers_bytes
+from ..._image.outline.forecast import least_layers_bytes
 from ..._names import printable, size_text
 from ..._source.download.fetch import Asked
 from ..._source.objects import ObjectInfo

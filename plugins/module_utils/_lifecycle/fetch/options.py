@@ -32,6 +32,13 @@ class OnChange(str, enum.Enum):
     IGNORE = "ignore"
 
 
+class Reuse(str, enum.Enum):
+    """Whether what archives of this host have of the object is taken from them."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 class FetchOptions(NamedTuple):
     """What flyd_fetch was asked for; ``checksum`` is a digest or names a sidecar, ``max_bytes`` bounds all objects together."""
 
@@ -44,6 +51,7 @@ class FetchOptions(NamedTuple):
     on_change: OnChange = OnChange.FOLLOW
     pool_bytes: int = 0  # in check mode, the size of the pool that an earlier task would have made
     place: Place = Place()
+    reuse: Reuse = Reuse.AUTO
 
     @property
     def source_name(self) -> str:

@@ -23,6 +23,7 @@ from ..digests.checksum import Expected, Trust
 from ..digests.family import OtherFamily, family_sha256, refuse_other_family, weakest
 from ..found import Found
 from ..objects import ObjectInfo
+from ..reuse.seeding import Copies, Reused
 from ..s3_errors import ObjectChanged
 from ..source import Source
 from .download import Downloaded, download
@@ -61,12 +62,28 @@ class Arrived:
     @property
     def received_bytes(self) -> int:
         """What came over the line now."""
-        return sum(one.downloaded.size_bytes - one.downloaded.resumed_bytes for one in self.objects)
+        return sum(one.downloaded.size_bytes - one.downloaded.resumed_bytes for one in self.objects) - self.bytes_reused
 
     @property
     def resumed_bytes(self) -> int:
         """What was here before."""
         return sum(one.downloaded.resumed_bytes for one in self.objects)
+
+    @property
+    def bytes_reused(self) -> int:
+        """What was taken from other files of this host."""
+        return sum(one.downloaded.reused.bytes_reused for one in self.objects)
+
+    @property
+    def walk_requests(self) -> int:
+        """How many requests it took to find out what they have."""
+        return sum(one.downloaded.reused.requests for one in self.objects)
+
+    @property
+    def not_reused_because(self) -> str | None:
+        """Why not everything that may be taken was; of a family, that is not looked for."""
+        because = self.objects[0].downloaded.reused.because
+        return because and because.value
 
 
 def fetch(
@@ -79,8 +96,12 @@ def fetch(
     known: Known | None = None,
     asked: Asked | None = None,
     on_progress: Progress | None = None,
+    copies: Copies | None = None,
 ) -> Arrived:
-    """Fetch ``wanted`` into part files; ``asked`` is the result of a recent ``ask``. Errors are those of ``ask`` and ``download``."""
+    """Fetch ``wanted`` into part files; ``asked`` is the result of a recent ``ask``. Errors are those of ``ask`` and ``download``.
+
+    Of an archive, what ``copies`` have is not requested.
+    """
     how = options or DownloadOptions()
     job = _Job(
         bucket,
@@ -90,6 +111,7 @@ def fetch(
         known or Nothing(),
         on_progress,
         Patience(retry, how.deadline_seconds, how.streams),
+        None if wanted.key.is_family else copies,
     )
     begun_again = False
     while True:
@@ -118,6 +140,7 @@ class _Job:
     known: Known
     on_progress: Progress | None
     patience: Patience
+    copies: Copies | None
 
     def run(self, asked: Asked) -> Arrived:
         begun, retry = time.monotonic(), self.patience.retry
@@ -168,7 +191,7 @@ class _Job:
         if expected.digest is not None and self._is_here(expected.digest, info):
             discard(part_path)
             progress(info.size_bytes, info.size_bytes)
-            here = Downloaded(expected.digest.hex, info.size_bytes, info.etag, 0.0, 0, 0.0, info.size_bytes)
+            here = Downloaded(expected.digest.hex, info.size_bytes, info.etag, 0.0, 0, 0.0, info.size_bytes, Reused())
             return Fetched(info, expected, here, "")
         came = download(
             self.bucket,
@@ -178,6 +201,7 @@ class _Job:
             patience=self.patience,
             options=self.options,
             on_progress=progress,
+            copies=self.copies,
         )
         return Fetched(info, expected, came, part_path)
 

@@ -86,7 +86,7 @@ class Follower:
             self._hashed_bytes < claimed.hashed_bytes
         ):  # not read again so far: the claim stays for the next run to check
             return replace(claimed, spans=spans)
-        return Received(self._hashed_bytes, self._hashes["sha256"].hexdigest(), spans)
+        return Received(self._hashed_bytes, self._hashes["sha256"].hexdigest(), spans, claimed.promise)
 
     def _checkpoint_when_due(self) -> None:
         # By the clock alone: counting what is here costs more the more segments an object has.

@@ -30,17 +30,22 @@ from .segments import Span, merged
 
 STATE_SUFFIX = ".state"
 _NEW_SUFFIX = ".state.new"
-_FORMAT = 1
+_FORMAT = 2
 _WHAT = "writing the download"
 
 
 @dataclass(frozen=True)
 class Received:
-    """What is good of a part file: ``hashed_bytes`` from the first on, with their digest, and more ``spans`` of this boot."""
+    """What is good of a part file: ``hashed_bytes`` from the first on, with their digest, and more ``spans`` of this boot.
+
+    ``promise`` is the digest of the whole that a download must expect to go on with these bytes: some were taken from an archive of another key,
+    which only who knows what they make together may have. Empty when all are the object's own, or its key's.
+    """
 
     hashed_bytes: int = 0
     hashed_sha256: str = ""
     spans: tuple[Span, ...] = ()
+    promise: str = ""
 
 
 class PartFile:
@@ -65,6 +70,11 @@ class PartFile:
         with file_errors("reading the download back"):
             return os.preadv(self.fd, [buffer], offset)
 
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset`` on."""
+        with file_errors("reading the download back"):
+            return os.pread(self.fd, count, offset)
+
     def sync(self) -> None:
         """fsync(2): the bytes are on disk, or it is an error."""
         with file_errors("syncing the download"):
@@ -82,6 +92,7 @@ class PartFile:
             "hashed_sha256": received.hashed_sha256,
             "boot_id": boot_id(),
             "spans": here,
+            "promise": received.promise,
         }
         # A state that cannot be written costs a later run the bytes received so far, never their rightness: no reason to fail.
         with contextlib.suppress(OSError):
@@ -94,9 +105,10 @@ class PartFile:
 
 
 @contextlib.contextmanager
-def open_part(path: str, info: ObjectInfo, *, resume: bool) -> Iterator[PartFile]:
+def open_part(path: str, info: ObjectInfo, *, resume: bool, promise: str = "") -> Iterator[PartFile]:
     """Open or make the part file (0600) and reserve its space; what an earlier run left of the same object is kept when ``resume``.
 
+    ``promise`` is the digest that is expected of the whole, if any: see ``Received``.
     An error on the way removes it, unless a later run can resume it. Raises ``NoSpace`` before anything is downloaded, and
     ``Busy`` when another process has it open for writing: then it is that one's, and stays.
     """
@@ -105,7 +117,7 @@ def open_part(path: str, info: ObjectInfo, *, resume: bool) -> Iterator[PartFile
     try:
         _take(fd, path)
         try:
-            received = _kept(fd, path, info) if resume else _begun_anew(fd, path)
+            received = _kept(fd, path, info, promise) if resume else _begun_anew(fd, path)
             _reserve(fd, path, info.size_bytes)
             yield PartFile(path, info, fd, received)
         except FlydError as error:
@@ -136,9 +148,9 @@ def reserved_bytes(path: str) -> int:
         return 0
 
 
-def _kept(fd: int, path: str, info: ObjectInfo) -> Received:
+def _kept(fd: int, path: str, info: ObjectInfo, promise: str) -> Received:
     received = load(path, info)
-    return received if received != Received() else _begun_anew(fd, path)
+    return received if received != Received() and received.promise in ("", promise) else _begun_anew(fd, path)
 
 
 def _begun_anew(fd: int, path: str) -> Received:
@@ -156,7 +168,7 @@ def load(path: str, info: ObjectInfo) -> Received:
         if state["format"] != _FORMAT or state["object"] != _identity(info) or os.stat(path).st_size != info.size_bytes:
             return Received()
         spans = tuple((int(first), int(end)) for first, end in state["spans"]) if state["boot_id"] == boot_id() else ()
-        received = Received(int(state["hashed_bytes"]), str(state["hashed_sha256"]), spans)
+        received = Received(int(state["hashed_bytes"]), str(state["hashed_sha256"]), spans, str(state["promise"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Received()
     edges = [received.hashed_bytes, *(edge for span in received.spans for edge in span)]

@@ -73,6 +73,15 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
+def without(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
+    """``spans`` merged, less every byte of ``holes``."""
+    found = merged(spans)
+    for first, end in merged(holes):
+        found = [piece for span in found for piece in ((span[0], min(span[1], first)), (max(span[0], end), span[1]))]
+        found = [piece for piece in found if piece[0] < piece[1]]
+    return found
+
+
 def _segments(size_bytes: int, segment_bytes: int, have: list[Span]) -> Iterable[Segment]:
     at = 0
     for first, end in [*have, (size_bytes, size_bytes)]:

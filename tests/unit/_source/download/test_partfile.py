@@ -75,7 +75,7 @@ def test_what_was_received_of_another_object_is_not_used(saved: Path, other: Obj
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"hashed_bytes": -1},
         {"hashed_bytes": 1001},
         {"hashed_bytes": "many"},

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from module_utils._image import outline
-from module_utils._image.outline import least_layers_bytes
+from module_utils._image.outline import members
+from module_utils._image.outline.forecast import least_layers_bytes
 from tests.unit.builders import images
 from tests.unit.builders.tar import directory, file, hard_link, header, long_name, pax, symlink, tar
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_understood_is_not_judged(content: bytes) -> None:
 def test_an_archive_of_many_members_is_not_read_to_its_end() -> None:
     archive = Elsewhere(tar(*(file(b"%d" % number, bytes(20_000)) for number in range(300))))
     assert archive.least() is None
-    assert len(archive.reads) == outline._MAX_READS
+    assert len(archive.reads) == members._MAX_READS
 
 
 def test_a_list_that_contains_itself_ends() -> None:
