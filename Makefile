@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start bench-fleet test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: demo-fleet help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start bench-fleet test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -33,6 +33,9 @@ $(COLLECTIONS): tools/collection_link.sh
 
 demo: $(READY) $(COLLECTIONS) ## A VM, an S3 server, a redis image: from the archive to PONG
 	@$(SESSION) tools/lab/demo.sh $(VENV)
+
+demo-fleet: $(READY) $(COLLECTIONS) ## Three VMs: a rollout of redis, one of a version that does not start and goes back, and the reports (half an hour)
+	@$(SESSION) tools/lab/demo_fleet.sh $(VENV)
 
 test: $(READY) $(COLLECTIONS) ## Everything: the checks, unit tests, downloads from a real S3 server, playbooks in VMs, the package
 	@$(SESSION) tools/test.sh $(VENV)
@@ -239,6 +242,10 @@ fleet-kills: $(READY) $(COLLECTIONS) ## The controller of a rollout killed at KI
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)
 test-instances: $(READY) $(COLLECTIONS) ## A redis guest from version to version, automatic rollback, and CUTS_OF_POWER (10) cuts between flip and confirmation, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/instances
+
+.PHONY: test-rollout
+test-rollout: $(READY) $(COLLECTIONS) ## Rollouts to three VMs: a bad version, a cut of power, a host that is off, one without room (an hour)
+	@$(SESSION) $(PYTHON) -m pytest -rP tests/e2e/apart/rollout
 
 .PHONY: test-growth
 test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows before it is full, and at its maximum the guest gets errors, in a VM (ten minutes)

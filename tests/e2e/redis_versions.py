@@ -1,13 +1,18 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Versions of the lab's redis image: the same with one layer more, one of which has a server that ends at once."""
+"""Versions of the lab's redis image: the same with one layer more, one of which has a server that ends at once.
+
+python -m tests.e2e.redis_versions ARCHIVE NUMBER [--broken] > VERSION
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -54,3 +59,17 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
+
+
+def main() -> None:
+    """Write a version to standard output."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("number", type=int)
+    parser.add_argument("--broken", action="store_true", help="its server ends at once")
+    given = parser.parse_args()
+    sys.stdout.buffer.write(version(given.archive, given.number, is_broken=given.broken))
+
+
+if __name__ == "__main__":
+    main()

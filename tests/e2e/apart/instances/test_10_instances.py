@@ -12,6 +12,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.campaigns.harness.target import Step, Target
-from tests.e2e.machine import LAB, Machine, lab
+from tests.e2e.machine import LAB, ROOT, Machine, lab
 from tests.e2e.redis_versions import version
 
 pytestmark = pytest.mark.timeout(3600)
@@ -29,32 +30,6 @@ KEY = "instances/redis.tar"
 LINK = "/run/flyd/instances/web"
 CUTS = int(os.environ.get("FLYD_CUTS", "10"))
 SEED = int(os.environ.get("FLYD_SEED", "21001"))
-# The guest: a server in a root of its own, on the device that the name points at when it starts.
-GUEST = f"""#!/bin/bash
-set -e
-device=$(realpath {LINK}/device)
-echo "$device" > /run/guest.device
-mount -o nodev,nosuid "$device" /mnt
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot --userspec=65534:65534 /mnt \\
-    redis-server --port 6379 --bind 127.0.0.1 --dir /tmp --save '' --appendonly no
-"""
-UNIT = """[Unit]
-After=flyd-restore.service
-Wants=flyd-restore.service
-[Service]
-ExecStart=/root/guest
-PrivateMounts=yes
-Restart=no
-[Install]
-WantedBy=multi-user.target
-"""
-PING = """#!/bin/bash
-exec 3<>/dev/tcp/127.0.0.1/6379 || exit 1
-printf 'PING\\r\\n' >&3
-read -r -t 5 answer <&3
-echo "$answer"
-[[ $answer == +PONG* ]]
-"""
 OPTIONS: dict[str, Any] = {
     "name": "web",
     "key": KEY,
@@ -74,10 +49,7 @@ def redis() -> Path:
 @pytest.fixture(scope="module")
 def guest(prepared: Machine, target: Target) -> Machine:
     """The host with the guest's unit, and a pool."""
-    for name, text in (("/root/guest", GUEST), ("/root/ping", PING)):
-        prepared.ssh(f"cat > {name} && chmod 755 {name}", stdin=text.encode())
-    prepared.ssh("cat > /etc/systemd/system/guest.service", stdin=UNIT.encode())
-    prepared.ssh("systemctl daemon-reload && systemctl enable guest.service 2>&1 && sync")
+    subprocess.run([ROOT / "tests/vm/guest/install.sh", sys.prefix, prepared.name], check=True)
     succeed(target, Step("flyd_pool", {"data_size": "4G"}))
     return prepared
 
