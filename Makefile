@@ -222,10 +222,10 @@ test-reboots: $(READY) $(COLLECTIONS) ## A reboot without flyd-restore, and the 
 
 .PHONY: test-ee test-cache
 test-ee: $(READY) ## The execution environment's context by ansible-builder, and the collection installed from it (pip; a minute)
-	@tools/ee.sh $(VENV)
+	@tools/lab/ee.sh $(VENV)
 
 test-cache: $(READY) ## nginx as the guide configures it, in front of a real S3 server (root; apt; a minute)
-	@tools/cache.sh $(VENV)
+	@tools/lab/cache.sh $(VENV)
 
 .PHONY: fleet fleet-kills
 fleet: export FLEET_HOSTS = $(or $(HOSTS),1000)
