@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from module_utils._lifecycle.fetch import copies as local_copies
 from module_utils._lifecycle.fetch.copies import LocalCopies
 from module_utils._source.download.fetch import Arrived, Wanted, fetch
 from module_utils._source.download.partfile import publish
@@ -74,6 +75,13 @@ LAYOUTS: dict[str, Callable[[Sequence[bytes]], bytes]] = {
     "oci-gzip": lambda layers: images.oci_archive(layers, gzipped),
     "kaniko": lambda layers: named(layers, ".tar.gz", gzipped),
 }
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no reason here to look no further; tests/unit/_source/download/test_reuse.py has the limits."""
+    for module in (paged, local_copies):
+        monkeypatch.setattr(module, "_MAX_SECONDS", 60.0)
 
 
 def next_generation(host: Host, stored: Stored, before: bytes, *, checksum: str = "", own: bool = True) -> Arrived:
