@@ -40,7 +40,13 @@ def test_a_later_application_changes_some_files_and_all_times() -> None:
 def test_each_generation_keeps_the_layers_below() -> None:
     names = [(name, layers[0]) for name, layers in generations([b"below", TOP])]
     assert names == [
-        (name, b"below") for name in ("first", "another application", "rebuilt without a change", "an update")
+        (name, b"below")
+        for name in (
+            "first",
+            "another application",
+            "its largest layer rebuilt without a change",
+            "an update of its largest layer",
+        )
     ]
 
 
