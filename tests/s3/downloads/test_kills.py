@@ -49,7 +49,7 @@ def interrupted(argv: list[str], proxy: FaultProxy, after_bytes: int) -> None:
     with subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as running:
         in_flight(proxy, after_bytes, running)
         running.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while set(proxy.lines) - before and time.monotonic() < until:
         time.sleep(0.01)
 
