@@ -15,28 +15,23 @@ Invariant: both trees are the same, root and all, or there is no figure.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
-import random
 import shlex
 import sys
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.harness import table
+from bench.harness.image_generations import generations, layers_of
 from bench.harness.measuring import BenchError
 from tests.campaigns.harness.target import HOME, STATE_DIR, Step, Target
 from tests.e2e.machine import lab
-from tests.unit.builders import images, tar
+from tests.unit.builders import images
 
 _KEY, _SOURCE = "bench/generations.tar", "/root/generation.tar"
-_APPLICATION_FILES, _APPLICATION_FILE_BYTES = 423, 10_000
-_FIRST, _LATER = 1_600_000_000, 1_700_000_000
-_CHANGED_OF_APPLICATION, _CHANGED_OF_UPDATE, _TOUCHED = 0.12, 0.06, 0.3
 _SECONDS_OF_UNPACK = (
     'tail -n 20 {0}/log/flyd.jsonl | grep \'"event": *"end"\' | grep \'"transition": *"unpack"\' | tail -n 1'
 )
@@ -58,62 +53,6 @@ class Figures:
 
     changed: list[Cost] = field(default_factory=list)
     fresh: list[Cost] = field(default_factory=list)
-
-
-def application(*, later: bool) -> bytes:
-    """The layer of an application; a later one has new times, and other bytes in some files."""
-    chance = random.Random(1)
-    members = [tar.directory(b"srv", mtime=_FIRST)]
-    for number in range(_APPLICATION_FILES):
-        is_changed = later and chance.random() < _CHANGED_OF_APPLICATION
-        content = random.Random(f"{number} {is_changed}").randbytes(_APPLICATION_FILE_BYTES)
-        members.append(tar.file(b"srv/d%d/f%d" % (number % 20, number), content, mtime=_LATER if later else _FIRST))
-    return tar.tar(*members)
-
-
-def rebuilt(layer: bytes, change: float) -> bytes:
-    """``layer`` as another build makes it: some files have new times, and a part ``change`` of them other bytes."""
-    chance, out = random.Random(2), io.BytesIO()
-    with (
-        tarfile.open(fileobj=io.BytesIO(layer)) as old,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as new,
-    ):
-        for member in old:
-            content = old.extractfile(member).read() if member.isreg() else b""  # type: ignore[union-attr]
-            if chance.random() < _TOUCHED:
-                member.mtime = _LATER
-            if member.isreg() and chance.random() < change:
-                content = random.Random(member.name).randbytes(len(content))
-            new.addfile(member, io.BytesIO(content) if member.isreg() else None)
-    return out.getvalue()
-
-
-def layers_of(archive: Path) -> list[bytes]:
-    """The layers of an archive that docker save has written, uncompressed ones."""
-    with tarfile.open(archive) as outer:
-        listed = json.load(_member(outer, "manifest.json"))[0]["Layers"]
-        return [_member(outer, name).read() for name in listed]
-
-
-def _member(outer: tarfile.TarFile, name: str) -> Any:
-    found = outer.extractfile(name)
-    if found is None:
-        raise BenchError(f"{name} is no file in the archive")
-    return found
-
-
-def generations(layers: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:
-    """The first generation, and by what is new the others, each made of the first."""
-    first = application(later=False)
-    largest = max(range(len(layers)), key=lambda number: len(layers[number]))
-
-    def with_largest(change: float) -> list[bytes]:
-        return [*layers[:largest], rebuilt(layers[largest], change), *layers[largest + 1 :], first]
-
-    yield "first", [*layers, first]
-    yield "another application", [*layers, application(later=True)]
-    yield "its largest layer rebuilt without a change", with_largest(0)
-    yield "an update of its largest layer", with_largest(_CHANGED_OF_UPDATE)
 
 
 class Arena:

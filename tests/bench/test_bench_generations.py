@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-from bench.generations import Cost, Figures, application, generations, rebuilt, report
+from bench.generations import Cost, Figures, report
+from bench.harness.image_generations import application, generations, rebuilt
 from tests.unit.builders import tar
 
 TOP = tar.tar(*(tar.file(b"f%d" % number, b"x" * 100) for number in range(200)), tar.symlink(b"s", b"f1"))

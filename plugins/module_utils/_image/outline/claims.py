@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which parts of an archive claim to have which SHA-256: its layers, by the names and the configurations in it.
 
-Invariant: a claim is what the archive says, and no more. Whoever uses it compares the bytes with the digest.
+Invariant: a claim is unverified. The caller compares the bytes with the digest before it uses them.
 """
 
 from __future__ import annotations

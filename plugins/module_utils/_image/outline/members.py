@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files in an archive and where they are, from its headers alone.
 
-Invariant: at most ``_MAX_READS`` pieces are read and documents parsed, and no content of a layer. Whoever wrote the archive may be hostile; what is
-read here is read in the module's own process: fields of fixed widths, and documents of 1 MiB at most. Nothing of it becomes a name.
+Invariant: at most ``_MAX_READS`` pieces are read and documents parsed, and no content of a layer. The archive may be hostile, and the reading is
+done in the module's own process, so it is limited to fields of fixed widths and documents of 1 MiB. Nothing of it becomes a name.
 """
 
 from __future__ import annotations

@@ -16,23 +16,11 @@ import pytest
 from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.e2e.machine import Machine, lab
 from tests.unit.builders import images, tar
+from tests.unit.support.reports import OF_A_RUN
 
 pytestmark = pytest.mark.timeout(1800)
 
 KEY = "upkeep/recovered.tar"
-# What is of a run, or of a moment.
-OF_A_RUN = (
-    "run_id",
-    "run_seconds",
-    "actions",
-    "attempts",
-    "waited_seconds",
-    "settled",
-    "changed",
-    "host",
-    "driven",
-    "took",
-)
 
 
 @pytest.fixture(scope="module")

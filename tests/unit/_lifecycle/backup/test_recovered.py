@@ -19,21 +19,10 @@ from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.instance.machine import Bound
 from tests.unit._lifecycle.machine import KEY, METADATA_BYTES, POOL_BYTES, Machine
 from tests.unit.modules.modules import Modules, Result
+from tests.unit.support.reports import OF_A_RUN
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="modules refuse to run as another user than root")
 STAGES = ("pooled", "fetched", "unpacked", "activated", "bound", "flipped")
-# What is of a run, or counts up by itself.
-OF_A_RUN = (
-    "run_id",
-    "run_seconds",
-    "actions",
-    "attempts",
-    "waited_seconds",
-    "settled",
-    "changed",
-    "invocation",
-    "host",
-)
 
 
 def lose(machine: Machine) -> None:
