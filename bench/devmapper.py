@@ -16,46 +16,19 @@ import argparse
 import json
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.harness import table
+from bench.harness.image_generations import layers_of
 from bench.harness.measuring import BenchError
+from bench.harness.snapshotter import HOME, POOL, Snapshotter, now
 from tests.campaigns.harness.target import STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 
-_HOME = "/root/race"
-_CTR = f"{_HOME}/ctr --address {_HOME}/run/containerd.sock"
-_SNAPSHOTTER = "--snapshotter devmapper"
 _BUCKET = "bench"
-_POOL, _ACTIVE = "race-pool", "race-active"
-_CONFIG = f"""version = 2
-root = "{_HOME}/root"
-state = "{_HOME}/run"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "{_HOME}/run/containerd.sock"
-[plugins."io.containerd.snapshotter.v1.devmapper"]
-root_path = "{_HOME}/devmapper"
-pool_name = "{_POOL}"
-base_image_size = "2GB"
-"""
-_POOL_UP = f"""set -e
-mkdir -p {_HOME}/run; cd {_HOME}; truncate -s 4G data; truncate -s 64M meta
-data=$(losetup --find --show data); meta=$(losetup --find --show meta)
-dmsetup create {_POOL} --table "0 $(blockdev --getsz $data) thin-pool $meta $data 128 32768 1 skip_block_zeroing"
-setsid {_HOME}/containerd --config {_HOME}/config.toml >{_HOME}/log 2>&1 </dev/null & echo $! >{_HOME}/pid
-for _ in $(seq 100); do {_CTR} version >/dev/null 2>&1 && exit 0; sleep 0.2; done; cat {_HOME}/log >&2; exit 1"""
-# Devices that stand on others are busy until these are gone.
-_POOL_DOWN = f"""cd {_HOME}; kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.1; done
-for _ in $(seq 20); do
-    for name in $(dmsetup ls | cut -f 1 | grep '^{_POOL}-'); do dmsetup remove $name 2>/dev/null; done
-    dmsetup remove {_POOL} 2>/dev/null && break; sleep 0.2
-done
-for file in data meta; do losetup --detach $(losetup --noheadings --output NAME --associated $file); rm -f $file; done
-rm -rf root devmapper run"""
+_ACTIVE = "race-active"
 _PHASES = """import json, sqlite3, sys
 [(summary,)] = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True).execute("SELECT summary FROM images")
 print(json.dumps(json.loads(summary)["seconds"]))"""
@@ -87,7 +60,7 @@ def parts(total: float, unpack: float, snapshot: float, phases: dict[str, float]
     return {
         "start Python, import the two modules": total - unpack - snapshot,
         **of_unpack,
-        "late imports, settling, lock and store of flyd_unpack": unpack - sum(of_unpack.values()),
+        "late imports, recovery, lock and store of flyd_unpack": unpack - sum(of_unpack.values()),
         "flyd_snapshot": snapshot,
     }
 
@@ -97,23 +70,21 @@ class Arena:
 
     def __init__(self, vm: str, image: str) -> None:
         self._target = Target(vm)
+        self._containerd = Snapshotter(self._target)
         self._key = f"images/{image}_latest.tar"
         self._archive = ""
+        self._layers: list[bytes] = []
 
     def prepare(self, image: str) -> None:
         """The modules, containerd and the archive brought into a pristine machine."""
-        programs = [shutil.which(name) for name in ("containerd", "ctr")]
-        if None in programs:
-            raise BenchError("containerd and ctr are not installed here: apt-get install containerd")
         lab("s3", "up")
         lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
         lab("reset", self._target.name)
-        lab("s3", "put", lab("image", image).strip(), self._key, "--bucket", _BUCKET)
+        path = lab("image", image).strip()
+        self._layers = layers_of(Path(path))
+        lab("s3", "put", path, self._key, "--bucket", _BUCKET)
         self._target.install()
-        parts = [part for path in programs if path for part in ("-C", os.path.dirname(path), os.path.basename(path))]
-        packed = subprocess.run(["tar", "-chf", "-", *parts], capture_output=True, check=True)
-        self._target.ssh(f"rm -rf {_HOME} && mkdir -p {_HOME} && tar -C {_HOME} -x", stdin=packed.stdout)
-        self._target.ssh(f"cat >{_HOME}/config.toml", stdin=_CONFIG.encode())
+        self._containerd.install()
         s3 = dict(line.split("=", 1) for line in lab("s3", "env").splitlines())
         access = {
             "endpoint_url": s3["FLYD_S3_ENDPOINT_FROM_VM"],
@@ -130,9 +101,9 @@ class Arena:
         """Seconds from the archive to the device by parts, and what its tree holds; leaves the machine as it was."""
         steps = [Step("flyd_unpack", {"key": self._key}), Step("flyd_snapshot", {"key": self._key})]
         self._warm()
-        begun = self._now()
+        begun = now(self._target)
         results = self._drive(*steps)
-        took = self._now() - begun
+        took = now(self._target) - begun
         held = self._files_on(results[1]["device"])
         unpack, snapshot = (float(str(result["took"])) for result in results)
         phases = json.loads(self._target.ssh(f"python3 -c {shlex.quote(_PHASES)} {STATE_DIR}/flyd.db"))
@@ -142,23 +113,11 @@ class Arena:
 
     def theirs(self) -> tuple[float, str, float]:
         """The same of containerd, and seconds of the two commands that a snapshot takes, by hand in its pool."""
-        self._target.ssh(_POOL_UP)
-        try:
+        with self._containerd.running():
             self._warm()
-            top = f"$({_CTR} snapshots {_SNAPSHOTTER} tree | grep -o 'sha256:[0-9a-f]*' | tail -n 1)"
-            begun = self._now()
-            self._target.ssh(
-                f"{_CTR} images import {_SNAPSHOTTER} {self._archive} >/dev/null && "
-                f"{_CTR} snapshots {_SNAPSHOTTER} prepare {_ACTIVE} {top} >/dev/null"
-            )
-            took = self._now() - begun
-            device = self._target.ssh(
-                f"{_CTR} snapshots {_SNAPSHOTTER} mounts /mnt {_ACTIVE} | grep -o '/dev/mapper/[^ ]*'"
-            ).strip()
-            held = self._files_on(device)
-            return took, held, self._raw_snapshot(device.rpartition("/")[2])
-        finally:
-            self._target.ssh(_POOL_DOWN)
+            imported = self._containerd.import_image(self._archive, self._layers, _ACTIVE)
+            held = self._files_on(imported.device)
+            return imported.seconds, held, self._raw_snapshot(imported.device.rpartition("/")[2])
 
     def our_snapshot(self) -> float:
         """Seconds of one more snapshot, without the start of Python."""
@@ -174,8 +133,8 @@ class Arena:
         table_of = f"$(dmsetup table {device} | cut -d ' ' -f 1-4)"
         origin = f"$(dmsetup table {device} | cut -d ' ' -f 5)"
         script = f"""set -e; table="{table_of}"; origin={origin}; dmsetup suspend {device}
-begun=$(date +%s%N); dmsetup message {_POOL} 0 "create_snap 9999 $origin"; dmsetup create {_POOL}-raw --table "$table 9999"
-ended=$(date +%s%N); dmsetup resume {device}; dmsetup remove {_POOL}-raw; echo $((ended - begun))"""
+begun=$(date +%s%N); dmsetup message {POOL} 0 "create_snap 9999 $origin"; dmsetup create {POOL}-raw --table "$table 9999"
+ended=$(date +%s%N); dmsetup resume {device}; dmsetup remove {POOL}-raw; echo $((ended - begun))"""
         return int(self._target.ssh(script)) / 1e9
 
     def _drive(self, *steps: Step) -> list[dict[str, object]]:
@@ -187,12 +146,8 @@ ended=$(date +%s%N); dmsetup resume {device}; dmsetup remove {_POOL}-raw; echo $
     def _warm(self) -> None:
         self._target.ssh(f"sync; cat {shlex.quote(self._archive)} >/dev/null")
 
-    def _now(self) -> float:
-        """The machine's clock: an emulated one does not keep time with ours."""
-        return float(self._target.ssh("date +%s.%N"))
-
     def _files_on(self, device: object) -> str:
-        target = f"{_HOME}/mounted"
+        target = f"{HOME}/mounted"
         return self._target.ssh(
             f"mkdir -p {target} && mount {shlex.quote(str(device))} {target} && (cd {target} && {_FILES}); umount {target}"
         ).strip()

@@ -1,13 +1,14 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the next generation of an image costs when its base is made of the one before, beside a fresh base: ``make bench-generations``.
+"""What the next generation costs when its base is made of the one before, beside a fresh base and beside containerd: ``make bench-generations``.
 
     python -m bench.generations [--rounds N] [--vm NAME] [--image NAME]
 
 In a machine of the lab, since it takes device-mapper. The first generation is an image of the lab with a layer of an application; each next one
 is unpacked twice from the page cache, once of the base of the first and once with ``reuse: never``. Blocks are those that the pool gave out, seconds
-and CPU those of the transition as the log has them.
+and CPU those of the transition as the log has them. containerd's devmapper snapshotter then imports the same archives in the same order; the ratio to
+it is of the time from the archive to the device of a snapshot, with the start of Python and of ctr.
 
 Invariant: both trees are the same, root and all, or there is no figure.
 """
@@ -27,11 +28,12 @@ from typing import Any
 from bench.harness import table
 from bench.harness.image_generations import generations, layers_of
 from bench.harness.measuring import BenchError
+from bench.harness.snapshotter import Imported, Snapshotter, now
 from tests.campaigns.harness.target import HOME, STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 from tests.unit.builders import images
 
-_KEY, _SOURCE = "bench/generations.tar", "/root/generation.tar"
+_KEY, _SOURCE, _LOOK = "bench/generations.tar", "/root/generation.tar", "look"
 _SECONDS_OF_UNPACK = (
     'tail -n 20 {0}/log/flyd.jsonl | grep \'"event": *"end"\' | grep \'"transition": *"unpack"\' | tail -n 1'
 )
@@ -45,6 +47,7 @@ class Cost:
     seconds: float
     cpu_seconds: float
     written_bytes: int
+    to_device_seconds: float
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Figures:
 
     changed: list[Cost] = field(default_factory=list)
     fresh: list[Cost] = field(default_factory=list)
+    containerd: list[Imported] = field(default_factory=list)
 
 
 class Arena:
@@ -60,12 +64,14 @@ class Arena:
 
     def __init__(self, vm: str) -> None:
         self._target = Target(vm)
+        self._containerd = Snapshotter(self._target)
 
     def prepare(self) -> None:
         """The modules in a pristine machine."""
         lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
         lab("reset", self._target.name)
         self._target.install()
+        self._containerd.install()
         self._run("flyd_pool", data_size="6G")
 
     def publish(self, layers: Sequence[bytes]) -> str:
@@ -75,14 +81,28 @@ class Arena:
 
     def unpack(self, archive: str, reuse: str) -> tuple[Cost, str]:
         """What unpacking the current generation takes, and the digest of its tree."""
-        self._target.ssh(f"sync; cat {shlex.quote(archive)} > /dev/null")
-        before = self._used_blocks()
-        result = self._run("flyd_unpack", key=_KEY, reuse=reuse)
+        self._warm(archive)
+        before, begun = self._used_blocks(), now(self._target)
+        made, look = self._drive(
+            Step("flyd_unpack", {"key": _KEY, "reuse": reuse}),
+            Step("flyd_snapshot", {"key": _KEY, "name": _LOOK, "read_only": True}),
+        )
+        took = now(self._target) - begun
         blocks = self._used_blocks() - before
         line = json.loads(self._target.ssh(_SECONDS_OF_UNPACK.format(STATE_DIR)))
-        if (result["origin"] is None) is not (reuse == "never"):
-            raise BenchError(f"the base was made of {result['origin']}: {result['fresh_because']}")
-        return Cost(blocks, line["seconds"], line["cpu_seconds"], result["written_bytes"]), self._tree()
+        if (made["origin"] is None) is not (reuse == "never"):
+            raise BenchError(f"the base was made of {made['origin']}: {made['fresh_because']}")
+        cost = Cost(blocks, line["seconds"], line["cpu_seconds"], made["written_bytes"], took)
+        return cost, self._tree_on(str(look["device"]))
+
+    def containerd(self, archives: Sequence[tuple[str, Sequence[bytes]]]) -> list[Imported]:
+        """What importing each of ``archives`` (path, layers) after the ones before takes."""
+        found = []
+        with self._containerd.running():
+            for number, (archive, layers) in enumerate(archives):
+                self._warm(archive)
+                found.append(self._containerd.import_image(archive, layers, f"active-{number}"))
+        return found
 
     def first(self, archive: str) -> None:
         """The base of the first generation."""
@@ -98,41 +118,48 @@ class Arena:
         """Remove all generations."""
         self._run("flyd_fetch", key=_KEY, state="absent", force=True)
 
-    def _tree(self) -> str:
-        """The digest of what tree.py says of the base of the current generation."""
-        named: dict[str, Any] = {"key": _KEY, "name": "look"}
-        device = shlex.quote(str(self._run("flyd_snapshot", **named, read_only=True)["device"]))
+    def _tree_on(self, device: str) -> str:
+        """The digest of what tree.py says of the tree on ``device``, which is removed."""
         said = self._target.ssh(
-            f"mount -o ro,noload {device} /mnt && python3 {HOME}/tools/tree.py /mnt --exact | sha256sum; umount /mnt"
+            f"mount -o ro,noload {shlex.quote(device)} /mnt && python3 {HOME}/tools/tree.py /mnt --exact | sha256sum; umount /mnt"
         )
-        self._run("flyd_snapshot", **named, state="absent")
+        self._run("flyd_snapshot", key=_KEY, name=_LOOK, state="absent")
         return said.strip()
+
+    def _warm(self, archive: str) -> None:
+        self._target.ssh(f"sync; cat {shlex.quote(archive)} > /dev/null")
 
     def _used_blocks(self) -> int:
         return int(self._target.ssh("dmsetup status pool").split()[5].split("/")[0])
 
     def _run(self, module: str, **options: Any) -> dict[str, Any]:
-        results = self._target.drive([Step(module, options)])
-        if not results or results[0].get("failed"):
-            raise BenchError(f"{module} failed: {results}")
-        return results[0]
+        return self._drive(Step(module, options))[0]
+
+    def _drive(self, *steps: Step) -> list[dict[str, Any]]:
+        results = self._target.drive(steps)
+        if len(results) < len(steps) or results[-1].get("failed"):
+            raise BenchError(f"{steps[max(0, len(results) - 1)].module} failed: {results[-1:]}")
+        return results
 
 
 def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
     """One round: the costs of each generation but the first."""
     found: dict[str, Figures] = {}
+    archives = []
     for name, made in generations(layers):
-        archive = arena.publish(made)
+        archives.append((arena.publish(made), made))
         if name == "first":
-            arena.first(archive)
+            arena.first(archives[0][0])
             continue
-        changed, tree = arena.unpack(archive, "auto")
+        changed, tree = arena.unpack(archives[-1][0], "auto")
         arena.remove()
-        fresh, fresh_tree = arena.unpack(archive, "never")
+        fresh, fresh_tree = arena.unpack(archives[-1][0], "never")
         arena.remove()
         if tree != fresh_tree:
             raise BenchError(f"the trees of {name} differ: {tree} and {fresh_tree}")
         found[name] = Figures([changed], [fresh])
+    for one, imported in zip(found.values(), arena.containerd(archives)[1:], strict=True):
+        one.containerd.append(imported)
     arena.forget()
     return found
 
@@ -140,6 +167,7 @@ def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
 def report(figures: dict[str, Figures]) -> str:
     """The table."""
     head = ["from the first generation to", "blocks fresh", "blocks", "share", "per changed byte", "wall", "CPU"]
+    head += ["containerd: blocks", "containerd: wall"]
     return table.markdown(head, [_row(name, one) for name, one in figures.items()])
 
 
@@ -154,6 +182,10 @@ def _row(name: str, one: Figures) -> list[str]:
         f"{per_byte:.2f}" if changed.written_bytes else "-",
         _ratios(one, lambda cost: cost.seconds),
         _ratios(one, lambda cost: cost.cpu_seconds),
+        str(one.containerd[0].blocks),
+        table.spread(
+            table.ratios([cost.to_device_seconds for cost in one.changed], [cost.seconds for cost in one.containerd])
+        ),
     ]
 
 
@@ -180,6 +212,7 @@ def main() -> int:
                 into = figures.setdefault(name, Figures())
                 into.changed += one.changed
                 into.fresh += one.fresh
+                into.containerd += one.containerd
     except (BenchError, AssertionError) as error:
         print(error, file=sys.stderr)
         return 1

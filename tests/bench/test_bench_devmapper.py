@@ -29,4 +29,4 @@ def test_parts_add_up_and_nothing_is_counted_twice() -> None:
     assert by_parts["start Python, import the two modules"] == pytest.approx(4.5)
     assert by_parts["read and merge the layers, plan the tree"] == pytest.approx(2.75)
     assert by_parts["sync the rest, unmount, flush"] == pytest.approx(1.0)
-    assert by_parts["late imports, settling, lock and store of flyd_unpack"] == pytest.approx(1.0)
+    assert by_parts["late imports, recovery, lock and store of flyd_unpack"] == pytest.approx(1.0)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 
 from bench.generations import Cost, Figures, report
 from bench.harness.image_generations import application, generations, rebuilt
+from bench.harness.snapshotter import Imported, chain_id
 from tests.unit.builders import tar
 
 TOP = tar.tar(*(tar.file(b"f%d" % number, b"x" * 100) for number in range(200)), tar.symlink(b"s", b"f1"))
@@ -52,7 +54,9 @@ def test_each_generation_keeps_the_layers_below() -> None:
 
 
 def test_the_table_has_shares_and_ratios() -> None:
-    figures = Figures([Cost(10, 1.0, 0.5, 327_680)], [Cost(1000, 4.0, 2.0, 0)])
+    figures = Figures(
+        [Cost(10, 1.0, 0.5, 327_680, 3.0)], [Cost(1000, 4.0, 2.0, 0, 6.0)], [Imported("/dev/x", 12.0, 77)]
+    )
     row = report({"an update": figures}).splitlines()[-1]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == [
         "an update",
@@ -62,4 +66,12 @@ def test_the_table_has_shares_and_ratios() -> None:
         "2.00",
         "0.25 0.25 0.25",
         "0.25 0.25 0.25",
+        "77",
+        "0.25 0.25 0.25",
     ]
+
+
+def test_the_last_snapshot_has_the_chain_id_of_the_specification() -> None:
+    first, second = (f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (b"one", b"two"))
+    assert chain_id([b"one"]) == first
+    assert chain_id([b"one", b"two"]) == f"sha256:{hashlib.sha256(f'{first} {second}'.encode()).hexdigest()}"
