@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export ANSIBLE_COLLECTIONS_PATH = $(abspath $(COLLECTIONS))
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo-fleet help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-fetch bench-fetch-memory bench-fetch-options bench-start bench-fleet test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
+.PHONY: demo-fleet help venv check quick quick-lifecycle quick-others static format unit sanity sanity-quick lint types docs-lint test powercuts crashes flushes layouts layouts-vm pairs histories histories-vm at-once survival bench-unpack bench-unpack-synthetic bench-unpack-growth bench-devmapper bench-generations bench-chain bench-fetch bench-fetch-memory bench-fetch-options bench-start bench-fleet test-kills bench-second-run test-predictions test-at-once test-cut-off test-package-index test-prepare lock demo build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -154,6 +154,9 @@ bench-devmapper: $(READY) ## From an archive to a mapped snapshot beside contain
 
 bench-generations: $(READY) ## The next generation of an image beside a fresh base: blocks, seconds, CPU, in a VM (half an hour)
 	@$(SESSION) $(PYTHON) -m bench.generations
+
+bench-chain: $(READY) ## GENERATIONS (100) of an image, each base made of the one before: blocks, fragmentation, e2fsck, in a VM (half an hour)
+	@$(SESSION) $(PYTHON) -m bench.chain --generations $(or $(GENERATIONS),100)
 
 bench-fetch: $(READY) ## Fetching beside rclone and boto3, near and far (ten minutes)
 	@$(PYTHON) -m bench.fetch

@@ -16,38 +16,18 @@ Invariant: both trees are the same, root and all, or there is no figure.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench.harness import table
+from bench.harness.arena import Arena, Cost
 from bench.harness.image_generations import generations, layers_of
 from bench.harness.measuring import BenchError
-from bench.harness.snapshotter import Imported, Snapshotter, now
-from tests.campaigns.harness.target import HOME, STATE_DIR, Step, Target
+from bench.harness.snapshotter import Imported
 from tests.e2e.machine import lab
-from tests.unit.builders import images
-
-_KEY, _SOURCE, _LOOK = "bench/generations.tar", "/root/generation.tar", "look"
-_SECONDS_OF_UNPACK = (
-    'tail -n 20 {0}/log/flyd.jsonl | grep \'"event": *"end"\' | grep \'"transition": *"unpack"\' | tail -n 1'
-)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one unpacking took."""
-
-    blocks: int
-    seconds: float
-    cpu_seconds: float
-    written_bytes: int
-    to_device_seconds: float
 
 
 @dataclass
@@ -59,89 +39,6 @@ class Figures:
     containerd: list[Imported] = field(default_factory=list)
 
 
-class Arena:
-    """The machine, with a pool."""
-
-    def __init__(self, vm: str) -> None:
-        self._target = Target(vm)
-        self._containerd = Snapshotter(self._target)
-
-    def prepare(self) -> None:
-        """The modules in a pristine machine."""
-        lab("up", "1", "--name", self._target.name.rstrip("0123456789"))
-        lab("reset", self._target.name)
-        self._target.install()
-        self._containerd.install()
-        self._run("flyd_pool", data_size="6G")
-
-    def publish(self, layers: Sequence[bytes]) -> str:
-        """Make ``layers`` the current generation, fetched; returns the path of its archive."""
-        self._target.ssh(f"cat > {_SOURCE}", stdin=images.docker_archive(layers))
-        return str(self._run("flyd_fetch", key=_KEY, src=f"file://{_SOURCE}", max_size="8G")["path"])
-
-    def unpack(self, archive: str, reuse: str) -> tuple[Cost, str]:
-        """What unpacking the current generation takes, and the digest of its tree."""
-        self._warm(archive)
-        before, begun = self._used_blocks(), now(self._target)
-        made, look = self._drive(
-            Step("flyd_unpack", {"key": _KEY, "reuse": reuse}),
-            Step("flyd_snapshot", {"key": _KEY, "name": _LOOK, "read_only": True}),
-        )
-        took = now(self._target) - begun
-        blocks = self._used_blocks() - before
-        line = json.loads(self._target.ssh(_SECONDS_OF_UNPACK.format(STATE_DIR)))
-        if (made["origin"] is None) is not (reuse == "never"):
-            raise BenchError(f"the base was made of {made['origin']}: {made['fresh_because']}")
-        cost = Cost(blocks, line["seconds"], line["cpu_seconds"], made["written_bytes"], took)
-        return cost, self._tree_on(str(look["device"]))
-
-    def containerd(self, archives: Sequence[tuple[str, Sequence[bytes]]]) -> list[Imported]:
-        """What importing each of ``archives`` (path, layers) after the ones before takes."""
-        found = []
-        with self._containerd.running():
-            for number, (archive, layers) in enumerate(archives):
-                self._warm(archive)
-                found.append(self._containerd.import_image(archive, layers, f"active-{number}"))
-        return found
-
-    def first(self, archive: str) -> None:
-        """The base of the first generation."""
-        self._target.ssh(f"cat {shlex.quote(archive)} > /dev/null")
-        self._run("flyd_unpack", key=_KEY)
-
-    def remove(self) -> None:
-        """Remove the base of the current generation alone."""
-        [current] = [one for one in self._run("flyd_info", what=["images"])["images"] if one["current"]]
-        self._run("flyd_unpack", key=_KEY, sha256=current["sha256"], state="absent")
-
-    def forget(self) -> None:
-        """Remove all generations."""
-        self._run("flyd_fetch", key=_KEY, state="absent", force=True)
-
-    def _tree_on(self, device: str) -> str:
-        """The digest of what tree.py says of the tree on ``device``, which is removed."""
-        said = self._target.ssh(
-            f"mount -o ro,noload {shlex.quote(device)} /mnt && python3 {HOME}/tools/tree.py /mnt --exact | sha256sum; umount /mnt"
-        )
-        self._run("flyd_snapshot", key=_KEY, name=_LOOK, state="absent")
-        return said.strip()
-
-    def _warm(self, archive: str) -> None:
-        self._target.ssh(f"sync; cat {shlex.quote(archive)} > /dev/null")
-
-    def _used_blocks(self) -> int:
-        return int(self._target.ssh("dmsetup status pool").split()[5].split("/")[0])
-
-    def _run(self, module: str, **options: Any) -> dict[str, Any]:
-        return self._drive(Step(module, options))[0]
-
-    def _drive(self, *steps: Step) -> list[dict[str, Any]]:
-        results = self._target.drive(steps)
-        if len(results) < len(steps) or results[-1].get("failed"):
-            raise BenchError(f"{steps[max(0, len(results) - 1)].module} failed: {results[-1:]}")
-        return results
-
-
 def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
     """One round: the costs of each generation but the first."""
     found: dict[str, Figures] = {}
@@ -151,10 +48,7 @@ def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
         if name == "first":
             arena.first(archives[0][0])
             continue
-        changed, tree = arena.unpack(archives[-1][0], "auto")
-        arena.remove()
-        fresh, fresh_tree = arena.unpack(archives[-1][0], "never")
-        arena.remove()
+        (changed, tree), (fresh, fresh_tree) = (_unpacked(arena, archives[-1][0], reuse) for reuse in ("auto", "never"))
         if tree != fresh_tree:
             raise BenchError(f"the trees of {name} differ: {tree} and {fresh_tree}")
         found[name] = Figures([changed], [fresh])
@@ -162,6 +56,17 @@ def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
         one.containerd.append(imported)
     arena.forget()
     return found
+
+
+def _unpacked(arena: Arena, archive: str, reuse: str) -> tuple[Cost, str]:
+    """What unpacking takes, and the digest of the tree; the base is removed."""
+    cost = arena.unpack(archive, reuse)
+    if bool(cost.fresh_because) is not (reuse == "never"):
+        raise BenchError(f"the base was made of another one: {not cost.fresh_because}, {cost.fresh_because}")
+    tree = arena.tree()
+    arena.forget_look()
+    arena.remove()
+    return cost, tree
 
 
 def report(figures: dict[str, Figures]) -> str:
@@ -205,7 +110,7 @@ def main() -> int:
     path = Path(lab("image", given.image).strip())
     load = os.getloadavg()[0]
     try:
-        arena.prepare()
+        arena.prepare("6G")
         layers = layers_of(path)
         for _ in range(given.rounds):
             for name, one in measured(arena, layers).items():

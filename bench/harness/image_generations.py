@@ -20,6 +20,7 @@ from bench.harness.measuring import BenchError
 from tests.unit.builders import tar
 
 _APPLICATION_FILES, _APPLICATION_FILE_BYTES = 423, 10_000
+_SYSTEM_FILES, _SYSTEM_FILE_BYTES = 2000, 10_000
 _FIRST, _LATER = 1_600_000_000, 1_700_000_000
 _CHANGED_OF_APPLICATION, _CHANGED_OF_UPDATE, _TOUCHED = 0.12, 0.06, 0.3
 
@@ -64,6 +65,25 @@ def _member(outer: tarfile.TarFile, name: str) -> Any:
     if found is None:
         raise BenchError(f"{name} is no file in the archive")
     return found
+
+
+def chain(count: int) -> Iterator[Sequence[bytes]]:
+    """``count`` generations, each made of the one before: a new application every time, an update of the system below it every tenth."""
+    for generation in range(count):
+        system = _evolved(b"usr", _SYSTEM_FILES, _SYSTEM_FILE_BYTES, generation // 10, _CHANGED_OF_UPDATE)
+        yield [system, _evolved(b"srv", _APPLICATION_FILES, 4_000, generation, _CHANGED_OF_APPLICATION)]
+
+
+def _evolved(top: bytes, files: int, file_bytes: int, version: int, change: float) -> bytes:
+    """A layer whose files each have the content of the last version up to ``version`` that changed them; all times are new."""
+    members = [tar.directory(top, mtime=_FIRST)]
+    for number in range(files):
+        versions = range(1, version + 1)
+        at = max((one for one in versions if random.Random(f"{top!r} {number} {one}").random() < change), default=0)
+        chance = random.Random(f"{top!r} {number} content {at}")
+        content = chance.randbytes(chance.randrange(2 * file_bytes))
+        members.append(tar.file(top + b"/d%d/f%d" % (number % 20, number), content, mtime=_FIRST + 3600 * version))
+    return tar.tar(*members)
 
 
 def generations(layers: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:

@@ -9,8 +9,10 @@ import hashlib
 import io
 import tarfile
 
-from bench.generations import Cost, Figures, report
-from bench.harness.image_generations import application, generations, rebuilt
+from bench import chain as chain_of_bases
+from bench.generations import Figures, report
+from bench.harness.arena import Checked, Cost
+from bench.harness.image_generations import application, chain, generations, rebuilt
 from bench.harness.snapshotter import Imported, chain_id
 from tests.unit.builders import tar
 
@@ -75,3 +77,20 @@ def test_the_last_snapshot_has_the_chain_id_of_the_specification() -> None:
     first, second = (f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (b"one", b"two"))
     assert chain_id([b"one"]) == first
     assert chain_id([b"one", b"two"]) == f"sha256:{hashlib.sha256(f'{first} {second}'.encode()).hexdigest()}"
+
+
+def test_a_chain_changes_the_application_each_time_and_the_system_every_tenth() -> None:
+    made = list(chain(12))
+    assert [made[number][0] == made[0][0] for number in (1, 9, 10, 11)] == [True, True, False, False]
+    assert len({one[1] for one in made}) == 12
+    before, after = contents(made[5][1]), contents(made[6][1])
+    assert 20 < sum(before[name] != after[name] for name in before) < 90
+
+
+def test_the_table_of_a_chain_names_the_fresh_bases() -> None:
+    costs = [Cost(100, 2.0, 1.0, 0, 3.0, "no_earlier_base"), *[Cost(2, 1.0, 0.5, 0, 2.0)] * 3]
+    base = chain_of_bases.Base(7 << 20, Checked(0.5, 0.1))
+    rows = chain_of_bases.report(costs, base, costs[0], base).splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
+    assert cells[0] == ["7", "25"]
+    assert cells[-1] == ["1", "all"]
