@@ -230,7 +230,8 @@ class PowerCuts:
 
     def _run_again(self, done: Round, *, generation: int) -> None:
         steps = self._campaign.life(generation)
-        checker = Target.checker("--tree", f"{KEY}={self._trees[generation]}")
+        trees = [f"{KEY}={self._trees[generation]}", f"'{KEY}@*={self._trees[0]}'"]
+        checker = Target.checker(*(part for tree in trees for part in ("--tree", tree)))
         results = self._session.succeed(
             [*steps, _FINGERPRINT, *steps, _FINGERPRINT, Shell(f"{checker} || true")],
         )

@@ -108,6 +108,15 @@ def sound(host: Host, devices: dict[str, str]) -> Iterator[str]:
             yield f"e2fsck of {volume['kind']}-{volume['ulid']}: {checked.stdout}{checked.stderr}"
 
 
+def differences(trees: dict[str, str], wanted: list[str]) -> Iterator[str]:
+    """The trees that are not what ``wanted`` says: KEY=DIGEST for the current generation, KEY@*=DIGEST for each earlier one."""
+    for name, digest in (pair.rsplit("=", 1) for pair in wanted):
+        for key, found in trees.items():
+            is_meant = key.startswith(name[:-1]) if name.endswith("@*") else key == name
+            if is_meant and found != digest:
+                yield f"the tree of {key} is {found}, not {digest}"
+
+
 def report(given: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
     host = Host(Path(os.path.normpath(given.state_dir)))
@@ -117,9 +126,7 @@ def report(given: argparse.Namespace) -> dict[str, Any]:
     with mapped(host, live_volumes(host)) as devices:
         violations += [f"sound: {line}" for line in sound(host, devices)]
         trees = tree_digests(host, devices) if given.trees or given.tree else {}
-        for key, wanted in (pair.rsplit("=", 1) for pair in given.tree):
-            if trees.get(key) not in (wanted, None):
-                violations.append(f"trees: the tree of {key} is {trees[key]}, not {wanted}")
+        violations += [f"trees: {line}" for line in differences(trees, given.tree)]
         if given.bases:
             violations += [f"sealed: {line}" for line in sealed(host, devices, given.bases)]
     return {"violations": violations, "trees": trees}
@@ -130,7 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("state_dir")
     parser.add_argument("--bases", type=Path, metavar="FILE", help="remembers the digests of sealed bases")
-    parser.add_argument("--tree", action="append", default=[], metavar="KEY=DIGEST", help="what a base's tree must be")
+    parser.add_argument("--tree", action="append", default=[], metavar="KEY=DIGEST", help="what a base's tree must be; KEY@* for each earlier generation")
     parser.add_argument("--trees", action="store_true", help="report the digests of the trees")
     found = report(parser.parse_args())
     print(json.dumps(found))
