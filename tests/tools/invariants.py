@@ -137,7 +137,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("state_dir")
     parser.add_argument("--bases", type=Path, metavar="FILE", help="remembers the digests of sealed bases")
-    parser.add_argument("--tree", action="append", default=[], metavar="KEY=DIGEST", help="what a base's tree must be; KEY@* for each earlier generation")
+    parser.add_argument(
+        "--tree",
+        action="append",
+        default=[],
+        metavar="KEY=DIGEST",
+        help="what a base's tree must be; KEY@* for each earlier generation",
+    )
     parser.add_argument("--trees", action="store_true", help="report the digests of the trees")
     found = report(parser.parse_args())
     print(json.dumps(found))
