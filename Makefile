@@ -254,6 +254,10 @@ test-rollout: $(READY) $(COLLECTIONS) ## Rollouts to three VMs: a bad version, a
 test-growth: $(READY) $(COLLECTIONS) ## A guest that fills its pool: it grows before it is full, and at its maximum the guest gets errors, in a VM (ten minutes)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/growth
 
+.PHONY: test-devices
+test-devices: $(READY) $(COLLECTIONS) ## A pool on logical volumes: growth, a disk that comes late at boot, pools made by hand and by LVM, in a VM (ten minutes)
+	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/devices
+
 .PHONY: test-microvm
 test-microvm: $(READY) $(COLLECTIONS) ## The example of docs/guides/microvms.md: a redis image boots as a microVM of QEMU, from the bytes of its snapshot in a VM (five minutes)
 	@$(SESSION) $(PYTHON) -m pytest tests/e2e/apart/microvm
