@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from .._errors import BadInput, FlydError, Unhealthy
 from .._names import printable
+from .http_status import status_of
 from .processes import hook
 
 CHECK_SECONDS = 5.0
@@ -161,19 +162,12 @@ def _port(check: Check) -> Answer:
 
 
 def _url(check: Check) -> Answer:
-    parts = urllib.parse.urlsplit(check.url)
-    make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    name = f"url {printable(check.url)}"
     try:
-        connection = make(str(parts.hostname), parts.port, timeout=CHECK_SECONDS)
-        try:
-            path = parts.path or "/"
-            connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
-            found = connection.getresponse().status
-        finally:
-            connection.close()
+        found = status_of(check.url, CHECK_SECONDS)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Answer(f"url {printable(check.url)}", False, _text(error))
-    return Answer(f"url {printable(check.url)}", found == check.status, f"answers with {found}")
+        return Answer(name, False, _text(error))
+    return Answer(name, found == check.status, f"answers with {found}")
 
 
 def _text(error: Exception) -> str:

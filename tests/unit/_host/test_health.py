@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import itertools
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from module_utils._errors import BadInput, Unhealthy
 from module_utils._host.health import Check, Report, Watch, await_health
+from module_utils._host.http_status import status_of
 
 AT_ONCE = Watch(0.0, 0.0, 1.0)
 
@@ -166,3 +171,58 @@ def test_a_check_is_remembered_as_it_was_given() -> None:
     assert Check.parse(given).to_json() == given
     assert Check.parse(Check.parse(given).to_json()) == Check.parse(given)
     assert Check.parse({"host": "h", "status": 204}).to_json() == {}
+
+
+@contextlib.contextmanager
+def server_that_sends(chunks: Iterable[bytes], pause_seconds: float) -> Iterator[str]:
+    """The URL of a server that answers the first request with ``chunks``, one after the other, until the client has gone."""
+
+    def answer() -> None:
+        with contextlib.suppress(OSError), server.accept()[0] as client:
+            client.recv(1 << 16)
+            for chunk in chunks:
+                client.sendall(chunk)
+                time.sleep(pause_seconds)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("start", "again"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 100 Continue\r\n", b"a: b\r\n"),
+    ],
+    ids=["status", "header", "interim answers", "headers of an interim answer"],
+)
+def test_a_guest_that_answers_without_end_does_not_hold_the_check(start: bytes, again: bytes) -> None:
+    """Each byte comes in time for the next read."""
+    with server_that_sends(itertools.chain([start], itertools.repeat(again)), 0.01) as url, pytest.raises(TimeoutError):
+        status_of(url, 0.5)
+
+
+def test_a_tls_handshake_that_does_not_end_is_given_up() -> None:
+    with (
+        server_that_sends(itertools.repeat(b"\x16\x03\x03\x40\x00" + bytes(100)), 0.01) as url,
+        pytest.raises((TimeoutError, ssl.SSLError)),
+    ):
+        status_of(url.replace("http:", "https:"), 0.5)
+
+
+def test_a_port_and_a_query_are_sent_as_the_url_has_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with ThreadPoolExecutor(1) as beside:
+            asked = beside.submit(status_of, f"http://user@127.0.0.1:{port}?a=b", 60)
+            with server.accept()[0] as client:
+                request = client.recv(1 << 16).decode()
+                client.sendall(b"HTTP/1.1 503 No\r\n\r\n")
+            assert asked.result() == 503
+    assert request.startswith("GET /?a=b HTTP/1.1\r\n")
+    assert f"\r\nHost: 127.0.0.1:{port}\r\n" in request
