@@ -47,6 +47,7 @@ options:
   switch:
     description:
       - The command that makes the guest use the new device, as a list of its words; no shell is involved. It must end with 0.
+      - A process that it leaves in the background, such as a VMM, keeps running, without the outputs of the command; redirect them, or use systemd.
       - Its environment has C(FLYD_INSTANCE), C(FLYD_LINK) and C(FLYD_DEVICE). It is recorded, as a rollback runs it too. After a boot of the host it
         is not run, as no guest runs then.
       - This option, O(switch_timeout), O(health), O(min_healthy), O(healthy_deadline), O(health_interval) and O(confirm_within) are recorded. When left
@@ -65,7 +66,7 @@ options:
     suboptions:
       command:
         description:
-          - A command that ends with 0 when the guest is healthy, as a list of its words.
+          - A command that ends with 0 when the guest is healthy, as a list of its words. The last 4 KiB of its output are kept.
         type: list
         elements: str
       port:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from ..._errors import CommandFailed, Unsupported
 from ..._names import printable
 from .death_signal import die_with_parent
+from .output import ends_of_output
 
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.pathsep.join(SEARCH_PATH)}
@@ -131,29 +132,27 @@ def _run(argv: tuple[str, ...], stdin: str, limit: float) -> Completed:
 
 
 def run_argv(
-    argv: tuple[str, ...], stdin: str, limit: float, environment: Mapping[str, str] = MappingProxyType({})
+    argv: tuple[str, ...],
+    stdin: str,
+    limit: float,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    most_bytes: int = 0,
 ) -> Completed:
     """Run ``argv``, whose first word is a path, to its end; only for ``Runner`` and the gate of the operator's programs (hook.py).
 
-    ``environment`` is added to the one made from scratch. Raises ``CommandFailed`` when it has not ended after ``limit`` seconds.
+    ``environment`` is added to the one made from scratch. With ``most_bytes``, only so much of the end of each output is kept, and processes
+    that the program leaves behind are not waited for. Raises ``CommandFailed`` when it has not ended after ``limit`` seconds.
     """
     begun = time.monotonic()
-    # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
-    # pylint: disable-next=ansible-bad-function  # as above, and run_command has no time limit
-    child = subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
-        argv,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**_ENVIRONMENT, **environment},
-        cwd="/",
-        start_new_session=True,
-        close_fds=True,
-        preexec_fn=die_with_parent(),
-    )
+    child = _started(argv, environment, has_stdin=bool(stdin))
     try:
-        out, err = child.communicate(stdin.encode() if stdin else None, timeout=limit)
-    except subprocess.TimeoutExpired:
+        if most_bytes and child.stdout and child.stderr:
+            pipes = child.stdout, child.stderr
+            out, err = ends_of_output(pipes, lambda: child.poll() is not None, limit, most_bytes)
+        else:
+            out, err = child.communicate(stdin.encode() if stdin else None, timeout=limit)
+    except (subprocess.TimeoutExpired, TimeoutError):
         _kill_session(child)
         what = f"`{printable(' '.join(argv))}`"
         raise CommandFailed.late(what, limit, "and was killed", program=os.path.basename(argv[0])) from None
@@ -162,6 +161,22 @@ def run_argv(
         raise
     return Completed(
         argv, child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun
+    )
+
+
+def _started(argv: tuple[str, ...], environment: Mapping[str, str], *, has_stdin: bool) -> subprocess.Popen[bytes]:
+    # No `with`: leaving it would wait without limit for a child that hangs in the kernel.
+    # pylint: disable-next=ansible-bad-function  # as above, and run_command has no time limit
+    return subprocess.Popen(  # noqa: S603 - argv only, and only programs of the enum
+        argv,
+        stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**_ENVIRONMENT, **environment},
+        cwd="/",
+        start_new_session=True,
+        close_fds=True,
+        preexec_fn=die_with_parent(),
     )
 
 

@@ -4,7 +4,8 @@
 """Run the operator's commands: those that switch a guest to another device, and those that check its health.
 
 Invariant: argv only, no shell; an environment made from scratch, with what the caller adds; a time limit, a process group of its own,
-killed whole. What it wrote is kept to a few lines. It is the only gate for programs that are no ``Program``.
+killed whole when the time is over. A process that it leaves in the background stays. Only the last lines of its output are kept in memory. It is
+the only gate for programs that are no ``Program``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def resolved(argv: Sequence[str], *, what: str) -> tuple[str, ...]:
 
 def call(argv: Sequence[str], *, what: str, timeout_seconds: float, environment: Mapping[str, str]) -> Answer:
     """Run ``argv`` to its end, whatever its exit code; raises ``CommandFailed`` when time is up, ``BadInput`` for a program that is missing."""
-    done = run_argv(resolved(argv, what=what), "", timeout_seconds, environment)
+    done = run_argv(resolved(argv, what=what), "", timeout_seconds, environment, most_bytes=MAX_OUTPUT_BYTES)
     text = "\n".join(part.strip() for part in (done.stdout, done.stderr) if part.strip())
     return Answer(done.returncode, text[-MAX_OUTPUT_BYTES:], done.seconds)
 

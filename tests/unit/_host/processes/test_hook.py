@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,39 @@ def test_its_working_directory_is_the_root(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     assert call("pwd").output == "/"
     assert os.getcwd() == str(tmp_path)
+
+
+def test_what_it_writes_without_end_takes_no_memory() -> None:
+    """As a check that passes on what a hostile guest sends."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(CommandFailed, match="did not end within"):
+            call("yes", timeout_seconds=1)
+        _now, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 << 20
+
+
+@pytest.mark.parametrize("writes", ["", "yes & "])
+def test_a_process_that_it_leaves_in_the_background_is_not_waited_for(tmp_path: Path, writes: str) -> None:
+    """As a switch that starts the guest; the pipe to us is closed then."""
+    file = tmp_path / "pid"
+    script = f"{writes}sleep 300 & echo $! > {file}; echo started"
+    done = call("sh", "-c", script, timeout_seconds=200)
+    pid = int(file.read_text())
+    try:
+        assert (done.returncode, "started" in done.output or bool(writes)) == (0, True)
+        os.kill(pid, 0)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_program_that_closes_its_outputs_is_waited_for() -> None:
+    script = "exec >&- 2>&-; sleep 0.3; exit 7"
+    assert call("sh", "-c", script, timeout_seconds=60).returncode == 7
+
+
+def test_what_it_wrote_last_is_there_when_it_has_ended() -> None:
+    output = call("sh", "-c", "seq 100000; echo last; echo wrong >&2", timeout_seconds=60).output
+    assert output.endswith("last\nwrong")
