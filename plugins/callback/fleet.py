@@ -41,6 +41,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 
 from ansible_collections.flyd.lite.plugins.plugin_utils._rollout.progress import Progress
 from ansible_collections.flyd.lite.plugins.plugin_utils._rollout.report.recorder import STEPS
+from ansible_collections.flyd.lite.plugins.plugin_utils._rollout.words import on_terminal
 
 _ROLES = ("flyd.lite.rollout", "flyd.lite.activate")
 _DEBUG = ("debug", "ansible.builtin.debug")
@@ -106,7 +107,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core comes witho
             text = result.result.get("msg")
             for line in text if isinstance(text, list) else [text]:
                 self._is_over = self._is_over or str(line).startswith("Verdict")
-                self._display.display(str(line))
+                self._display.display(on_terminal(str(line)))
         plan = (result.result.get("ansible_facts") or {}).get("__rollout_plan")
         self._size_bytes = int(plan["size"]) if plan else self._size_bytes
         self._advance(result)
@@ -121,7 +122,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core comes witho
             self._clear()
             hint = result.result.get("hint")
             text = f"{result.host.get_name()}: {result.result.get('msg', '')}" + (f" ({hint})" if hint else "")
-            self._display.display(text, color="red")
+            self._display.display(on_terminal(text), color="red")
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """As a failure that is counted, but on the first host, whose plays need it."""
@@ -131,7 +132,8 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core comes witho
         self._advance(result)
         if not result.task.ignore_unreachable:
             self._clear()
-            self._display.display(f"{result.host.get_name()}: no answer: {result.result.get('msg', '')}", color="red")
+            text = f"{result.host.get_name()}: no answer: {result.result.get('msg', '')}"
+            self._display.display(on_terminal(text), color="red")
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Only for other tasks."""

@@ -26,6 +26,11 @@ def hosts(names: Sequence[str], most: int = SHOWN_HOSTS) -> str:
     return " ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def on_terminal(text: str) -> str:
+    """``text`` of a host without characters that a terminal would act on: the message of a module may hold what a guest said."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun in the right form."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
