@@ -2,7 +2,8 @@
 """Archives of a few KB in the lab's S3, for tests that are about modules and playbooks, not about images: small_images.py DIRECTORY
 
 Invariant: the bytes are the same on every run, so an object that is in S3 already is not sent again. Prints what there is as
-variables for Ansible, in JSON: ``flyd_s3`` are options of flyd_fetch, ``flyd_images`` has key, sha256 and size of each archive.
+variables for Ansible, in JSON: ``flyd_s3`` are options of flyd_fetch, ``flyd_images`` has key, bucket, sha256 and size of each archive.
+``next_first`` is another object for the key of ``first``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.unit.builders import images, tar
 
 LAB = (sys.executable, str(Path(__file__).parents[1] / "vm/lab.py"))
 BUCKET = "flyd-test"
+NEXT_BUCKET = "flyd-test-next"  # what replaces an object lies in another bucket, under the same key
 
 
 def _layers(word: bytes) -> list[bytes]:
@@ -51,12 +53,12 @@ def _lab(*arguments: str) -> str:
     return subprocess.run([*LAB, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _put(directory: Path, name: str, data: bytes) -> dict[str, str | int]:
-    file = directory / f"{name}.tar"
+def _put(directory: Path, name: str, data: bytes, bucket: str = BUCKET) -> dict[str, str | int]:
+    file = directory / f"{bucket}-{name}.tar"
     file.write_bytes(data)
-    key = f"integration/{file.name}"
-    _lab("s3", "put", str(file), key, "--bucket", BUCKET)
-    return {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    key = f"integration/{name}.tar"
+    _lab("s3", "put", str(file), key, "--bucket", bucket)
+    return {"key": key, "bucket": bucket, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
 def main(directory: Path) -> None:
@@ -70,6 +72,7 @@ def main(directory: Path) -> None:
         "secret_key": environment["AWS_SECRET_ACCESS_KEY"],
     }
     found = {name: _put(directory, name, data) for name, data in ARCHIVES.items()}
+    found["next_first"] = _put(directory, "first", images.docker_archive(_layers(b"next")), NEXT_BUCKET)
     print(json.dumps({"flyd_s3": source, "flyd_images": found}, indent=2))
 
 
