@@ -78,7 +78,13 @@ class Run:
             from .log.log import Log
 
             path = self.settings.path("log", "flyd.jsonl")
-            self._log = Log(path, self.run, self._secrets, attempts=lambda: 1 + self.retry.repeated)
+            self._log = Log(
+                path,
+                self.run,
+                self._secrets,
+                attempts=lambda: 1 + self.retry.repeated,
+                starts_over=self.settings.starts_over,
+            )
         return self._log
 
     @property

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Callable, Union
 
-from ..._errors import ErrorKind, FlydError
+from ..._errors import ErrorKind, FlydError, MissingLibrary
 from ..._host.files.durable import from_os_error
 from ..._names import Ulid
 from ..._redaction import redacted_value
@@ -33,6 +33,7 @@ class Log:
     """Writes the lines of one run to ``path``; ``run`` is the run's ULID and stands in each of them.
 
     None of ``secrets`` is ever written, nor the secret parts of any URL. ``attempts`` gives how many attempts the run has needed so far.
+    ``starts_over``: a missing package does not end the run, see ``Settings``.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Log:
         secrets: frozenset[str] = frozenset(),
         *,
         attempts: Callable[[], int] = lambda: 1,
+        starts_over: bool = False,
     ) -> None:
         self._directory = os.path.dirname(path)
         self._secrets = secrets
         self._attempts = attempts
+        self._starts_over = starts_over
         self.run = run
 
     def write(self, event: str, **fields: Value) -> None:
@@ -74,7 +77,10 @@ class Log:
         try:
             yield facts
         except BaseException as error:
-            self._end(name, begun, subject, {**facts, **_failure(error)})
+            if isinstance(error, MissingLibrary) and self._starts_over:
+                self.write("started over", transition=name, **subject, library=error.library)
+            else:
+                self._end(name, begun, subject, {**facts, **_failure(error)})
             raise
         self._end(name, begun, subject, {**facts, "outcome": "ok"})
 

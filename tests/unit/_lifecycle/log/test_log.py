@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from module_utils._errors import Busy, FlydError, NoSpace, Untrusted
+from module_utils._errors import Busy, FlydError, MissingLibrary, NoSpace, Untrusted
 from module_utils._lifecycle.log.log import Log
 from module_utils._names import Ulid
 from tests.unit._lifecycle.disk import at_once
@@ -84,6 +84,19 @@ def test_a_transition_that_fails_reports_how_and_the_error_passes(
     end = lines(path)[-1]
     assert (end["outcome"], end["error_kind"], end["error"]) == ("failed", kind, text)
     assert "secret" not in path.read_text()
+
+
+def test_a_run_that_starts_over_has_not_failed(path: Path) -> None:
+    def miss(log: Log) -> None:
+        with log.transition("fetch", key="k"):
+            raise MissingLibrary("boto3", "boto3")
+
+    for starts_over in (True, False):
+        with pytest.raises(MissingLibrary):
+            miss(Log(str(path), RUN, starts_over=starts_over))
+    _begin, over, _begin_again, end = lines(path)
+    assert (over["event"], over["transition"], over["key"], over["library"]) == ("started over", "fetch", "k", "boto3")
+    assert (end["event"], end["outcome"], end["error_kind"]) == ("end", "failed", "unsupported")
 
 
 @pytest.mark.parametrize(
