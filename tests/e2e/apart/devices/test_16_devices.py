@@ -77,7 +77,7 @@ def host(prepared: Machine, target: Target, upload: Callable[[str, bytes], None]
     lab("attach", prepared.name, "--new")
     target.ssh(
         f"pvcreate -q /dev/vdb && vgcreate -q vg0 /dev/vdb && {LVCREATE} -L 512M -n flyd_data vg0 &&"
-        f" {LVCREATE} -L 32M -n flyd_metadata vg0"
+        f" {LVCREATE} -L 192M -n flyd_metadata vg0"
     )
     return Host(target, prepared)
 
@@ -149,14 +149,14 @@ def test_an_empty_pool_made_by_hand_is_adopted_when_that_is_asked_for(host: Host
 def test_a_thin_pool_of_lvm_is_refused_until_it_is_made_two_volumes(host: Host) -> None:
     """As docs/guides/block-devices.md describes it."""
     host.target.ssh(
-        "lvremove -q --yes vg0/flyd_data vg0/flyd_metadata && lvcreate -q --type thin-pool -L 256M -n thinpool vg0"
+        "lvremove -q --yes vg0/flyd_data vg0/flyd_metadata && lvcreate -q --type thin-pool -L 256M --poolmetadatasize 192M -n thinpool vg0"
     )
     parts = {"data_device": "/dev/mapper/vg0-thinpool_tdata", "metadata_device": "/dev/mapper/vg0-thinpool_tmeta"}
     used = host.attempt("flyd_pool", **{**POOL, **parts, "data_size": "128M"}, adopt=True)
     assert (used["error_kind"], "vg0-thinpool" in used["msg"]) == ("busy", True), used
     assert host.target.ssh("lvs --noheadings -o lv_health_status vg0/thinpool").strip() == ""
     host.target.ssh(
-        f"lvremove -q --yes vg0/thinpool && {LVCREATE} -L 512M -n flyd_data vg0 && {LVCREATE} -L 32M -n flyd_metadata vg0"
+        f"lvremove -q --yes vg0/thinpool && {LVCREATE} -L 512M -n flyd_data vg0 && {LVCREATE} -L 192M -n flyd_metadata vg0"
     )
     assert host.activate()["device"]
     host.deactivate()
