@@ -199,11 +199,15 @@ options:
     description:
       - Of what a new base may be made. The base of an earlier generation of the same key in the same pool shares all files that are the same, so
         the new one takes room in the pool, and time, for what has changed. The tree is the same as that of a base that is made fresh.
-      - V(auto) and V(key) make it of the newest base of an earlier generation of the same key, where that saves something. Where it
+      - V(key) makes it of the newest base of an earlier generation of the same key, where that saves something. Where it
         does not, or anything is in doubt, the base is made fresh, and RV(fresh_because) says why.
+      - V(auto) does so, too, or makes it of the base of another key, where that has more of the image's layers. Each layer that the other base, or a base
+        that it was made of, has ever held must be a layer of this image, which is proven by their digests, and no file may have been added to it
+        (O(inject)). So its free blocks hold nothing that this image has not.
       - V(never) makes it fresh. What an earlier generation held and this one does not may otherwise stay readable in free blocks of the raw
         device, in pieces smaller than a block of the pool.
-      - V(auto) when left out. It counts when a base is made. For a base that was made of an earlier one, V(never) is a warning.
+      - V(auto) when left out. It counts when a base is made. For a base that was made of an earlier one, V(never) is a warning, and so
+        is V(key) for one that was made of another key's.
     type: str
     choices: [auto, key, never]
   keep_archive:
@@ -337,11 +341,15 @@ free_size:
   returned: O(state=present)
   type: int
 origin:
-  description: The base of an earlier generation that this one was made of, which may be gone since. None for a base that was made fresh, or does not
-    exist.
+  description: The base that this one was made of, which may be gone since. None for a base that was made fresh, or does not exist.
   returned: O(state=present)
   type: str
   sample: base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
+origin_key:
+  description: The object key of the image whose base RV(origin) was. None when RV(origin) is.
+  returned: O(state=present)
+  type: str
+  sample: images/redis_latest.tar
 reused_bytes:
   description: How many of RV(bytes) were in that base already. None before the image is unpacked.
   returned: O(state=present)
@@ -358,10 +366,12 @@ unread_layers:
 fresh_because:
   description:
     - Why the base was not made of an earlier one. None for one that was, and before the image is unpacked.
-    - V(no_earlier_base) - there was none of the key in the pool. V(reuse_never) - O(reuse) said so. V(no_manifest) - what the earlier one holds
-      is not recorded, or the record is damaged. V(other_filesystem) - its file system is of another kind. V(too_many_before_it) - it is the last
-      of a chain of 64. V(too_different) - less than a third of the content is the same. V(too_few_inodes), V(smaller_size), V(no_room) - its file
-      system, its size or the room in it do not suffice. V(failed) - its tree could not be changed; the log says why.
+    - V(no_earlier_base) - there was none in the pool, of the key or of another one that shares a layer. V(reuse_never) - O(reuse) said so.
+      V(no_manifest) - what the earlier one holds is not recorded, or the record is damaged. V(other_filesystem) - its file system is of another
+      kind. V(too_many_before_it) - it is the last of a chain of 64. V(other_layers) - bases of other keys share layers with the image, and hold, or
+      may hold in free blocks, what it has not. V(unknown_layers) - it is not recorded what such a base may hold. V(in_use) - another program has
+      mapped the base of the other key. V(too_different) - less than a third of the content is the same. V(too_few_inodes), V(smaller_size),
+      V(no_room) - its file system, its size or the room in it do not suffice. V(failed) - its tree could not be changed; the log says why.
   returned: O(state=present)
   type: str
   choices:
@@ -370,6 +380,9 @@ fresh_because:
     - no_manifest
     - other_filesystem
     - too_many_before_it
+    - other_layers
+    - unknown_layers
+    - in_use
     - too_different
     - too_few_inodes
     - smaller_size

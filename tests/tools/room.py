@@ -179,14 +179,14 @@ def snapshots(directory: Path, count: int) -> None:
         unmap(host, base)
         for number in range(1, count + 1):
             require_room(host, active_pool(host, "room"), 0, snapshots=1)
-            snapshot = _volume(host, "snap", 256 << 20, base.thin_id)
+            snapshot = _volume(host, "snap", 256 << 20, base)
             _write(map_thin(host, active_pool(host, "room"), snapshot).path, number)
             unmap(host, snapshot)
             if number % 100 == 0 or number == count:
                 print(json.dumps(_counted(host, number)), flush=True)
 
 
-def _volume(host: Run, kind: str, size_bytes: int, origin: int = -1) -> Volume:
+def _volume(host: Run, kind: str, size_bytes: int, origin: Volume | None = None) -> Volume:
     operation = host.begin(OperationKind.SNAPSHOT, kind, volume_ulid=new_volume_ulid())
     pool = active_pool(host, "room")
     made = create_volume(host, pool, operation, kind=kind, sectors=size_bytes // SECTOR_BYTES, origin=origin)

@@ -29,6 +29,7 @@ from .merge.plan import DeviceNodes
 from .options import Options, OriginFigures, Summary
 from .phases import Phases
 from .pipeline.broker import Broker, NotAsked
+from .pipeline.offer import MAX_IDENTITY, Layer, Offer, Offered
 from .pipeline.reader import ONTO, read_and_write
 from .pipeline.unpacking import Unpacking
 from .pipeline.unpacking import open_family as read_family
@@ -38,7 +39,10 @@ from .platforms import PlatformPolicy
 __all__ = [
     "DeviceNodes",
     "ImageConfig",
+    "Layer",
     "Limits",
+    "Offer",
+    "Offered",
     "OpenImage",
     "Options",
     "OriginFigures",
@@ -71,6 +75,7 @@ class OpenImage(NamedTuple):
     child: Conversation
     origin: OriginFigures | None = None  # what of the tree the earlier base has whose manifest was given
     unfit_origin: str = ""  # why nothing can be made of that one
+    layers: tuple[str, ...] = ()  # the identities of the layers, lowest first; empty for one that no digest covers
 
     def write_into(
         self, root_fd: int, meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
@@ -114,18 +119,20 @@ class OpenImage(NamedTuple):
         self.child.stop()
 
 
-def open_image(archive_fd: int, options: Options) -> contextlib.AbstractContextManager[OpenImage]:
+def open_image(
+    archive_fd: int, options: Options, offer: Offer | None = None
+) -> contextlib.AbstractContextManager[OpenImage]:
     """Read and merge the image in the regular file ``archive_fd``; nothing is written but decompressed layers, to the spool.
 
     The descriptor must stay open until the context ends. Raises ``Untrusted`` for what is malformed, hostile, has a wrong digest or takes
     longer than it may, ``BadInput`` for options that fit nothing in it, ``Unsupported`` for what this host cannot read, ``NoSpace`` for a
-    full spool.
+    full spool. ``offer`` is asked for the origin, if ``options`` say so; what it raises is raised.
     """
-    return _opened(lambda ask: read_image(archive_fd, options, ask), options, [archive_fd, *options.own_fds])
+    return _opened(lambda ask: read_image(archive_fd, options, ask), options, [archive_fd, *options.own_fds], offer)
 
 
 def open_family(
-    layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = ()
+    layer_fds: Sequence[int], options: Options, expected_sha256: Sequence[str] = (), offer: Offer | None = None
 ) -> contextlib.AbstractContextManager[OpenImage]:
     """Like ``open_image`` for layers that are files of their own, lowest first; ``expected_sha256`` are their digests as stored.
 
@@ -134,13 +141,19 @@ def open_family(
     if not layer_fds:
         raise BadInput("a family without layers", hint="name what holds at least one layer")
     return _opened(
-        lambda ask: read_family(layer_fds, options, expected_sha256, ask), options, [*layer_fds, *options.own_fds]
+        lambda ask: read_family(layer_fds, options, expected_sha256, ask),
+        options,
+        [*layer_fds, *options.own_fds],
+        offer,
     )
 
 
 @contextlib.contextmanager
 def _opened(
-    read: Callable[[Ask], contextlib.AbstractContextManager[Unpacking]], options: Options, fds: Sequence[int]
+    read: Callable[[Ask], contextlib.AbstractContextManager[Unpacking]],
+    options: Options,
+    fds: Sequence[int],
+    offer: Offer | None,
 ) -> Iterator[OpenImage]:
     begun = time.monotonic()
 
@@ -150,7 +163,7 @@ def _opened(
     kept_fds = {*fds, *options.kept_fds}
     child = Conversation(work, what="reading the image", kept_fds=kept_fds, apart=True)
     try:
-        with doing("reading the image"), contextlib.closing(Broker(options, fds)) as broker:
+        with doing("reading the image"), contextlib.closing(Broker(options, fds, offer)) as broker:
             while (report := _heard(child, options.limits, begun)) is not None and "ask" in report:
                 _serve(broker, child, report["ask"])
         if report is None:
@@ -218,9 +231,9 @@ def _understood(report: Json, limits: Limits, child: Conversation) -> OpenImage:
         scattered = tuple(max(0, int(value)) for value in report["plan"]["scattered_bytes"])
         plan = PlanFigures(counts[0], counts[1], counts[2], scattered)
         config = ImageConfig.from_fields(report["config"])
-        return OpenImage(
-            plan, config, phases, limits, child, _origin(report["origin"]), str(report["unfit_origin"])[:80]
-        )
+        layers = tuple(str(identity)[:MAX_IDENTITY] for identity in report["layers"])
+        unfit = str(report["unfit_origin"])[:80]
+        return OpenImage(plan, config, phases, limits, child, _origin(report["origin"]), unfit, layers)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise CommandFailed("the child for reading the image reports what is no plan", hint="run again") from None
 

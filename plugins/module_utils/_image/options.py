@@ -25,7 +25,7 @@ class Options(NamedTuple):
     ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
     ``is_sealed`` says that the archives look as they did when they were verified: what needs not be read is not verified again then.
     ``origin_fd`` has the manifest of an earlier base that the tree may be made of, ``manifest_fd`` is an empty file for that of the new
-    tree; -1 for none.
+    tree; -1 for none. ``asks_origin``: which base that is, the caller says when the layers are known.
     """
 
     limits: Limits
@@ -40,6 +40,12 @@ class Options(NamedTuple):
     is_sealed: bool = False
     origin_fd: int = -1
     manifest_fd: int = -1
+    asks_origin: bool = False
+
+    @property
+    def may_have_origin(self) -> bool:
+        """Whether the tree may be made of that of an earlier base."""
+        return self.asks_origin or self.origin_fd >= 0
 
     @property
     def own_fds(self) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from ..compression.decoder_process import PROCESS_BYTES, Stream, decode
 from ..compression.sniffing import Compression
 from ..compression.streams import Open
 from ..options import Options
+from .offer import MAX_IDENTITY, Layer, Offer
 
 _MAX_STREAMS = 1 << 14
 _MAX_KEPT_FILES = 8
@@ -50,7 +51,8 @@ class Wanted(NamedTuple):
 class Broker:
     """For the reader of ``source_fds``, which it knows by their positions; files that may be read again get the numbers behind."""
 
-    def __init__(self, options: Options, source_fds: Sequence[int]) -> None:
+    def __init__(self, options: Options, source_fds: Sequence[int], offer: Offer | None = None) -> None:
+        self._offer = offer
         self._limits = options.limits
         self._directory = options.spool_directory
         self._sources = list(source_fds)
@@ -66,6 +68,7 @@ class Broker:
         the pipes of its output and its orders, and the files that it reads, once each, in the order of their numbers.
         ``{"end": null}`` ends all decoders, ``{"why": number}`` raises what one of them ended with.
         ``{"file": {"again": …}}`` gives a new file, and, if streams in it are to be read again, its number.
+        ``{"origin": {"layers": [[identity, bytes], …]}}`` gives, once, the manifest of the base that the caller chooses, or none.
         """
         return self._understood(question)()
 
@@ -81,6 +84,8 @@ class Broker:
                 return partial(self._decoder, self._memory(given["memory_bytes"]), self._streams(given["streams"]))
             if verb == "file":
                 return partial(self._file, is_kept=bool(given["again"]) and self._may_keep())
+            if verb == "origin":
+                return partial(self._origin, self._may_ask(), self._layers(given["layers"]))
             if verb == "why":
                 return partial(self._why, self._helpers[_number(given, len(self._helpers))])
             return {"end": self._end}[verb]
@@ -105,6 +110,20 @@ class Broker:
         if len(self._sources) >= self._first_kept + _MAX_KEPT_FILES:
             _refuse()
         return True
+
+    def _may_ask(self) -> Offer:
+        offer, self._offer = self._offer, None
+        return offer or _refuse()
+
+    def _layers(self, rows: Json) -> list[Layer]:
+        # One more than the image may have: that of added files.
+        if not isinstance(rows, list) or len(rows) > self._limits.layers + 1:
+            _refuse()
+        return [Layer(_text(identity), _number(size, 1 << 63)) for identity, size in rows]
+
+    def _origin(self, offer: Offer, layers: Sequence[Layer]) -> Reply:
+        found = offer(layers)
+        return Reply(None, []) if found is None else Reply({"trusted": found.is_trusted}, [os.dup(found.manifest_fd)])
 
     def _decoder(self, memory_bytes: int, streams: Sequence[Wanted]) -> Reply:
         opened = _decoders(streams)
@@ -185,6 +204,12 @@ def _nameless_file(directory: str) -> int:
 def _number(value: object, below: int) -> int:
     """``value``, if it is a whole number from 0 on and ``below`` that one."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < below:
+        _refuse()
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_IDENTITY:
         _refuse()
     return value
 

@@ -41,6 +41,7 @@ class Unpacking(NamedTuple):
     source_fds: frozenset[int]
     warnings: tuple[str, ...]
     missing_isolation: frozenset[str]
+    stack: Sequence[str]  # the identities of the layers, lowest first
     identities: Mapping[Extent, str]  # of the layers
     indexed: Mapping[str, LayerIndex | ReadLayer]  # the same layers, by identity
     origin: Origin | None  # what the tree can be made of

@@ -130,7 +130,7 @@ class Preparation:
         self._decompress_all([layer for layer in (*image.layers, *image.others) if layer not in unread])
         tars = []
         for number, layer in enumerate(image.layers):
-            identity, index, extent = _identity(layer), None, None
+            identity, index, extent = identity_of(layer), None, None
             if layer in unread:
                 index = known[identity]
                 extent = Extent(UNREAD_FD, number, index.size)
@@ -177,7 +177,7 @@ def _called(layer: StoredLayer) -> str:
     return layer.name if layer.name.startswith("the ") else f"the layer {layer.name}"
 
 
-def _identity(layer: StoredLayer) -> str:
+def identity_of(layer: StoredLayer) -> str:
     """By the digest of the tar, else by that of what it was decompressed from; every one of them is verified."""
     if layer.diff_id is not None:
         return str(layer.diff_id)
@@ -187,7 +187,7 @@ def _identity(layer: StoredLayer) -> str:
 
 
 def _is_known(layer: StoredLayer, known: Mapping[str, LayerIndex]) -> bool:
-    index = known.get(_identity(layer)) if known else None
+    index = known.get(identity_of(layer)) if known else None
     return index is not None and (_compression(layer) is not Compression.NONE or layer.extent.size == index.size)
 
 

@@ -53,8 +53,8 @@ def read_and_write(
 ) -> Json:
     """Read, say what was read on ``line``, wait for a directory there, write into it; returns the summary."""
     gc.freeze()  # what was there before is shared with the parent until it is touched
-    missing = confine(changes_trees=options.origin_fd >= 0)  # which loads what a low limit would not let be loaded
-    allowed_bytes = _limit(options.limits, memory_bytes(options.limits, has_origin=options.origin_fd >= 0))
+    missing = confine(changes_trees=options.may_have_origin)  # which loads what a low limit would not let be loaded
+    allowed_bytes = _limit(options.limits, memory_bytes(options.limits, has_origin=options.may_have_origin))
     with _memory_named(allowed_bytes), read(line.ask) as unpacking:
         line.say(_report(unpacking))
         word, root_fd = line.take_fd()
@@ -118,6 +118,7 @@ def _report(unpacking: Unpacking) -> Json:
         },
         "config": unpacking.config._asdict(),
         "seconds": unpacking.phases.seconds,
+        "layers": unpacking.stack,
         "origin": unpacking.origin and {**unpacking.origin.figures._asdict(), "unread_layers": unpacking.unread_layers},
         "unfit_origin": unpacking.unfit_origin,
     }

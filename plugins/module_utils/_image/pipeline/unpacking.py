@@ -14,6 +14,7 @@ read from. A layer is left unread only where the caller vouches for the archive 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..._errors import BadInput, Unsupported, Untrusted, doing
@@ -33,7 +34,7 @@ from ..platforms import PlatformPolicy
 from .broker import Broker
 from .merging import Indexed, collector_paused, complete_hint, merged
 from .planned import Unpacking
-from .preparing import UNREAD_FD, LayerTar, Preparation, Prepared, check_of_archive, family, whole_file
+from .preparing import UNREAD_FD, LayerTar, Preparation, Prepared, check_of_archive, family, identity_of, whole_file
 from .verify import Check, Verification
 
 __all__ = [
@@ -113,11 +114,13 @@ class _Reader:
         self._verifications: list[Verification] = []
         self._waiting: list[Check] = []
         self._unfit_origin = ""
-        self._old = self._manifest()
+        self._ask = ask
+        self._is_trusted = True
+        self._old = self._manifest(options.origin_fd)
 
     def must_verify(self, checks: Sequence[Check]) -> None:
         """Start ``checks`` now, or once it is known which layers are read."""
-        if self._known:
+        if self._known or (self._options.asks_origin and self._options.is_sealed):
             self._waiting += checks
         else:
             self.verify(checks)
@@ -130,6 +133,8 @@ class _Reader:
 
     def unpacking(self, image: Image) -> Unpacking:
         """Decompress, merge and plan ``image``; without the layers that the origin has, if nothing of them is needed."""
+        if self._options.asks_origin and len(image.layers) <= self._options.limits.layers:
+            self._ask_for_origin(image)
         found = self._without_known_layers(image) if self._known else None
         if found is not None:
             return found
@@ -161,13 +166,24 @@ class _Reader:
     @property
     def _known(self) -> Mapping[str, LayerIndex]:
         """The layers that need not be read as long as the origin has all that is wanted of them."""
-        return self._old.indexes if self._old is not None and self._options.is_sealed else {}
+        is_vouched_for = self._options.is_sealed and self._is_trusted
+        return self._old.indexes if self._old is not None and is_vouched_for else {}
 
-    def _manifest(self) -> Manifest | None:
-        if self._options.origin_fd < 0:
+    def _ask_for_origin(self, image: Image) -> None:
+        """Have the caller choose the earlier base by the layers of ``image``, and of what is added to it."""
+        layers = [[identity_of(layer), layer.extent.size] for layer in image.layers]
+        added = [["", os.fstat(fd).st_size] for fd in self._options.own_fds]
+        answer, fds = self._ask({"origin": {"layers": [*layers, *added]}})
+        for fd in fds:
+            self._stack.callback(os.close, fd)
+            self._is_trusted = bool(answer["trusted"])
+            self._old = self._manifest(fd)
+
+    def _manifest(self, fd: int) -> Manifest | None:
+        if fd < 0:
             return None
         try:
-            return read_manifest(self._options.origin_fd, self._options.limits)
+            return read_manifest(fd, self._options.limits)
         except UnfitOrigin as error:
             self._unfit_origin = str(error)
         except MemoryError:  # of two trees there may be too much where of one there is not
@@ -206,6 +222,7 @@ class _Reader:
             frozenset(tar.extent.fd for tar in tars if tar.known is None),
             prepared.warnings,
             frozenset(self.preparation.spool.missing_isolation),
+            [tar.identity for tar in tars],
             identities,
             indexed,
             origin,

@@ -56,7 +56,7 @@ def make_snapshot(
     operation = host.begin(OperationKind.SNAPSHOT, str(asked.key), volume_ulid=new_volume_ulid())
     try:
         with at_rest(host, base):
-            volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base.thin_id)
+            volume = create_volume(host, pool, operation, kind="snap", sectors=sectors, origin=base)
         if sectors > base.sectors:
             _grow(host, pool, volume)
         map_thin(host, pool, volume, read_only=bool(asked.read_only))

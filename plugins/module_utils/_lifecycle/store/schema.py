@@ -113,6 +113,11 @@ _VERSION_9: tuple[str, ...] = (
 # When a snapshot was last seen in use.
 _VERSION_10: tuple[str, ...] = ("ALTER TABLE snapshots ADD COLUMN used_at TEXT NOT NULL DEFAULT ''",)
 
+# Which layers a base was made of, and which ones those had that it was made of: whose bytes may lie in it.
+_VERSION_11: tuple[str, ...] = tuple(
+    f"ALTER TABLE bases ADD COLUMN {column} TEXT NOT NULL DEFAULT ''" for column in ("layers", "residue")
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -124,6 +129,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _VERSION_8,
     _VERSION_9,
     _VERSION_10,
+    _VERSION_11,
 )
 VERSION = len(MIGRATIONS)
 

@@ -20,6 +20,7 @@ from ..outcome import Facts
 from ..run import Run
 from ..store.records import Image, PoolRecord, Volume
 from .inject import described, read_files
+from .options import Reuse
 
 if TYPE_CHECKING:
     from ..._image.tar.making import AddedFile
@@ -64,9 +65,13 @@ def _of_size(host: Run, base: Volume, options: UnpackOptions) -> Iterator[str]:
 
 
 def _of_origin(image: Image, options: UnpackOptions) -> Iterator[str]:
-    origin = json.loads(image.summary).get("origin")
-    if options.reuses_nothing and origin:
+    summary = json.loads(image.summary)
+    origin = summary.get("origin")
+    if options.reuse is Reuse.NEVER and origin:
         yield f"reuse is never, but the base was made of {printable(origin)}"
+    key = summary.get("origin_key", image.object_key)
+    if options.reuse is Reuse.KEY and origin and key != image.object_key:
+        yield f"reuse is key, but the base was made of {printable(origin)}, which is that of {printable(key)}"
 
 
 def _of_recorded(image: Image, options: UnpackOptions) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A new base: planned, made, filled, sealed, recorded. It is made fresh, or of the base of an earlier generation.
+"""A new base: planned, made, filled, sealed, recorded. It is made fresh, or of an earlier base.
 
 Invariant: ``unpacked`` is committed only after the tree was written, every digest was verified, the file system was synced, unmounted
 and checked, and the volume was flushed and unmapped. A volume that did not get that far is discarded as a whole.
@@ -19,24 +19,23 @@ from ..._host.processes.command import Program
 from ..._host.processes.crash import crash_point
 from ..._image.opening import DeviceNodes, OpenImage, Options
 from ..._thin.dm.device import SECTOR_BYTES
-from ..._thin.ext4.filesystem import RECIPE, check, grow, inodes_with_room, make_ext4, populate, syncing
+from ..._thin.ext4.filesystem import check, grow, make_ext4, populate, syncing
 from ..._thin.ext4.journal import without_journal
 from ..._thin.ext4.sizing import default_free_bytes, written_bytes_for
 from ..._thin.pool.thin_pool import pool_errors
 from ..._thin.volume import flush
 from ..outcome import Facts
 from ..run import Run
-from ..store.base_record import BaseRecord
-from ..store.records import Image, Operation, OperationKind, PoolRecord, State, Volume, VolumeState
-from ..store.store import utc_now
-from ..volumes.manifests import keep_manifest
+from ..store.records import Image, Operation, OperationKind, PoolRecord, Volume
 from ..volumes.room import require_room
 from ..volumes.volumes import active_pool, at_rest, create_volume, map_thin, new_volume_ulid, undo_after, unmap
 from .base_size import base_bytes, size_named
+from .choosing import Offering, offering
 from .inject import read_files
 from .made_with import DEFAULT_DEVICE_NODES, made_with
 from .options import UnpackOptions
-from .origins import Candidate, Choice, Fresh, changed_bytes_for, choose, fresh, weighed
+from .origins import Candidate, Choice, Fresh, changed_bytes_for, fresh, weighed
+from .recording import commit, record_of
 from .sources import new_file, opened
 
 _WHILE_FILLING = "while_filling"
@@ -73,15 +72,15 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
     pool = active_pool(host, host.settings.pool.value)
     host.runner.require(Program.DMSETUP, Program.MKFS_EXT4, Program.E2FSCK)
     host.directory("mnt")  # refused before anything is made, when it is not ours alone
-    with choose(host, pool, image, asked) as choice:
+    with offering(host, pool, image, asked) as offered:
         try:
-            return _attempt(host, pool, image, asked, choice)
+            return _attempt(host, pool, image, asked, offered)
         except _MakeFresh as reason:
-            return _attempt(host, pool, image, asked, fresh(reason.because))
+            return _attempt(host, pool, image, asked, Offering(fresh(reason.because)))
 
 
 def _attempt(
-    host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, choice: Choice
+    host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, offered: Offering
 ) -> tuple[Image, Volume, Facts]:
     added = read_files(asked.inject)
     options = Options(
@@ -91,10 +90,10 @@ def _attempt(
         platform=asked.platform,
         device_nodes=DeviceNodes(asked.device_nodes or DEFAULT_DEVICE_NODES),
         expected_sha256=image.sha256,
-        origin_fd=choice.manifest_fd,
+        asks_origin=offered.is_open,
     )
-    with new_file() as manifest_fd, opened(host, image, options, added, manifest_fd) as unpacking:
-        making, because = _sized(host, pool, unpacking, asked, weighed(choice, unpacking, asked))
+    with new_file() as manifest_fd, opened(host, image, options, added, manifest_fd, offered.offer) as unpacking:
+        making, because = _sized(host, pool, unpacking, asked, offered.choice)
         if making.origin is None and unpacking.origin is not None and unpacking.origin.unread_layers:
             raise _MakeFresh(because or Fresh.FAILED)  # layers were not read that are written now
         operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
@@ -107,15 +106,14 @@ def _attempt(
                 _note_failure(host, making.origin, error)
                 raise _MakeFresh(Fresh.FAILED) from error
             raise
-        record = _record_of(host, making, base, manifest_fd)
-        origin = making.origin and making.origin.volume.device_name
-        summary = {**summary, "origin": origin, "fresh_because": because and because.value}
+        record = record_of(host, unpacking, making.origin, base, manifest_fd)
+        summary = {**summary, **_origin_facts(making.origin), "fresh_because": because and because.value}
         after = image._replace(
             config=json.dumps(unpacking.config.to_json()),
             made_with=made_with(asked, added),
             summary=json.dumps(summary),
         )
-        return _commit(host, after, base, record, operation), base, summary
+        return commit(host, after, base, record, operation), base, summary
 
 
 def _sized(
@@ -124,6 +122,8 @@ def _sized(
     """What is made, once the pool has room for it, and why it is made fresh; an origin without room is none."""
     plan = unpacking.plan
     free_bytes = 0 if asked.size_bytes else asked.free_bytes or default_free_bytes(plan.volume_blocks)
+    wanted_bytes = base_bytes(pool, plan, asked, free_bytes, 0)
+    choice = weighed(choice, unpacking, asked, wanted_bytes)
     size_bytes = base_bytes(pool, plan, asked, free_bytes, choice.least_bytes)
     making = _Making(pool, unpacking, asked, choice.origin, free_bytes, size_bytes)
     written_bytes = written_bytes_for(
@@ -150,8 +150,7 @@ def _made(host: Run, making: _Making, operation: Operation) -> tuple[Volume, Fac
             base = create_volume(host, pool, operation, kind="base", sectors=sectors)
         else:
             with at_rest(host, origin.volume):
-                thin_id = origin.volume.thin_id
-                base = create_volume(host, pool, operation, kind="base", sectors=sectors, origin=thin_id)
+                base = create_volume(host, pool, operation, kind="base", sectors=sectors, origin=origin.volume)
     with pool_errors(host.dm, pool.name):
         return base, {**_fill(host, making, base), "free_size": making.free_bytes or None}
 
@@ -209,42 +208,10 @@ def _blames_origin(error: FlydError) -> bool:
     return not isinstance(error, Untrusted) and (not error.retryable or _WHILE_FILLING in error.details)
 
 
+def _origin_facts(origin: Candidate | None) -> Facts:
+    return {"origin": origin and origin.volume.device_name, "origin_key": origin and origin.key}
+
+
 def _note_failure(host: Run, origin: Candidate, error: FlydError) -> None:
     facts = {"base": origin.volume.device_name, "error_kind": error.kind.value, "error": str(error)}
     host.log.write("origin not used", **facts)
-
-
-def _record_of(host: Run, making: _Making, base: Volume, manifest_fd: int) -> BaseRecord:
-    """How bases can be made of this one; without a manifest none can, and that is all."""
-    origin, plan = making.origin, making.image.plan
-    try:
-        manifest_sha256 = keep_manifest(host, base, manifest_fd)
-    except FlydError as error:
-        manifest_sha256 = ""
-        host.log.write("manifest not kept", base=base.device_name, error_kind=error.kind.value, error=str(error))
-    crash_point("unpack:manifest")
-    return BaseRecord(
-        base.ulid,
-        origin.volume.ulid if origin else "",
-        origin.record.depth + 1 if origin else 0,
-        RECIPE,
-        origin.record.inodes if origin else inodes_with_room(plan.inodes),
-        plan.volume_blocks,
-        manifest_sha256,
-    )
-
-
-def _commit(host: Run, image: Image, base: Volume, record: BaseRecord, operation: Operation) -> Image:
-    after = image._replace(
-        state=State.UNPACKED,
-        pool_device=base.device_path,
-        base_ulid=base.ulid,
-        keep_archive=True,
-        updated_at=utc_now(),
-    )
-    with host.store.transaction():
-        host.store.put(base._replace(state=VolumeState.LIVE))
-        host.store.put(record)
-        host.store.put(after)
-        host.store.drop(operation)
-    return after

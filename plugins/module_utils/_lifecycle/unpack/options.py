@@ -42,11 +42,6 @@ class UnpackOptions(NamedTuple):
     reuse: Reuse = Reuse.AUTO
 
     @property
-    def reuses_nothing(self) -> bool:
-        """Whether a new base is made of no earlier one."""
-        return self.reuse is Reuse.NEVER
-
-    @property
     def lets_archive_go(self) -> bool:
         """Whether the archive is not to stay."""
         return self.keep_archive is False

@@ -1,33 +1,30 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which base of an earlier generation a new one is made of, and whether it is worth it.
+"""Whether a new base is made of an earlier one: what that may hold, and whether it is worth it.
 
-Invariant: an origin is a sealed base of the same key in the same pool, with a file system of the same kind. Nothing of it is ever written to.
-A doubt is a reason in ``Fresh``, and never an error.
+Invariant: an origin is a sealed base in the same pool with a file system of the same kind, and nothing of it is ever written to. That of another
+key has held nothing but layers of the new image: what its free blocks may still hold, the new image's archive has. A doubt is a reason in
+``Fresh``, and never an error.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import os
-from collections.abc import Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ..._image.opening import OpenImage
 from ..._thin.dm.device import SECTOR_BYTES
-from ..._thin.ext4.filesystem import RECIPE, inodes_with_room
+from ..._thin.ext4.filesystem import inodes_with_room
 from ..._thin.ext4.layout import BLOCK_BYTES, INODE_BYTES
-from ..._thin.ext4.sizing import grown_bytes_for, room_bytes_in
-from ..run import Run
+from ..._thin.ext4.sizing import bytes_with_inodes, grown_bytes_for, inodes_when_grown, room_bytes_in
 from ..store.base_record import BaseRecord
-from ..store.records import Image, PoolRecord, Volume, VolumeState
-from ..volumes.manifests import open_manifest
+from ..store.records import Volume
 from .options import UnpackOptions
 
-_MOST_DEPTH = 64  # a damaged block is inherited by all that are made of it
 _LEAST_SHARE = 3  # of the content, one part in so many
+_MOST_GROWTH = 2  # times the size, for the sake of inodes
 _PLACES = 64  # of the file system that are written in any case: bitmaps, descriptors, directories
 
 
@@ -39,6 +36,9 @@ class Fresh(str, enum.Enum):
     NO_MANIFEST = "no_manifest"
     OTHER_KIND = "other_filesystem"
     DEEP = "too_many_before_it"
+    OTHER_LAYERS = "other_layers"
+    UNKNOWN_LAYERS = "unknown_layers"
+    IN_USE = "in_use"
     DIFFERENT = "too_different"
     INODES = "too_few_inodes"
     SIZE = "smaller_size"
@@ -47,28 +47,26 @@ class Fresh(str, enum.Enum):
 
 
 class Candidate(NamedTuple):
-    """A base that the new one may be made of, and the open file with its manifest."""
+    """A base that the new one may be made of, the key that it belongs to, and the open file with its manifest."""
 
     volume: Volume
     record: BaseRecord
+    key: str
     manifest_fd: int
+    is_of_same_key: bool
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size."""
+        return self.volume.sectors * SECTOR_BYTES
 
 
 class Choice(NamedTuple):
-    """The base that the new one is made of, or why it is made fresh."""
+    """The base that the new one is made of, or why it is made fresh; ``least_bytes`` is the size that the new one has at least."""
 
     origin: Candidate | None
     fresh_because: Fresh | None
-
-    @property
-    def manifest_fd(self) -> int:
-        """The open file with the manifest of the origin, -1 for none."""
-        return -1 if self.origin is None else self.origin.manifest_fd
-
-    @property
-    def least_bytes(self) -> int:
-        """The size that the new base has at least."""
-        return 0 if self.origin is None else self.origin.volume.sectors * SECTOR_BYTES
+    least_bytes: int = 0
 
 
 def fresh(because: Fresh) -> Choice:
@@ -76,64 +74,52 @@ def fresh(because: Fresh) -> Choice:
     return Choice(None, because)
 
 
-@contextlib.contextmanager
-def choose(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions) -> Iterator[Choice]:
-    """The newest base of the key in ``pool`` that something can be made of; it is not weighed yet."""
-    if asked.reuses_nothing:
-        yield fresh(Fresh.NEVER)
-        return
-    found, record = _newest(host, pool, image)
-    problem = Fresh.NO_BASE if found is None else _problem(record)
-    if found is None or record is None or problem:
-        yield fresh(problem or Fresh.NO_MANIFEST)
-        return
-    fd = open_manifest(host, found.ulid, record.manifest_sha256)
-    if fd < 0:
-        yield fresh(Fresh.NO_MANIFEST)
-        return
-    try:
-        yield Choice(Candidate(found, record, fd), None)
-    finally:
-        os.close(fd)
+def refused(record: BaseRecord, layers: Collection[str]) -> Fresh | None:
+    """Why an image of ``layers`` must not be made of a base of another key; None when it may.
+
+    Bytes of files that were removed stay readable in free blocks of the device, so each layer that the base has had must be one that the archive
+    of the image has. Files that no digest covers, such as those that the host has added, are in no archive.
+    """
+    if record.held is None:
+        return Fresh.UNKNOWN_LAYERS
+    return None if "" not in record.held and record.held <= frozenset(layers) else Fresh.OTHER_LAYERS
 
 
-def _newest(host: Run, pool: PoolRecord, image: Image) -> tuple[Volume | None, BaseRecord | None]:
-    ulids = sorted((one.base_ulid for one in host.store.generations(image.object_key) if one.base_ulid), reverse=True)
-    live = VolumeState.LIVE.value
-    for ulid in ulids:
-        volume = host.store.find(Volume, "ulid=? AND pool_id=? AND state=?", ulid, pool.id, live)
-        if volume is not None:
-            return volume, host.store.find(BaseRecord, "base_ulid=?", ulid)
-    return None, None
-
-
-def _problem(record: BaseRecord | None) -> Fresh | None:
-    if record is None or not record.manifest_sha256:
-        return Fresh.NO_MANIFEST
-    if record.recipe != RECIPE:
-        return Fresh.OTHER_KIND
-    return Fresh.DEEP if record.depth + 1 >= _MOST_DEPTH else None
-
-
-def weighed(choice: Choice, unpacking: OpenImage, asked: UnpackOptions) -> Choice:
-    """``choice`` once the image is known: an origin that saves little, or is too small, is none."""
-    if choice.origin is None:
+def weighed(choice: Choice, unpacking: OpenImage, asked: UnpackOptions, wanted_bytes: int) -> Choice:
+    """``choice`` once the image is known, which is to have ``wanted_bytes``: an origin that saves little, or is too small, is none."""
+    origin = choice.origin
+    if origin is None:
         return choice
     if unpacking.origin is None:
         return fresh(Fresh.NO_MANIFEST)
-    plan, found, record = unpacking.plan, unpacking.origin, choice.origin.record
-    if asked.size_bytes and asked.size_bytes < choice.least_bytes:
+    refusal = None if origin.is_of_same_key else refused(origin.record, unpacking.layers)
+    if refusal is not None:
+        return fresh(refusal)
+    plan, found, record = unpacking.plan, unpacking.origin, origin.record
+    is_too_large = asked.size_bytes or not origin.is_of_same_key
+    if is_too_large and wanted_bytes < origin.size_bytes:
         return fresh(Fresh.SIZE)
     if (found.reused_bytes + found.compared_bytes) * _LEAST_SHARE < plan.content_bytes:
         return fresh(Fresh.DIFFERENT)
-    spare = (inodes_with_room(plan.inodes) - plan.inodes) // 2
-    if plan.inodes + spare > record.inodes or found.old_inodes + found.new_inodes >= record.inodes:
+    size_bytes = _size_with_inodes(origin, unpacking, asked, wanted_bytes)
+    if size_bytes == 0:
         return fresh(Fresh.INODES)
-    size_bytes = max(asked.size_bytes, choice.least_bytes)
     new_bytes = found.written_bytes + found.compared_bytes + found.new_inodes * BLOCK_BYTES
     if asked.size_bytes and record.volume_blocks * BLOCK_BYTES + new_bytes > room_bytes_in(size_bytes, plan.inodes):
         return fresh(Fresh.ROOM)
-    return choice
+    return choice._replace(least_bytes=size_bytes)
+
+
+def _size_with_inodes(origin: Candidate, unpacking: OpenImage, asked: UnpackOptions, wanted_bytes: int) -> int:
+    """The size at which the file system has inodes for both trees, and then some; 0 for none that is reasonable."""
+    plan, found, record = unpacking.plan, unpacking.origin, origin.record
+    spare = (inodes_with_room(plan.inodes) - plan.inodes) // 2
+    needed = max(plan.inodes + spare, found.old_inodes + found.new_inodes + 1 if found else 0)
+    size_bytes = max(wanted_bytes, origin.size_bytes)
+    if inodes_when_grown(origin.size_bytes, record.inodes, size_bytes) >= needed:
+        return size_bytes
+    larger_bytes = 0 if asked.size_bytes else bytes_with_inodes(origin.size_bytes, record.inodes, needed)
+    return larger_bytes if larger_bytes <= size_bytes * _MOST_GROWTH else 0
 
 
 def changed_bytes_for(choice: Candidate, unpacking: OpenImage, size_bytes: int, block_bytes: int) -> int:

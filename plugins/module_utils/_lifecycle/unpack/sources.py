@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from ..._errors import OutOfOrder
 from ..._host.files.durable import file_errors
-from ..._image.opening import OpenImage, Options, open_family, open_image
+from ..._image.opening import Offer, OpenImage, Options, open_family, open_image
 from ..._image.tar.making import AddedFile
 from ..._names import ObjectKey
 from ..image.corruption import rot_removed
@@ -36,11 +36,11 @@ def new_file() -> Iterator[int]:
 
 @contextlib.contextmanager
 def opened(
-    host: Run, image: Image, options: Options, added: Sequence[AddedFile], manifest_fd: int
+    host: Run, image: Image, options: Options, added: Sequence[AddedFile], manifest_fd: int, offer: Offer
 ) -> Iterator[OpenImage]:
     """The image in its archive, or that of a family in its layers, each verified by its own digest; ``added`` lie over it.
 
-    The manifest of its tree is written to ``manifest_fd``.
+    The manifest of its tree is written to ``manifest_fd``; ``offer`` is asked for its origin, if ``options`` say so.
     """
     with contextlib.ExitStack() as stack:
         options = options._replace(top_layer_fd=stack.enter_context(layer_of(added)), manifest_fd=manifest_fd)
@@ -49,7 +49,7 @@ def opened(
         options = options._replace(is_sealed=is_sealed)
         stack.enter_context(rot_removed(host, tuple(zip(fds, image.digests))))
         is_family = ObjectKey(image.object_key).is_family
-        opened = open_family(fds, options, image.digests) if is_family else open_image(fds[0], options)
+        opened = open_family(fds, options, image.digests, offer) if is_family else open_image(fds[0], options, offer)
         yield stack.enter_context(opened)
 
 

@@ -51,24 +51,26 @@ def _not_active(name: str, problem: str) -> OutOfOrder:
 
 
 def create_volume(
-    host: Run, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: int = -1
+    host: Run, pool: PoolRecord, operation: Operation, *, kind: str, sectors: int, origin: Volume | None = None
 ) -> Volume:
-    """A new thin volume, or a snapshot of the thin id ``origin``; ``operation`` (already with its volume's ULID) is its intent.
+    """A new thin volume, or a snapshot of ``origin``; ``operation`` (already with its volume's ULID) is its intent.
 
     Raises ``NoSpace`` when the pool has less data or metadata free than must stay free, or 2^24 ids are taken; ``CorruptStore`` when
     the pool holds an id that the store does not know: that one is another program's, so its row goes at once, lest undoing the intent
-    delete it.
+    delete it; ``OutOfOrder`` when ``origin`` is being removed, or is gone: a removal says so in its row before it takes this lock, and begins after.
     """
     with host.lock(pool_lock(pool.name)):
         pool, now = _checked(host, pool)
         require_pool_health(pool, now)
+        if origin is not None and host.store.find(Volume, "ulid=?", origin.ulid) != origin:
+            raise OutOfOrder(f"{origin.device_name} is being removed", hint="run flyd_unpack again")
         volume = Volume(operation.volume_ulid, pool.id, _free_thin_id(host, pool), kind, sectors, VolumeState.PLANNED)
         with host.store.transaction():
             host.store.put(volume)
             host.store.put(operation)
         crash_point(f"{kind}:planned")
         thin = ThinPool(host.dm, pool.name)
-        make = thin.create_thin if origin < 0 else lambda thin_id: thin.create_snap(thin_id, origin)
+        make = thin.create_thin if origin is None else lambda thin_id: thin.create_snap(thin_id, origin.thin_id)
         created = volume._replace(state=VolumeState.CREATED)
         try:
             _step(host, pool, lambda: make(volume.thin_id), lambda: host.store.put(created), label=kind)
@@ -86,11 +88,11 @@ def destroy_volume(host: Run, pool: PoolRecord, volume: Volume) -> None:
     What only it has is discarded first, so that a pool in files gives the host its room back: deleting a thin id does not do that.
     Nothing of it is touched in a pool of another time: there its thin id may be another volume's.
     """
+    doomed = volume._replace(state=VolumeState.DELETING)
     with host.lock(pool_lock(pool.name)):
         check_transaction(host, pool)
-    doomed = volume._replace(state=VolumeState.DELETING)
-    with host.store.transaction():
-        host.store.put(doomed)
+        with host.store.transaction():
+            host.store.put(doomed)
     unmap(host, volume)
     try:
         discard(host.runner, map_thin(host, pool, volume).path)

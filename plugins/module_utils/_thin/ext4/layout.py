@@ -38,6 +38,11 @@ class Layout(NamedTuple):
     reserved_blocks: int  # for descriptors of later groups, with each copy
 
     @property
+    def group_inodes(self) -> int:
+        """The inodes of one group, all that its table has room for."""
+        return self.table_blocks * _INODES_PER_BLOCK
+
+    @property
     def own_blocks(self) -> int:
         """What is taken before the first file is made, without the journal."""
         copy = 1 + self.descriptor_blocks + self.reserved_blocks

@@ -85,6 +85,23 @@ def grown_bytes_for(old_bytes: int, new_bytes: int, inodes: int, block_bytes: in
     return min(new_bytes, own_bytes + places * block_bytes)
 
 
+def inodes_when_grown(old_bytes: int, inodes: int, new_bytes: int) -> int:
+    """How many inodes a file system for ``inodes`` in all has at least once it has grown: a further group has as many as the others."""
+    layout = lay_out(old_bytes // BLOCK_BYTES, inodes)
+    if layout is None or new_bytes <= old_bytes:
+        return inodes
+    whole_groups = new_bytes // (layout.group_blocks * BLOCK_BYTES)  # a last one that is short may be left out
+    return max(inodes, whole_groups * layout.group_inodes)
+
+
+def bytes_with_inodes(old_bytes: int, inodes: int, wanted_inodes: int) -> int:
+    """How large it must grow to have ``wanted_inodes``; 0 when that is not known."""
+    layout = lay_out(old_bytes // BLOCK_BYTES, inodes)
+    if layout is None:
+        return 0
+    return -(-wanted_inodes // layout.group_inodes) * layout.group_blocks * BLOCK_BYTES
+
+
 def _rounded(count_bytes: int, unit_bytes: int) -> int:
     return -(-count_bytes // unit_bytes) * unit_bytes
 

@@ -142,6 +142,80 @@ def test_no_byte_of_another_key_is_on_the_raw_device(host: Host) -> None:
     host.run("flyd_snapshot", key=KEY, name="raw", state="absent")
 
 
+def secret_layer(word: bytes) -> bytes:
+    """Files that are smaller than a block of the pool, so that trimming does not take all of them away, among others that stay."""
+    files = [tar.file(b"private/s%d" % number, word * (3000 // len(word))) for number in range(500)]
+    return tar.tar(*files)
+
+
+OTHERS = {"plain": "others/plain.tar", "private": "others/private.tar", "second": "others/second.tar"}
+PRIVATE, REMOVED = b"PRIVATE-OF-ANOTHER-KEY", b"REMOVED-OF-ANOTHER-KEY"
+OWN = layer(b"own", APPLICATION_FILES)
+
+
+def count_on_device(host: Host, key: str, *words: bytes) -> int:
+    """How many lines of the raw device of a snapshot of ``key`` have one of ``words``."""
+    device = host.run("flyd_snapshot", key=key, name="raw")["device"]
+    wanted = " ".join(f"-e {word.decode()}" for word in words)
+    found = int(host.target.ssh(f"grep --count --text --fixed-strings {wanted} {device} || true").strip())
+    host.run("flyd_snapshot", key=key, name="raw", state="absent")
+    return found
+
+
+def remove(host: Host, *keys: str) -> None:
+    for key in keys:
+        host.run("flyd_fetch", key=key, state="absent", force=True)
+
+
+def test_another_image_with_its_layers_is_made_of_it_and_takes_what_it_has_more(host: Host) -> None:
+    plain, _blocks = host.unpack(OTHERS["plain"], (BASE,), reuse="never")
+    result, blocks = host.unpack(OTHERS["second"], (BASE, OWN))
+    assert (result["origin"], result["origin_key"]) == (plain["base"], OTHERS["plain"]), result["fresh_because"]
+    fresh, fresh_blocks = host.unpack(FRESH_KEY, (BASE, OWN), reuse="never")
+    report = host.target.invariants("--trees", "--bases", REMEMBERED)
+    assert (report["violations"], report["trees"][OTHERS["second"]]) == ([], report["trees"][FRESH_KEY])
+    print({"written": result["written_bytes"], "blocks": blocks, "fresh": fresh_blocks})
+    assert blocks * BLOCK_BYTES <= 2 * result["written_bytes"] + 60 * BLOCK_BYTES
+    assert blocks < fresh_blocks / 2
+    assert result["reused_bytes"] > fresh["bytes"] / 2
+    remove(host, *OTHERS.values(), FRESH_KEY)
+
+
+def test_a_layer_that_another_key_has_alone_is_not_on_the_raw_device(host: Host) -> None:
+    """Neither what the other image has, nor what an earlier generation of it had in free blocks of the same file system."""
+    key = OTHERS["private"]
+    host.unpack(key, (BASE, secret_layer(REMOVED)), reuse="never")
+    later, _blocks = host.unpack(key, (BASE, APPLICATION))
+    assert later["origin"], later["fresh_because"]
+    second, _blocks = host.unpack(OTHERS["second"], (BASE, APPLICATION, OWN))
+    assert (second["fresh_because"], second["origin"]) == ("other_layers", None)
+    third, _blocks = host.unpack(key, (BASE, APPLICATION, secret_layer(PRIVATE)))
+    assert third["origin"], third["fresh_because"]
+    plain, _blocks = host.unpack(OTHERS["plain"], (BASE, APPLICATION))
+    # That of the second image has held nothing but layers of it, and OWN.
+    assert (plain["fresh_because"], plain["origin"]) == ("other_layers", None)
+    for other in ("second", "plain"):
+        assert count_on_device(host, OTHERS[other], PRIVATE, REMOVED) == 0, other
+    assert count_on_device(host, key, PRIVATE) > 0, "the search finds nothing"
+    remove(host, *OTHERS.values())
+
+
+def test_the_layers_of_an_origin_that_the_image_has_may_be_there_and_no_other(host: Host) -> None:
+    """The secret is in a layer of both, hidden by a whiteout in the second one: its bytes are in the second archive as well."""
+    key = OTHERS["private"]
+    host.unpack(key, (BASE, secret_layer(PRIVATE)), reuse="never")
+    hiding = tar.tar(tar.file(b".wh.private"), tar.file(b"kept", b"kept"))
+    second, _blocks = host.unpack(OTHERS["second"], (BASE, secret_layer(PRIVATE), hiding))
+    assert second["origin_key"] == key, second["fresh_because"]
+    report = host.target.invariants("--bases", REMEMBERED)
+    assert report["violations"] == []
+    remove(host, key)
+    plain, _blocks = host.unpack(OTHERS["plain"], (BASE, hiding))
+    assert (plain["fresh_because"], plain["origin"]) == ("other_layers", None)
+    assert count_on_device(host, OTHERS["plain"], PRIVATE) == 0
+    remove(host, *OTHERS.values())
+
+
 def test_what_a_guest_writes_is_its_own(host: Host) -> None:
     def taken() -> tuple[int, int]:
         [snapshot] = host.run("flyd_info", what=["snapshots"])["snapshots"]

@@ -99,6 +99,16 @@ def pair(number: int) -> Pair:
     return Pair(tuple(map(_packed, first)), tuple(map(_packed, second)))
 
 
+def related(number: int) -> Pair:
+    """Two images of different origin: the second has all layers of the first, and layers of its own among and above them."""
+    chance = random.Random(f"related {number}")
+    first = [_layer(chance, chance.randrange(3, 30)) for _layer_number in range(chance.randrange(1, 4))]
+    second = list(first)
+    for _layer_number in range(chance.randrange(1, 4)):
+        second.insert(chance.randrange(len(second) + 1), _layer(chance, chance.randrange(3, 20)))
+    return Pair(tuple(map(_packed, first)), tuple(map(_packed, second)))
+
+
 def _packed(layer: Sequence[Member]) -> bytes:
     return tar.tar(*(member.packed() for member in layer))
 

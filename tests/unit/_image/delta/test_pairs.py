@@ -9,7 +9,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from module_utils._errors import FlydError
 from module_utils._image.delta import changing, layer_index, origin
 from module_utils._image.merge import layer
 from module_utils._image.pipeline import planned
-from tests.unit._image.delta.pairs import pair, trees
+from tests.unit._image.delta.pairs import Pair, pair, related, trees
 from tests.unit._image.unpacked import needs_root
 
 FIRST, COUNT = (int(os.environ.get(name, given)) for name, given in (("FLYD_FIRST_PAIR", "0"), ("FLYD_PAIRS", "300")))
@@ -49,7 +49,13 @@ def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def differing(
-    directory: Path, numbers: range, most: int = 1, *, is_sealed: bool = False, unread: list[int] | None = None
+    directory: Path,
+    numbers: range,
+    most: int = 1,
+    *,
+    made_by: Callable[[int], Pair] = pair,
+    is_sealed: bool = False,
+    unread: list[int] | None = None,
 ) -> tuple[list[str], int]:
     """A sentence for each of ``numbers`` whose trees differ, up to ``most`` of them; and how many pairs were refused.
 
@@ -61,7 +67,7 @@ def differing(
         below = directory / "pair"
         below.mkdir()
         try:
-            made = trees(pair(number), below, is_sealed=is_sealed)
+            made = trees(made_by(number), below, is_sealed=is_sealed)
             if unread is not None:
                 unread.append(made.unread_layers)
         except FlydError as error:
@@ -97,6 +103,15 @@ def test_the_tree_is_the_same_when_layers_are_not_read(place: Path) -> None:
     assert found == []
     assert refused < count / 4
     assert sum(map(bool, unread)) > count / 20, "too few of them left a layer unread"
+
+
+@needs_root
+@pytest.mark.timeout(max(120, COUNT))
+def test_an_image_made_of_another_one_is_the_fresh_one(place: Path) -> None:
+    count = COUNT // 3
+    found, refused = differing(place, range(FIRST, FIRST + count), made_by=related)
+    assert found == []
+    assert refused < count / 4
 
 
 @needs_root

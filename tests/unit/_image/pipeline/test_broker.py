@@ -23,6 +23,7 @@ from module_utils._image.compression.decoder_process import PROCESS_BYTES
 from module_utils._image.limits import Limits
 from module_utils._image.opening import open_family
 from module_utils._image.pipeline.broker import Broker, NotAsked
+from module_utils._image.pipeline.offer import Layer, Offered
 from tests.unit._image.unpacked import options
 from tests.unit.support.processes import assert_ends
 
@@ -97,6 +98,35 @@ def test_what_no_reader_asks_is_refused(broker: Broker, question: Json) -> None:
         broker.answer(question)
     assert os.listdir("/proc/self/fd") == before
     assert broker._helpers == []
+
+
+@pytest.mark.parametrize(
+    "layers", [None, {}, [["sha256:ab"]], [["sha256:ab", -1]], [[1, 1]], [["a" * 257, 1]], [["sha256:ab", 1]] * 1000]
+)
+def test_a_question_for_an_origin_is_looked_at(tmp_path: Path, layers: Json) -> None:
+    made = Broker(options(tmp_path, limits=LIMITS._replace(layers=4)), [], lambda _layers: Offered(0, True))
+    with pytest.raises(NotAsked):
+        made.answer({"origin": {"layers": layers}})
+
+
+def test_an_origin_is_asked_for_once_and_only_where_one_is_offered(broker: Broker, tmp_path: Path) -> None:
+    question = {"origin": {"layers": [["sha256:ab", 5], ["", 1]]}}
+    asked: list[object] = []
+    with pytest.raises(NotAsked):
+        broker.answer(question)
+    with open(tmp_path / "archive", "rb") as file:
+
+        def offer(layers: object) -> Offered:
+            asked.append(layers)
+            return Offered(file.fileno(), False)
+
+        made = Broker(options(tmp_path, limits=LIMITS), [], offer)
+        result, fds = made.answer(question)
+        assert (result, asked) == ({"trusted": False}, [[Layer("sha256:ab", 5), Layer("", 1)]])
+        assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(file.fileno()).st_ino]
+        close(fds)
+        with pytest.raises(NotAsked):
+            made.answer(question)
 
 
 def test_all_decoders_have_no_more_memory_than_the_limit_together(

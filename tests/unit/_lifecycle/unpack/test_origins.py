@@ -17,7 +17,7 @@ import pytest
 from module_utils._errors import NoSpace
 from module_utils._lifecycle.store.base_record import BaseRecord
 from module_utils._lifecycle.store.records import Image, RetiredImage, Volume
-from module_utils._lifecycle.unpack import make_base
+from module_utils._lifecycle.unpack import recording
 from module_utils._lifecycle.unpack.options import Reuse
 from module_utils._lifecycle.volumes.room import require_room
 from module_utils._lifecycle.volumes.volumes import create_volume
@@ -232,8 +232,8 @@ def test_a_volume_that_is_lost_makes_it_fresh(renewed: Machine, monkeypatch: pyt
     """The pool loses the origin between the look and the snapshot."""
 
     def lost(*given: Any, **options: Any) -> Any:
-        if options.get("origin", -1) >= 0:
-            options["origin"] = 4711
+        if options.get("origin"):
+            options["origin"] = options["origin"]._replace(thin_id=4711)
         return create_volume(*given, **options)
 
     monkeypatch.setattr("module_utils._lifecycle.unpack.make_base.create_volume", lost)
@@ -269,7 +269,7 @@ def test_a_manifest_that_cannot_be_kept_costs_no_base(renewed: Machine, monkeypa
     def full(*_given: object) -> str:
         raise NoSpace("the disk is full", hint="")
 
-    monkeypatch.setattr(make_base, "keep_manifest", full)
+    monkeypatch.setattr(recording, "keep_manifest", full)
     renewed.unpack_onto()
     [line] = [line for line in renewed.log() if line["event"] == "manifest not kept"]
     assert line["base"] == newest(renewed).device_name

@@ -78,7 +78,7 @@ def test_the_intent_is_committed_before_the_pool_gets_the_volume(pooled: Machine
 
 def test_a_snapshot_is_a_volume_of_its_own(pooled: Machine, host: Run) -> None:
     base = made(host)
-    snapshot = create_volume(host, pool_of(host), intent(host), kind="snap", sectors=SECTORS, origin=base.thin_id)
+    snapshot = create_volume(host, pool_of(host), intent(host), kind="snap", sectors=SECTORS, origin=base)
     assert (snapshot.thin_id, snapshot.device_name) == (2, f"snap-{snapshot.ulid}")
     assert pooled.fake.thin_ids("pool") == {1, 2}
 

@@ -11,7 +11,15 @@ import pytest
 from module_utils._host.processes.command import Runner
 from module_utils._thin.ext4.filesystem import make_ext4
 from module_utils._thin.ext4.layout import BLOCK_BYTES, Layout, lay_out
-from module_utils._thin.ext4.sizing import MIB, inodes_with_room, journal_bytes_for, room_bytes_in, volume_bytes_for
+from module_utils._thin.ext4.sizing import (
+    MIB,
+    bytes_with_inodes,
+    inodes_when_grown,
+    inodes_with_room,
+    journal_bytes_for,
+    room_bytes_in,
+    volume_bytes_for,
+)
 
 GIB = 1 << 30
 CASES = [
@@ -33,6 +41,11 @@ def made(path: Path, size_bytes: int, inodes: int) -> dict[str, int]:
     with path.open("wb") as file:
         file.truncate(size_bytes)
     make_ext4(Runner(), str(path), inodes=inodes)
+    return superblock(path)
+
+
+def superblock(path: Path) -> dict[str, int]:
+    """The numbers in the superblock of the file system in ``path``."""
     text = subprocess.run(["dumpe2fs", "-h", str(path)], capture_output=True, text=True, check=True).stdout
     return {name: int(value) for name, value in re.findall(r"^([^:\n]+):\s+(\d+)$", text, re.MULTILINE)}
 
@@ -53,6 +66,39 @@ def test_real_the_layout_is_that_of_mke2fs(tmp_path: Path, size_bytes: int, inod
     used = real["Block count"] - real["Free blocks"]
     computed = layout.own_blocks + journal_bytes_for(size_bytes) // BLOCK_BYTES
     assert used <= computed <= used + 8
+
+
+@pytest.mark.parametrize(
+    ("old_bytes", "inodes", "new_bytes"),
+    [
+        (100 * MIB, 4000, 900 * MIB),
+        (1300 * MIB, 9000, 2 * GIB),
+        (1300 * MIB, 9000, 2 * GIB + 9 * MIB),
+        (3 * GIB, 70_000, 7 * GIB),
+    ],
+)
+def test_real_a_file_system_that_grows_has_the_inodes_that_were_computed(
+    tmp_path: Path, old_bytes: int, inodes: int, new_bytes: int
+) -> None:
+    path = tmp_path / "disk"
+    made(path, old_bytes, inodes)
+    computed = inodes_when_grown(old_bytes, inodes_with_room(inodes), new_bytes)
+    with path.open("r+b") as file:
+        file.truncate(new_bytes)
+    for argv in (
+        ["e2fsck", "-f", "-y", str(path)],
+        ["resize2fs", str(path)],
+    ):  # as filesystem.grow, which needs a device
+        subprocess.run(argv, capture_output=True, check=True)
+    group_inodes = laid_out(old_bytes, inodes).group_inodes
+    assert computed <= superblock(path)["Inode count"] <= computed + group_inodes
+    # What is recorded of the grown one gives its groups again.
+    again = lay_out(new_bytes // BLOCK_BYTES, computed)
+    assert again is not None
+    assert again.group_inodes <= group_inodes
+    wanted = computed + 3 * group_inodes
+    larger_bytes = bytes_with_inodes(old_bytes, inodes_with_room(inodes), wanted)
+    assert inodes_when_grown(old_bytes, inodes_with_room(inodes), larger_bytes) >= wanted
 
 
 @pytest.mark.parametrize("inodes", [1, 5000, 300_000, 3_000_000])

@@ -1,0 +1,152 @@
+# Copyright (c) 2026, The flyd.lite authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which base a new one is made of: the newest of its key, or one of another key that has only held layers of the new image.
+
+Invariant: only bases that are sealed and in the pool are considered. The choice is made when the reader has named the layers, before
+anything of the image is decompressed; ``weighed`` looks at it again when the image is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Callable, NamedTuple
+
+from ..._image.opening import Layer, Offered
+from ..._thin.ext4.filesystem import RECIPE
+from ..run import Run
+from ..store.base_record import BaseRecord
+from ..store.records import Image, PoolRecord, RetiredImage, Volume, VolumeState
+from ..volumes.manifests import open_manifest
+from .options import Reuse, UnpackOptions
+from .origins import Candidate, Choice, Fresh, fresh, refused
+
+_MOST_DEPTH = 64  # a damaged block is inherited by all that are made of it
+Find = Callable[[Sequence[Layer]], Choice]
+
+
+class Offering:
+    """Answers the reader that has named the layers; ``choice`` is what has come of it."""
+
+    def __init__(self, choice: Choice, find: Find | None = None) -> None:
+        self.choice = choice
+        self._find = find
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the layers decide."""
+        return self._find is not None
+
+    def offer(self, layers: Sequence[Layer]) -> Offered | None:
+        """The base that suits an image of ``layers``, lowest first."""
+        if self._find is not None:
+            self.choice = self._find(layers)
+        origin = self.choice.origin
+        return None if origin is None else Offered(origin.manifest_fd, origin.is_of_same_key)
+
+
+class _Base(NamedTuple):
+    """A base that is there, and the key that it belongs to."""
+
+    volume: Volume
+    record: BaseRecord
+    key: str
+
+
+@contextlib.contextmanager
+def offering(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions) -> Iterator[Offering]:
+    """What is offered for a new base of ``image`` in ``pool``; the files that are offered are closed behind the work."""
+    if asked.reuse is Reuse.NEVER:
+        yield Offering(fresh(Fresh.NEVER))
+        return
+    with contextlib.ExitStack() as opened:
+        choosing = _Choosing(host, pool, image, asked.reuse, opened)
+        yield Offering(choosing.none, choosing.find if choosing.has_any else None)
+
+
+class _Choosing:
+    """What is there in ``pool`` for ``image``; manifests are opened with ``opened``."""
+
+    def __init__(self, host: Run, pool: PoolRecord, image: Image, reuse: Reuse, opened: contextlib.ExitStack) -> None:
+        self._host = host
+        self._key = image.object_key
+        self._opened = opened
+        there = _bases(host, pool)
+        newest = next((one for one in there if one.key == self._key), None)
+        self._problem = Fresh.NO_BASE if newest is None else _problem(newest.record)
+        self._own = None if self._problem else newest
+        others = [one for one in there if one.key != self._key and not _problem(one.record)]
+        self._others = others if reuse is Reuse.AUTO else []
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self._own is not None or bool(self._others)
+
+    @property
+    def none(self) -> Choice:
+        """The choice where there is nothing to choose from."""
+        return fresh(self._problem or Fresh.NO_BASE)
+
+    def find(self, layers: Sequence[Layer]) -> Choice:
+        """The base that has most of ``layers``; one of the key may have equal files in others as well, which count half."""
+        total_bytes = sum(layer.size_bytes for layer in layers)
+        ranked: list[tuple[int, _Base]] = []
+        if self._own is not None:
+            common_bytes = _common_bytes(self._own.record, layers) if self._own.record.layers else total_bytes
+            ranked.append(((common_bytes + total_bytes) // 2, self._own))
+        problem = self._problem
+        names = [layer.identity for layer in layers]
+        for one in self._others:
+            common_bytes = _common_bytes(one.record, layers)
+            refusal = refused(one.record, names) if common_bytes else None
+            if common_bytes and refusal is None:
+                ranked.append((common_bytes, one))
+            elif problem is Fresh.NO_BASE:
+                problem = refusal or problem
+        for _score, one in sorted(ranked, key=lambda pair: -pair[0]):
+            found = self._opened_one(one)
+            if isinstance(found, Candidate):
+                return Choice(found, None)
+            problem = found if problem in (None, Fresh.NO_BASE) else problem
+        return fresh(problem or Fresh.NO_BASE)
+
+    def _opened_one(self, one: _Base) -> Candidate | Fresh:
+        is_own = one.key == self._key
+        if not is_own and self._host.dm.find(one.volume.uuid) is not None:
+            return (
+                Fresh.IN_USE
+            )  # a run that is killed while it is suspended would leave it so until the next one of its own key
+        fd = open_manifest(self._host, one.volume.ulid, one.record.manifest_sha256)
+        if fd < 0:
+            return Fresh.NO_MANIFEST
+        self._opened.callback(os.close, fd)
+        return Candidate(one.volume, one.record, one.key, fd, is_own)
+
+
+def _bases(host: Run, pool: PoolRecord) -> list[_Base]:
+    """The sealed bases in ``pool`` that images have, the newest first."""
+    keys = {one.base_ulid: one.object_key for one in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    records = {one.base_ulid: one for one in host.store.all(BaseRecord)}
+    volumes = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
+    unknown = BaseRecord("", "", 0, "", 0, 0, "")
+    return [
+        _Base(volume, records.get(volume.ulid, unknown), keys[volume.ulid])
+        for volume in sorted(volumes, key=lambda volume: volume.ulid, reverse=True)
+        if volume.ulid in keys
+    ]
+
+
+def _problem(record: BaseRecord) -> Fresh | None:
+    if not record.manifest_sha256:
+        return Fresh.NO_MANIFEST
+    if record.recipe != RECIPE:
+        return Fresh.OTHER_KIND
+    return Fresh.DEEP if record.depth + 1 >= _MOST_DEPTH else None
+
+
+def _common_bytes(record: BaseRecord, layers: Sequence[Layer]) -> int:
+    own = {identity for identity in record.own_layers if identity}
+    return sum(layer.size_bytes for layer in layers if layer.identity in own)
