@@ -229,7 +229,10 @@ images:
           type: list
           elements: str
         origin:
-          description: The base of an earlier generation that its base was made of; null when it was made fresh.
+          description: The base that its base was made of; null when it was made fresh.
+          type: str
+        origin_key:
+          description: The key of the image whose base that was; null when there was none.
           type: str
         reused_bytes:
           description: How many of C(bytes) were in that base already.
