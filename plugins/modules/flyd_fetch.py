@@ -253,6 +253,16 @@ options:
       - How many seconds the whole download may take. The next run resumes it.
     type: float
     default: 3600.0
+  max_rate:
+    description:
+      - The most bytes per second that the download may take of the network, such as V(20M), of all O(connections) and all objects of a family
+        together. The search for layers that the host has (O(reuse)) and requests that are repeated count. It is the average; for a quarter
+        of a second, and in the first moment of each connection, more may arrive.
+      - V(0), as without the option, is no limit.
+      - It applies to each run, not to all hosts of a play together, and to the bytes of the archive, not to a checksum file. A file
+        of the host or of the controller is not slowed.
+      - Downloads of larger archives need a longer O(deadline). Waiting for the rate does not count for O(stall_timeout).
+    type: str
   checksum:
     description:
       - The expected digest, V(sha256:HEX), or a checksum file that holds it, in the format of C(sha256sum) or C(sha512sum). That is the
@@ -326,6 +336,8 @@ options:
       - The size of the layers, of the smallest image in the archive, is compared with the free space of the pool beyond its reserve. For
         compressed layers it is a lower bound. The headers of the archive are requested only when the object itself is larger than the
         free space, and nothing is requested when there is nothing to download.
+      - When the pool has earlier bases that the new one can be made of (O(flyd.lite.flyd_unpack#module:reuse)), what the largest of them holds is
+        subtracted from the size of the layers. M(flyd.lite.flyd_unpack) then asks for what the difference takes.
       - Layers that replace each other's files may take less than their sizes. Leave the option out to download such an image anyway;
         M(flyd.lite.flyd_unpack) then decides by the tree.
       - An image that is in another pool is refused. A removal without this option removes the image from the pool that holds it.
@@ -771,6 +783,7 @@ ARGUMENTS = {
     "stall_timeout": {"type": "float", "default": 30.0},
     "stall_rate": {"type": "int", "default": 1024},
     "deadline": {"type": "float", "default": 3600.0},
+    "max_rate": {"type": "str"},
     "checksum": {"type": "str"},
     "checksum_policy": {"type": "str", "choices": ["first_use", "require"], "default": "first_use"},
     "on_change": {"type": "str", "choices": ["follow", "refuse", "ignore"], "default": "follow"},
@@ -858,6 +871,7 @@ def download(given: ModuleParams) -> DownloadOptions:
         deadline_seconds=given.number("deadline"),
         stall_seconds=given.number("stall_timeout"),
         stall_bytes_per_second=int(given.number("stall_rate")),
+        max_bytes_per_second=given.limit_bytes("max_rate"),
     )
 
 

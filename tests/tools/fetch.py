@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from module_utils._errors import FlydError, error_to_json
 from module_utils._host.retry import Retry
+from module_utils._lifecycle.fetch.copies import LocalCopies
 from module_utils._names import ObjectKey, parse_bytes
 from module_utils._source.digests.checksum import ChecksumPolicy
 from module_utils._source.download.download import DownloadOptions, publish
@@ -55,7 +56,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-size", default="1T")
     parser.add_argument("--streams", type=int, default=download.streams)
     parser.add_argument("--segment-size", default=str(download.segment_bytes))
+    parser.add_argument("--max-rate", default="0", metavar="BYTES", help="a second, such as 20M; 0 is no limit")
     parser.add_argument("--deadline", type=float, default=download.deadline_seconds, metavar="SECONDS")
+    parser.add_argument("--reuse-from", nargs="+", default=[], metavar="ARCHIVE", help="earlier generations of the key")
     parser.add_argument("--attempts", type=int, default=retry.attempts)
     parser.add_argument("--backoff", type=float, default=retry.base_seconds, metavar="SECONDS")
     return parser.parse_args(argv)
@@ -87,6 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         streams=options.streams,
         segment_bytes=parse_bytes(options.segment_size, what="--segment-size"),
         deadline_seconds=options.deadline,
+        max_bytes_per_second=0 if options.max_rate == "0" else parse_bytes(options.max_rate, what="--max-rate"),
     )
     retry = Retry(attempts=options.attempts, base_seconds=options.backoff)
     if wanted.key.is_family:
@@ -96,7 +100,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         return os.path.join(options.destination, f"{number + 1:04}") if wanted.key.is_family else options.destination
 
     with bucket:
-        arrived = fetch(bucket, wanted, lambda number: path(number) + PART_SUFFIX, retry=retry, options=how)
+        arrived = fetch(
+            bucket,
+            wanted,
+            lambda number: path(number) + PART_SUFFIX,
+            retry=retry,
+            options=how,
+            copies=LocalCopies(options.reuse_from, "") if options.reuse_from else None,
+        )
     for number, one in enumerate(arrived.objects):
         publish(one.part_path, path(number))
     return described(arrived, retry, options.destination)
@@ -116,6 +127,7 @@ def described(arrived: Arrived, retry: Retry, path: str) -> dict[str, object]:
         "attempts": arrived.attempts,
         "waited_seconds": round(retry.waited_seconds, 3),
         "resumed_bytes": arrived.resumed_bytes,
+        "bytes_reused": arrived.bytes_reused,
         **({"objects": [_object(one) for one in arrived.objects]} if arrived.found.key.is_family else {}),
     }
 

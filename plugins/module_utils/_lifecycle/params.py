@@ -79,6 +79,10 @@ class ModuleParams:
         text = self.text(name)
         return parse_bytes(text, what=name) if text else 0
 
+    def limit_bytes(self, name: str) -> int:
+        """The same of a limit that 0 switches off."""
+        return 0 if self.text(name).strip() == "0" else self.size_bytes(name)
+
     def sha256(self, name: str) -> str:
         """A SHA-256 as 64 hex digits, given so or as sha256:HEX; empty when it was not given. Raises ``BadInput`` that names the option."""
         text = self.text(name).strip()

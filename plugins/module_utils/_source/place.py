@@ -49,6 +49,11 @@ class Place(NamedTuple):
         return redacted_url(self.url) if self.url else f"file://{self.path}" if self.path else ""
 
     @property
+    def is_requested(self) -> bool:
+        """Whether the bytes come over the network, to this module."""
+        return bool(self.url) or not self.name
+
+    @property
     def is_sent(self) -> bool:
         """Whether the bytes come from the controller."""
         return bool(self.sha256)

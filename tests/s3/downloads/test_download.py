@@ -61,6 +61,28 @@ def test_the_bytes_are_read_once(host: Host, proxy: FaultProxy, store: Callable[
     assert proxy.sent_bytes() == len(stored.content)
 
 
+@pytest.mark.parametrize("streams", [1, 4])
+def test_a_download_is_no_faster_than_its_rate(host: Host, store: Callable[[int], Stored], streams: int) -> None:
+    stored, bytes_per_second = store(5 * SEGMENT_BYTES), 10 * SEGMENT_BYTES
+    fetched = host.fetch(stored, streams=streams, max_bytes_per_second=bytes_per_second)
+    assert host.final.read_bytes() == stored.content
+    assert fetched.downloaded.seconds >= len(stored.content) / bytes_per_second
+
+
+def test_all_objects_of_a_family_share_the_rate(host: Host, admin: S3Client) -> None:
+    for number in range(4):
+        admin.put_object(Bucket=BUCKET, Key=f"slowly/{number}.tar", Body=bytes([number]) * SEGMENT_BYTES)
+    arrived = fetch(
+        host.bucket,
+        Wanted(ObjectKey("slowly/")),
+        lambda number: str(host.directory / f"{number}.part"),
+        retry=host.retry(),
+        options=replace(QUICK, max_bytes_per_second=8 * SEGMENT_BYTES),
+    )
+    assert arrived.received_bytes == 4 * SEGMENT_BYTES
+    assert arrived.seconds >= arrived.received_bytes / (8 * SEGMENT_BYTES)
+
+
 def test_all_objects_of_a_family_together_are_asked_for_by_no_more_than_the_given_connections(
     host: Host, proxy: FaultProxy, admin: S3Client
 ) -> None:

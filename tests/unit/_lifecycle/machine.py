@@ -61,6 +61,7 @@ from module_utils._lifecycle.unpack.options import Reuse, UnpackOptions
 from module_utils._lifecycle.unpack.unpack import Unpack
 from module_utils._names import ObjectKey, ShortName
 from module_utils._source.digests.checksum import ChecksumPolicy
+from module_utils._source.download.retry_policy import DownloadOptions
 from module_utils._source.place import Place
 from module_utils._source.s3.bucket import S3Options
 from module_utils._thin.pool.health import status
@@ -171,6 +172,7 @@ class Machine:
         pool_bytes: int = 0,
         place: Place | None = None,
         reuse: FetchReuse = FetchReuse.AUTO,
+        max_rate: int = 0,
     ) -> Outcome:
         """flyd_fetch."""
         source = S3Options(bucket=BUCKET, endpoint_url=self.s3.url, region="us-east-1", anonymous=True)
@@ -178,7 +180,8 @@ class Machine:
         given = FetchOptions(
             key, source, checksum, ChecksumPolicy(policy), max_bytes, on_change=change, pool_bytes=pool_bytes
         )
-        arrow = Fetch(given._replace(place=place or Place(), reuse=reuse))
+        how = DownloadOptions(max_bytes_per_second=max_rate)
+        arrow = Fetch(given._replace(place=place or Place(), reuse=reuse, download=how))
         return self.run(lambda host: advance(host, key, arrow), dry_run=dry_run, pool=pool)
 
     def fetch_next(self) -> Outcome:

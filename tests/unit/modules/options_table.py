@@ -245,6 +245,8 @@ def _fetch() -> Iterable[Row]:
         ("stall_timeout", 5),
         ("stall_rate", 10),
         ("deadline", 600),
+        ("max_rate", "100M"),
+        ("max_rate", "0"),
         ("anonymous", True),
         ("validate_certs", False),
     ):
@@ -308,6 +310,7 @@ def _fetch() -> Iterable[Row]:
         ("stall_timeout", (-1, "inf")),
         ("stall_rate", (-1,)),
         ("deadline", (-1, "nan")),
+        ("max_rate", ("fast", "-1", "0.1")),
         ("checksum", ("sha256:12", "md5:12")),
         ("checksum_policy", ("never",)),
         ("on_change", ("whatever",)),

@@ -91,8 +91,7 @@ class LocalCopies:
 
 def copies_for(host: Run, options: FetchOptions) -> LocalCopies | None:
     """Where parts of the archive may be taken from; nowhere for a file of this host or of the controller: it is not requested."""
-    is_requested = not options.place.name or bool(options.place.url)
-    if options.reuse is Reuse.NEVER or not is_requested:
+    if options.reuse is Reuse.NEVER or not options.place.is_requested:
         return None
     generations = [one for one in host.store.generations(options.key.value) if one.sha256 and one.members == "[]"]
     newest = sorted(generations, key=lambda one: one.created_at, reverse=True)

@@ -141,7 +141,7 @@ class Fetching:
         if self._require_room(host, asked) and host.settings.names_pool and not has_base and is_readable:
             from .fitting import require_fit  # late: a download that no pool is named for needs nothing of it
 
-            require_fit(host, self._bucket, asked, self._options.pool_bytes if host.dry_run else 0)
+            require_fit(host, self._bucket, asked, self._options)
         return asked
 
     def _replaced(self, image: Image, asked: Asked, arrived: Arrived | None = None) -> Facts | None:
@@ -205,8 +205,9 @@ class Fetching:
 
     def _remaining(self, host: Run) -> DownloadOptions:
         """How to download; what earlier attempts took is taken from the deadline, which is one for all of them."""
-        asked = self._options.download
-        return replace(asked, deadline_seconds=max(0.0, asked.deadline_seconds - host.failed_seconds))
+        asked, rate = self._options.download, self._options.max_bytes_per_second
+        left = max(0.0, asked.deadline_seconds - host.failed_seconds)
+        return replace(asked, deadline_seconds=left, max_bytes_per_second=rate)
 
     def _require_room(self, host: Run, asked: Asked) -> int:
         """Raise ``NoSpace`` unless the file system of state_dir takes what is to come; returns those bytes."""

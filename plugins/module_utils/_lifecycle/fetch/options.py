@@ -59,6 +59,11 @@ class FetchOptions(NamedTuple):
         return self.place.name or self.s3.bucket
 
     @property
+    def max_bytes_per_second(self) -> int:
+        """The limit of what comes over the network; 0 is none."""
+        return self.download.max_bytes_per_second if self.place.is_requested else 0
+
+    @property
     def wanted(self) -> Wanted:
         """The same for the engine."""
         from ..._source.download.resolve import Wanted

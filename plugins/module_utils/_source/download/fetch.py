@@ -29,6 +29,7 @@ from ..source import Source
 from .download import Downloaded, download
 from .hasher import Progress
 from .partfile import discard, forget_unless_resumable, reserve
+from .rate import Rate
 from .resolve import Asked, Known, Nothing, Wanted, ask
 from .retry_policy import DownloadOptions, Patience
 from .run_concurrently import Sum, together
@@ -110,7 +111,7 @@ def fetch(
         how,
         known or Nothing(),
         on_progress,
-        Patience(retry, how.deadline_seconds, how.streams),
+        Patience(retry, how.deadline_seconds, how.streams, Rate(how.max_bytes_per_second)),
         None if wanted.key.is_family else copies,
     )
     begun_again = False

@@ -108,13 +108,14 @@ class Receiver:
         pace = StallDetector(self._options.stall_bytes_per_second, self._options.stall_seconds)
         with self._bucket.open(self._part.info, segment.next_byte, segment.end_byte - 1) as body, self._abortable(body):
             while True:
-                chunk = body.read(self._options.chunk_bytes)
+                chunk = body.read(self._patience.rate.chunk_bytes(self._options.chunk_bytes))
                 self._patience.check(self.stop)
                 if not chunk:
                     return
                 pace.came(len(chunk))
                 self._part.write_at(chunk, segment.next_byte)
                 segment.next_byte += len(chunk)
+                pace.paused(self._patience.pace(len(chunk), self.stop))
 
     @contextlib.contextmanager
     def _abortable(self, body: Body) -> Iterator[None]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ..._errors import BadInput, FlydError, Transient
 from ..._host.retry import Failed, Retry, is_retryable
 from ..._names import size_text
+from .rate import Rate
 
 WORTH_BYTES = 64 << 10  # what must have come between two failures for the second to be a new first one
 MAX_STREAMS = 128
@@ -32,6 +33,7 @@ class DownloadOptions:
     (``make bench-fetch-options``): over a line of 40 ms and 40 MB/s a connection fewer streams are slower and more gain nothing.
     What is received is recorded every ``checkpoint_seconds``: no more is lost by a kill. ``deadline_seconds`` is for the whole
     download; less than ``stall_bytes_per_second`` over ``stall_seconds`` on one connection breaks it off and asks for the rest.
+    ``max_bytes_per_second`` is for all streams together; 0 is no limit.
     """
 
     streams: int = 16
@@ -41,6 +43,7 @@ class DownloadOptions:
     deadline_seconds: float = 3600.0
     stall_seconds: float = 30.0
     stall_bytes_per_second: int = 1024
+    max_bytes_per_second: int = 0
 
     def __post_init__(self) -> None:
         """Raises ``BadInput`` for what would never end or never begin."""
@@ -50,6 +53,7 @@ class DownloadOptions:
             ("deadline", 0, self.deadline_seconds),
             ("stall_timeout", 0, self.stall_seconds),
             ("stall_rate", 0, self.stall_bytes_per_second),
+            ("max_rate", 0, self.max_bytes_per_second),
         ):
             if not least <= value < float("inf"):
                 raise BadInput(
@@ -70,8 +74,9 @@ class Stopped(Exception):
 class Patience:
     """Shared by all workers of all objects of one fetch; counts into ``retry`` what it repeats and waits."""
 
-    def __init__(self, retry: Retry, deadline_seconds: float, streams: int = 1) -> None:
+    def __init__(self, retry: Retry, deadline_seconds: float, streams: int = 1, rate: Rate | None = None) -> None:
         self.retry = retry
+        self.rate = rate or Rate(0)
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(streams)
         self._given_up = threading.Event()
@@ -117,6 +122,10 @@ class Patience:
             late.gave_up = True
             raise late
 
+    def pace(self, count: int, stop: threading.Event) -> float:
+        """Wait as the rate of all streams asks for after ``count`` bytes; the seconds that took. Raises as ``check`` does."""
+        return self.rate.wait(count, lambda: self.check(stop))
+
     def bear(self, error: FlydError, failures: int, first_failure: float, stop: threading.Event) -> None:
         """Wait before the next try after ``failures`` in a row, or raise ``error`` when no more are due.
 
@@ -154,6 +163,10 @@ class StallDetector:
         self._window_seconds = window_seconds
         self._since = time.monotonic()
         self._came = 0
+
+    def paused(self, seconds: float) -> None:
+        """Leave out ``seconds`` in which nothing was read."""
+        self._since += seconds
 
     def came(self, count: int) -> None:
         """Note that ``count`` bytes came; raises ``Transient`` when the window that ends now had too few."""

@@ -103,12 +103,17 @@ class Paged:
         ):
             raise NotWorthIt
 
+    def _allow(self, seconds: float) -> None:
+        """Leave out of the time limit what the rate asks for: the download is as slow, so the search saves as much."""
+        with self._lock:
+            self._until += seconds
+
     def _get(self, first: int, stop: int) -> None:
         failures, first_failure, never = 0, time.monotonic(), threading.Event()
         while True:
             try:
                 with self._patience.turn(never):
-                    self._receive(first, stop)
+                    self._receive(first, stop, never)
                 break
             except FlydError as error:
                 failures += 1
@@ -117,12 +122,14 @@ class Paged:
         with self._lock:
             self.spans = merged([*self.spans, (first, stop)])
 
-    def _receive(self, first: int, stop: int) -> None:
+    def _receive(self, first: int, stop: int, never: threading.Event) -> None:
         with self._lock:
             self.requests += 1
         with self._bucket.open(self._part.info, first, stop - 1) as body:
             at = first
-            while chunk := body.read(self._options.chunk_bytes):
+            while chunk := body.read(self._patience.rate.chunk_bytes(self._options.chunk_bytes)):
                 self._part.write_at(chunk, at)
                 at += len(chunk)
+                self._patience.pace(len(chunk), never)
+                self._allow(self._patience.rate.seconds_for(len(chunk)))
                 self._refuse_too_much(0)

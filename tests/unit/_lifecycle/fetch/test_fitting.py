@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from module_utils._errors import NoSpace
 from module_utils._lifecycle.growth.policy import PolicyRequest
+from module_utils._lifecycle.store.base_record import BaseRecord
 from module_utils._names import ObjectKey
+from module_utils._source.download.rate import Rate
+from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.machine import KEY, POOL_BYTES, Machine
 from tests.unit.builders import images, tar
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
 HALF = tar.tar(tar.file(b"half", b"x" * (POOL_BYTES // 2)))
 MANY = tar.tar(tar.file(b"more", b"y" * (POOL_BYTES // 2 + 1000)))
 TOO_LARGE = images.docker_archive([HALF, MANY])
@@ -97,3 +103,69 @@ def test_check_mode_on_a_virgin_host_knows_the_pool_that_would_be_made(pooled: M
     assert "beyond its reserve of 10 %" in caught.value.msg
     assert pooled.fetch(pool="other", pool_bytes=4 * POOL_BYTES, dry_run=True).changed
     assert pooled.fetch(pool="pool", pool_bytes=4 * POOL_BYTES, dry_run=True).changed, "it would have grown"
+
+
+@pytest.fixture
+def nearly_full(stages: Stages) -> Machine:
+    """A host with a base of 24 MiB of files in a pool that has 10 MiB free."""
+    machine = stages.at("pooled")
+    machine.pool(data_bytes=64 << 20)
+    machine.s3.put(KEY.value, images.docker_archive([KEPT]))
+    machine.fetch()
+    machine.unpack_onto()
+    machine.fake.set_pool("pool", used_data_blocks=(54 << 20) >> 16)
+    return machine
+
+
+KEPT = tar.tar(tar.file(b"kept", b"k" * (24 << 20)))
+SMALL, LARGE = (tar.tar(tar.file(b"changed", b"c" * size_bytes)) for size_bytes in (1 << 20, 20 << 20))
+
+
+@needs_root
+@pytest.mark.parametrize("key", [KEY, ObjectKey("another.tar")])
+def test_an_image_whose_base_can_be_made_of_an_earlier_one_is_not_refused(nearly_full: Machine, key: ObjectKey) -> None:
+    nearly_full.s3.put(key.value, images.docker_archive([KEPT, SMALL]))
+    assert nearly_full.fetch(key=key, pool="pool", dry_run=True).changed
+    assert nearly_full.fetch(key=key, pool="pool").changed
+
+
+@needs_root
+def test_flyd_unpack_then_makes_it_of_the_earlier_one(nearly_full: Machine) -> None:
+    nearly_full.s3.put(KEY.value, images.docker_archive([KEPT, SMALL]))
+    nearly_full.fetch(pool="pool")
+    facts = nearly_full.unpack_onto().facts
+    assert (facts["fresh_because"], facts["reused_bytes"]) == (None, 24 << 20)
+
+
+@needs_root
+def test_what_is_too_large_for_the_difference_too_is_refused_and_would_be_by_flyd_unpack(nearly_full: Machine) -> None:
+    nearly_full.s3.put(KEY.value, images.docker_archive([KEPT, LARGE]))
+    with pytest.raises(
+        NoSpace, match=r"layers have 44 MiB, of which an earlier base can save \d+(\.\d)? MiB at most.*10 MiB"
+    ) as caught:
+        nearly_full.fetch(pool="pool")
+    assert 10 << 20 < caught.value.details["needed_bytes"] < 20 << 20
+    nearly_full.fetch()
+    with pytest.raises(NoSpace, match="has 10 MiB free"):
+        nearly_full.unpack_onto()
+
+
+@needs_root
+def test_a_base_that_none_can_be_made_of_saves_nothing(nearly_full: Machine) -> None:
+    with nearly_full.host() as host, host.store.transaction():
+        [record] = host.store.all(BaseRecord)
+        host.store.put(record._replace(manifest_sha256=""))
+    nearly_full.s3.put(KEY.value, images.docker_archive([KEPT, SMALL]))
+    with pytest.raises(NoSpace, match="its layers have 25 MiB, and the pool has 10 MiB free"):
+        nearly_full.fetch(pool="pool")
+
+
+def test_the_headers_are_read_no_faster_than_the_rate(pooled: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(Rate, "wait", lambda _self, count, _check: waited.append(count))
+    pooled.s3.put(KEY.value, TOO_LARGE)
+    pooled.s3.forget()
+    with pytest.raises(NoSpace):
+        pooled.fetch(pool="pool", max_rate=1 << 30)
+    assert sum(waited) > 512
+    assert 0 < len(gets(pooled)) <= len(waited)

@@ -21,6 +21,7 @@ from module_utils._source.body import Body
 from module_utils._source.download import partfile
 from module_utils._source.download.download import Downloaded, download
 from module_utils._source.download.partfile import load
+from module_utils._source.download.rate import Rate
 from module_utils._source.download.retry_policy import DownloadOptions, Patience
 from module_utils._source.host_file import HostFile
 from module_utils._source.objects import ObjectInfo
@@ -103,9 +104,15 @@ def here(directory: Path, content: bytes = CONTENT[slice(*SHARED)], **more: obje
     return Here(directory / "other", content, **more)  # type: ignore[arg-type]  # of each test its own
 
 
-def fetched(source: Elsewhere, copies: Here | None, directory: Path, expected: Digest | None = None) -> Downloaded:
+def fetched(
+    source: Elsewhere,
+    copies: Here | None,
+    directory: Path,
+    expected: Digest | None = None,
+    rate: Rate | None = None,
+) -> Downloaded:
     info = source.head(ObjectKey("archive.tar"))
-    patience = Patience(Retry(attempts=1), 20)
+    patience = Patience(Retry(attempts=1), 20, rate=rate)
     part = str(directory / "part")
     return download(source, info, part, expected=expected, patience=patience, options=OPTIONS, copies=copies)
 
