@@ -18,6 +18,7 @@ import pytest
 from module_utils._lifecycle.fetch import copies
 from module_utils._lifecycle.fetch.options import Reuse
 from module_utils._names import ObjectKey
+from module_utils._source.reuse import paged
 from tests.unit._lifecycle.machine import KEY, Machine
 from tests.unit.builders import images, tar
 
@@ -35,9 +36,11 @@ PRIVATE = layer(4, 2000)  # of the stranger
 
 @pytest.fixture(autouse=True)
 def small_archives_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Archives of tests are smaller than those for which this is worth it."""
+    """Archives of tests are smaller than those for which this is worth it, and a busy machine is no reason here to look no further."""
     monkeypatch.setattr(copies, "LEAST_OBJECT_BYTES", 1 << 20)
     monkeypatch.setattr(copies, "LEAST_HERE_BYTES", 1 << 20)
+    for module in (copies, paged):
+        monkeypatch.setattr(module, "_MAX_SECONDS", 600.0)
 
 
 def fetched(machine: Machine, content: bytes, key: ObjectKey = KEY, **how: Any) -> dict[str, Any]:
