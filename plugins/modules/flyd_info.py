@@ -286,7 +286,7 @@ images:
       description: How many bytes of the pool the base takes that no other base has. None when there is none, or its pool cannot be read.
       type: int
     base_shared:
-      description: How many bytes of the pool the base has together with other bases, such as the one that it was made of.
+      description: How many bytes of the pool the base has together with other bases, such as the one that it was made of, or a hidden one.
       type: int
     base_ulid:
       description: The ULID in the name of that device.
@@ -447,6 +447,9 @@ pools:
     held_metadata:
       description: Whether a metadata snapshot is held.
       type: bool
+    hidden_bases:
+      description: How many hidden bases are in the pool, of which the bases of several images are made. See O(flyd.lite.flyd_unpack#module:reuse).
+      type: int
     is_low:
       description: Whether the pool has less free than it should.
       type: bool
@@ -514,7 +517,7 @@ operations:
       description: What is being done, such as V(fetch) or V(remove).
       type: str
     subject:
-      description: The key of the image, or the name of the pool.
+      description: The key of the image, the name of the pool, or that of the hidden base.
       type: str
     volume_ulid:
       description: The ULID of the volume that is made or removed. Empty when there is none.

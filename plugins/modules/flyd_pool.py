@@ -57,7 +57,8 @@ options:
     type: str
   force:
     description:
-      - With O(state=absent), remove the images along with the pool, and foreign thin volumes in it. Refused with another state.
+      - With O(state=absent), remove the images along with the pool, and foreign thin volumes in it. Refused with another state. Hidden bases
+        (O(flyd.lite.flyd_unpack#module:reuse)) go without it.
       - A pool that a foreign device is mapped from is never removed.
     type: bool
     default: false
@@ -320,7 +321,7 @@ metadata_copy:
   returned: O(state=repaired)
   type: str
 bases:
-  description: The bases whose file systems were checked and are clean.
+  description: The bases of images whose file systems were checked and are clean. Hidden bases are checked as well.
   returned: O(state=repaired)
   type: list
   elements: str

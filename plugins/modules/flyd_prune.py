@@ -19,6 +19,8 @@ description:
     checked before the first of them is removed.
   - Of the others, the newest O(keep) stay, and those that O(older_than) and O(min_free) exclude. Generations that no instance has confirmed are
     removed first, then those that were retired longest ago.
+  - A hidden base (O(flyd.lite.flyd_unpack#module:reuse)) goes when no base is left in its pool whose layers begin with its own, whatever O(key) and
+    the other options say. One that cannot be removed is a warning.
   - A generation with a device in use is skipped (RV(skipped)). When a removal fails, the module continues with the others, and fails
     at the end; RV(errors) has each failure.
 requirements:

@@ -204,6 +204,9 @@ options:
       - V(auto) does so, too, or makes it of the base of another key, where that has more of the image's layers. Each layer that the other base, or a base
         that it was made of, has ever held must be a layer of this image, which is proven by their digests, and no file may have been added to it
         (O(inject)). So its free blocks hold nothing that this image has not.
+      - Where bases of other keys share the lowest layers with the image, at least 32 MiB of them and a third of the image, and have held others as
+        well, V(auto) unpacks these lowest layers once as a hidden base, and makes the base of it. So the first such image takes the room of both, and
+        each later one that of its own layers. A hidden base belongs to no image and is never mapped. M(flyd.lite.flyd_prune) removes it.
       - V(never) makes it fresh. What an earlier generation held and this one does not may otherwise stay readable in free blocks of the raw
         device, in pieces smaller than a block of the pool.
       - V(auto) when left out. It counts when a base is made. For a base that was made of an earlier one, V(never) is a warning, and so
@@ -346,7 +349,7 @@ origin:
   type: str
   sample: base-01J9Z3M4N5P6Q7R8S9T0V1W2X3
 origin_key:
-  description: The object key of the image whose base RV(origin) was. None when RV(origin) is.
+  description: The object key of the image whose base RV(origin) was. None when RV(origin) is, and for a hidden base.
   returned: O(state=present)
   type: str
   sample: images/redis_latest.tar

@@ -102,9 +102,19 @@ _STEP_OF = {
     "prune": "prune",
 }
 # Of a bind that waits to be confirmed, which needs systemd and what the role prepare installs: test-instances has it. Of a
-# dump, which no module makes, and of a base that grows out of an earlier one: tests/unit/_lifecycle/faults/test_crashes.py has it. Of the
+# dump, which no module makes, of a base that grows out of an earlier one, and of a hidden base, which takes two
+# images that share 32 MiB: tests/unit/_lifecycle/faults/test_crashes.py has it. Of the
 # start of a device that is reserved: tests/unit/_lifecycle/pool/test_pool.py has it.
-_ELSEWHERE = {"pool:reserved", "unpack:grown", "bind:timed", "confirm:recorded", "dump:reserved", "dump:written"}
+_ELSEWHERE = {
+    "pool:reserved",
+    "unpack:grown",
+    "unpack:hidden",
+    "remove:hidden",
+    "bind:timed",
+    "confirm:recorded",
+    "dump:reserved",
+    "dump:written",
+}
 _LIFE = ("pool", "fetch", "unpack", "snapshot")
 # What of a life has to be there before a step (all of it, if the step is not named), and what is there after it. After the others the
 # machine is not as the steps of a life leave it.

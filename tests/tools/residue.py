@@ -52,7 +52,7 @@ def expected_files(host: Host) -> set[str]:
     # An archive may be gone once its base is sealed, and a family lies in several files: what is there must be named.
     wanted |= {path for path in there if path.startswith("archives/") and explains(host, names, path)}
     # One that is missing is no fault: no base is made of that one then.
-    wanted |= {f"manifests/{row['ulid']}" for row in host.rows("SELECT ulid FROM volumes WHERE kind='base'")} & there
+    wanted |= {f"manifests/{row['ulid']}" for row in host.rows("SELECT ulid FROM volumes WHERE kind!='snap'")} & there
     for pool in host.rows("SELECT * FROM pools"):
         dumps = f"backup/{pool['name']}/"
         wanted |= {path for path in there if path.startswith(dumps) and _DUMP.fullmatch(path[len(dumps) :])}

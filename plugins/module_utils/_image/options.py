@@ -25,7 +25,9 @@ class Options(NamedTuple):
     ``top_layer_fd`` is a tar of the caller's that is laid over the image, -1 for none; nothing of it is verified.
     ``is_sealed`` says that the archives look as they did when they were verified: what needs not be read is not verified again then.
     ``origin_fd`` has the manifest of an earlier base that the tree may be made of, ``manifest_fd`` is an empty file for that of the new
-    tree; -1 for none. ``asks_origin``: which base that is, the caller says when the layers are known.
+    tree; -1 for none.
+    ``first_layers`` are how many of the image's layers make up the tree, the lowest; 0: all.
+    ``asks_origin``: which earlier base it is, the caller says when the layers are known.
     """
 
     limits: Limits
@@ -41,6 +43,7 @@ class Options(NamedTuple):
     origin_fd: int = -1
     manifest_fd: int = -1
     asks_origin: bool = False
+    first_layers: int = 0
 
     @property
     def may_have_origin(self) -> bool:

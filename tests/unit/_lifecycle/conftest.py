@@ -73,6 +73,9 @@ class Stages:
             "roomy": ("virgin", lambda: machine.pool(data_bytes=256 << 20, metadata_bytes=2 << 20)),
             "sealed": ("roomy", lambda: (machine.fetch(), machine.unpack_onto())),
             "renewed": ("sealed", machine.fetch_next),
+            "shared": ("sealed", machine.publish_other),
+            "hidden": ("shared", machine.unpack_other),
+            "unneeded": ("hidden", machine.remove_sharers),
             "rebooted": ("activated", machine.fake.reboot),
             "damaged": ("activated", lambda: machine.fake.set_pool("pool", needs_check=True, damaged=True)),
         }

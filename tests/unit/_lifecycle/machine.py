@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from module_utils._host.processes.command import CommandLine, Runner
 from module_utils._host.processes.crash import VARIABLE
 from module_utils._image.limits import Limits
@@ -56,6 +58,7 @@ from module_utils._lifecycle.store.records import (
     VolumeState,
 )
 from module_utils._lifecycle.store.store import open_store
+from module_utils._lifecycle.unpack import choosing
 from module_utils._lifecycle.unpack.inject import Injected
 from module_utils._lifecycle.unpack.options import Reuse, UnpackOptions
 from module_utils._lifecycle.unpack.unpack import Unpack
@@ -83,6 +86,8 @@ ARCHIVE = images.docker_archive(LAYERS)
 OTHER_ARCHIVE = images.docker_archive(LAYERS[:1])
 NEXT_LAYERS = (LAYERS[0], tar.tar(tar.file(b"etc/.wh.old"), tar.file(b"redis-server", b"#?", mode=0o755)))
 NEXT_ARCHIVE = images.docker_archive(NEXT_LAYERS)  # of the next generation
+OTHER_KEY = ObjectKey("images/other.tar")
+OTHER_LAYERS = (LAYERS[0], tar.tar(tar.file(b"other", b"own")))
 POOL_BYTES, METADATA_BYTES, BASE_BYTES = 4 << 20, 256 << 10, 1 << 20
 Work = Callable[[Run], Outcome]
 
@@ -221,6 +226,22 @@ class Machine:
     def unpack_grown(self) -> Outcome:
         """The same, with more free space than the earlier base has."""
         return self.unpack(size_bytes=0, free_bytes=2 << 30)
+
+    def publish_other(self, *layers: bytes, key: ObjectKey = OTHER_KEY) -> None:
+        """The archive of another image, of ``layers`` or with the lowest layer of the first one."""
+        self.s3.put(key.value, images.docker_archive(layers or OTHER_LAYERS))
+        self.fetch(key=key)
+
+    def unpack_other(self, *, key: ObjectKey = OTHER_KEY, least_shared_bytes: int = 1, **given: Any) -> Outcome:
+        """flyd_unpack of that image, for which a hidden base is made, however small its layers are."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(choosing, "LEAST_SHARED_BYTES", least_shared_bytes)
+            return self.unpack(**{"size_bytes": 0, "key": key, **given})
+
+    def remove_sharers(self) -> None:
+        """Remove both images, so that nothing needs the hidden base."""
+        for key in (KEY, OTHER_KEY):
+            self.remove_archive(key=key, force=True)
 
     def snapshot(
         self,

@@ -133,6 +133,8 @@ class _Reader:
 
     def unpacking(self, image: Image) -> Unpacking:
         """Decompress, merge and plan ``image``; without the layers that the origin has, if nothing of them is needed."""
+        if self._options.first_layers:
+            image = image._replace(layers=image.layers[: self._options.first_layers], others=())
         if self._options.asks_origin and len(image.layers) <= self._options.limits.layers:
             self._ask_for_origin(image)
         found = self._without_known_layers(image) if self._known else None

@@ -34,6 +34,7 @@ from ..outcome import Facts, Outcome
 from ..run import Run
 from ..store.lock_names import pool_setup_lock
 from ..store.records import Image, Operation, OperationKind, PoolRecord, RetiredImage, Snapshot, Volume
+from ..volumes.hidden import HIDDEN
 from ..volumes.manifests import remove_manifest
 from ..volumes.missing_volumes import foreign_thin_ids
 from ..volumes.recover import nothing_to_recover, recover
@@ -150,7 +151,7 @@ def _forget(host: Run, pool: PoolRecord) -> None:
 
 
 def _require_empty(host: Run, pool: PoolRecord, *, force: bool) -> None:
-    volumes = host.store.all(Volume, "pool_id=?", pool.id)
+    volumes = host.store.all(Volume, "pool_id=? AND kind!=?", pool.id, HIDDEN)
     if volumes and not force:
         keys = sorted({image.object_key for image in _images_in(host, volumes)})
         raise OutOfOrder(

@@ -16,6 +16,7 @@ from ..attempts import repeated_if_transient
 from ..image.unknown import unknown_key, unknown_pool
 from ..outcome import Facts, Outcome
 from ..run import Run
+from ..store.records import PoolRecord
 from ..volumes.recover import nothing_to_recover, recover
 from .choosing import Candidate, choose
 from .options import PruneOptions
@@ -33,6 +34,8 @@ def prune(host: Run, options: PruneOptions) -> Outcome:
         before = Removal.views(work, keys)
         for candidate in choice.candidates:
             work.take(candidate)
+        for pool in _pools(host):
+            work.take_hidden(pool)
         facts, changed = work.facts(), bool(work.gone or work.removed())
         if work.errors:
             host.reported = {**facts, "changed": changed}
@@ -45,6 +48,13 @@ def prune(host: Run, options: PruneOptions) -> Outcome:
             {**facts, **_counted(host, changed=changed), "warnings": warnings},
             tuple(host.settled),
         )
+
+
+def _pools(host: Run) -> list[PoolRecord]:
+    """The pools that are meant, and are up."""
+    found = host.store.all(PoolRecord, "formatted")
+    is_meant = [one for one in found if not host.settings.names_pool or one.name == host.settings.pool.value]
+    return [pool for pool in is_meant if host.dm.find(pool.uuid) is not None]
 
 
 def _unknown(host: Run, options: PruneOptions) -> list[str]:

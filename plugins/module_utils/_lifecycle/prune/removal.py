@@ -18,12 +18,17 @@ from ..._host.processes.crash import crash_point
 from ..._names import ObjectKey
 from ..diff import image_view
 from ..image.advance import advance
+from ..image.remove_volumes import snapshots_of, volumes_of
 from ..outcome import Facts
 from ..run import Run
+from ..store.records import PoolRecord, Volume
+from ..volumes.hidden import remove_hidden, unneeded
+from ..volumes.unmapping import require_removable
+from ..volumes.volumes import used_bytes
 from .choosing import Candidate, Choice, Reason, Verdict
 from .generation import PruneGeneration, PruneVolumes, Spared
 from .options import PruneOptions
-from .room import file_bytes, missing_bytes, shortage_text, would_free
+from .room import file_bytes, freed_with, missing_bytes, shortage_text, would_free
 
 _Arrow = Union[PruneGeneration, PruneVolumes]
 
@@ -64,6 +69,23 @@ class Removal:
             self.gone.append(candidate)
             self._freed_bytes += int(outcome.facts["freed_bytes"])
         crash_point("prune:removed")
+
+    def take_hidden(self, pool: PoolRecord) -> None:
+        """Let the hidden bases of ``pool``, which is up, go that no base needs any more."""
+        found = unneeded(self.host, pool)
+        before_bytes = used_bytes(self.host) if found else 0
+        for volume in found:
+            self._take_hidden(pool, volume)
+        self._freed_bytes += max(0, before_bytes - used_bytes(self.host)) if found else 0
+
+    def _take_hidden(self, pool: PoolRecord, volume: Volume) -> None:
+        try:
+            require_removable(self.host, [volume])
+            remove_hidden(self.host, pool, volume)
+        except FlydError as error:
+            self.host.warnings.append(
+                f"nothing needs {volume.device_name} any more, but it is still there: {error.msg}"
+            )
 
     def facts(self) -> Facts:
         """What the module returns, also when it fails."""
@@ -141,6 +163,15 @@ class Forecast(Removal):
         if candidate.pool is not None and self._pool_bytes is not None:
             freed = self._pool_bytes[candidate.image.id]
             self.back_bytes[candidate.pool.id] = self._back_in(candidate.pool.id) + freed
+
+    def take_hidden(self, pool: PoolRecord) -> None:
+        """Count those as gone that no base would need any more."""
+        found = unneeded(self.host, pool, {candidate.image.base_ulid for candidate in self.gone})
+        self._devices_and_files += [volume.device_path for volume in found]
+        if found and self._pool_bytes is not None:
+            gone = [one.image for one in self.gone if one.pool is not None and one.pool.id == pool.id]
+            ids = [volume.thin_id for volume in volumes_of(self.host, snapshots_of(self.host, gone), gone)]
+            self.back_bytes[pool.id] = self._back_in(pool.id) + freed_with(pool, ids, [one.thin_id for one in found])
 
     def removed(self) -> list[str]:
         """The devices and files that would go."""

@@ -41,6 +41,12 @@ def would_free(host: Run, candidates: Sequence[Candidate]) -> dict[str, int]:
     return freed
 
 
+def freed_with(pool: PoolRecord, gone: Sequence[int], thin_ids: Sequence[int]) -> int:
+    """How many more bytes ``pool`` has back without ``thin_ids`` when those of ``gone`` have gone before. Errors as of ``read_freed_blocks``."""
+    _before, blocks = read_freed_blocks(pool.metadata, [list(gone), list(thin_ids)])
+    return blocks * pool.block_sectors * SECTOR_BYTES
+
+
 def file_bytes(paths: Iterable[str]) -> int:
     """What these files take on their disk."""
     return sum(os.stat(path).st_blocks * SECTOR_BYTES for path in paths)

@@ -30,6 +30,7 @@ from ..run import Run
 from ..store.instance_record import Instance
 from ..store.records import Image, Operation, PoolRecord, RetiredImage, Snapshot, Volume
 from ..store.store import utc_now
+from ..volumes.hidden import hidden_bases
 from ..volumes.recover import abandoned
 from ..volumes.room import data_room, metadata_room
 from ..volumes.uses import open_snapshots
@@ -204,6 +205,7 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
         facts["status"] = now.mode.value
         facts["needs_check"] = now.needs_check
         facts["held_metadata"] = now.held_metadata_root is not None
+        facts["hidden_bases"] = len(hidden_bases(host, pool))
         facts["is_low"] = is_low(now, pool.min_free_percent, pool.low_water_blocks)
     return facts
 

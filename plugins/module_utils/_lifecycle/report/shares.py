@@ -22,10 +22,10 @@ UNKNOWN_SNAPSHOT: Facts = {"used": None, "exclusive": None}
 
 
 def base_shares(host: Run) -> dict[str, Facts]:
-    """By the ULID of a base in a pool that is up, its bytes; snapshots do not count."""
+    """By the ULID of a base in a pool that is up, its bytes; snapshots do not count, and hidden bases do."""
     found: dict[str, Facts] = {}
     for pool in host.store.all(PoolRecord, "formatted"):
-        bases = host.store.all(Volume, "pool_id=? AND kind='base' AND state=?", pool.id, VolumeState.LIVE.value)
+        bases = host.store.all(Volume, "pool_id=? AND kind!='snap' AND state=?", pool.id, VolumeState.LIVE.value)
         for ulid, shares, block_bytes in _shares(host, pool, bases):
             found[ulid] = {
                 "base_own": shares.own_blocks * block_bytes,

@@ -10,17 +10,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ..._errors import BadInput, CommandFailed, Internal, NoSpace
 from ..._host.processes.command import Program
-from ..._image.opening import PlanFigures
+from ..._image.opening import OpenImage, PlanFigures
 from ..._names import option_size, size_text
 from ..._thin.dm.device import SECTOR_BYTES
-from ..._thin.ext4.sizing import volume_bytes_for
+from ..._thin.ext4.sizing import default_free_bytes, volume_bytes_for, written_bytes_for
+from ..run import Run
 from ..store.records import PoolRecord
+from ..volumes.room import require_room
 from .options import UnpackOptions
+from .origins import Candidate, Choice, Fresh, changed_bytes_for, fresh, weighed
 
 _GIB = 1 << 30
+
+
+class Making(NamedTuple):
+    """One attempt: what is made, where, of what, how large."""
+
+    pool: PoolRecord
+    image: OpenImage
+    asked: UnpackOptions
+    origin: Candidate | None
+    free_bytes: int
+    size_bytes: int
+    kind: str = "base"
+
+    @property
+    def block_bytes(self) -> int:
+        """The size of the pool's blocks."""
+        return self.pool.block_sectors * SECTOR_BYTES
 
 
 def base_bytes(pool: PoolRecord, plan: PlanFigures, asked: UnpackOptions, free_bytes: int, least_bytes: int) -> int:
@@ -34,6 +55,37 @@ def base_bytes(pool: PoolRecord, plan: PlanFigures, asked: UnpackOptions, free_b
     wanted = max(computed, least_bytes)
     block_bytes = pool.block_sectors * SECTOR_BYTES
     return -(-wanted // block_bytes) * block_bytes
+
+
+def sized(
+    host: Run, pool: PoolRecord, unpacking: OpenImage, asked: UnpackOptions, choice: Choice
+) -> tuple[Making, Fresh | None]:
+    """What is made, once the pool has room for it, and why it is made fresh; an origin without room is none."""
+    plan = unpacking.plan
+    free_bytes = 0 if asked.size_bytes else asked.free_bytes or default_free_bytes(plan.volume_blocks)
+    wanted_bytes = base_bytes(pool, plan, asked, free_bytes, 0)
+    choice = weighed(choice, unpacking, asked, wanted_bytes)
+    size_bytes = base_bytes(pool, plan, asked, free_bytes, choice.least_bytes)
+    making = Making(pool, unpacking, asked, choice.origin, free_bytes, size_bytes)
+    written_bytes = fresh_bytes(making)
+    what = f"the image {asked.key}"
+    if making.origin is None:
+        require_room(host, pool, written_bytes, what=what)
+        return making, choice.fresh_because
+    changed_bytes = changed_bytes_for(making.origin, unpacking, size_bytes, making.block_bytes)
+    try:
+        require_room(host, pool, min(changed_bytes, written_bytes), what=what, snapshots=1)
+    except NoSpace:
+        return sized(host, pool, unpacking, asked, fresh(Fresh.ROOM))
+    return making, None
+
+
+def fresh_bytes(making: Making) -> int:
+    """What making it fresh takes of the pool, at most."""
+    plan = making.image.plan
+    return written_bytes_for(
+        plan.volume_blocks, plan.inodes, making.size_bytes, making.block_bytes, plan.scattered_bytes
+    )
 
 
 def _size_hint(plan: PlanFigures) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which base a new one is made of: the newest of its key, or one of another key that has only held layers of the new image.
+"""Which base a new one is made of: the newest of its key, one of another key that has only held layers of the new image, or a hidden one.
 
 Invariant: only bases that are sealed and in the pool are considered. The choice is made when the reader has named the layers, before
 anything of the image is decompressed; ``weighed`` looks at it again when the image is known.
@@ -19,12 +19,22 @@ from ..._thin.ext4.filesystem import RECIPE
 from ..run import Run
 from ..store.base_record import BaseRecord
 from ..store.records import Image, PoolRecord, RetiredImage, Volume, VolumeState
+from ..volumes.hidden import HIDDEN
 from ..volumes.manifests import open_manifest
 from .options import Reuse, UnpackOptions
 from .origins import Candidate, Choice, Fresh, fresh, refused
 
+LEAST_SHARED_BYTES = 32 << 20  # of layers, as they are stored, for which a hidden base is made
+_LEAST_SHARE = 3  # of all layers, one part in so many
 _MOST_DEPTH = 64  # a damaged block is inherited by all that are made of it
 Find = Callable[[Sequence[Layer]], Choice]
+
+
+class WantsHidden(Exception):
+    """A hidden base of the ``count`` lowest layers of the image is to be made first."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 class Offering:
@@ -40,15 +50,19 @@ class Offering:
         return self._find is not None
 
     def offer(self, layers: Sequence[Layer]) -> Offered | None:
-        """The base that suits an image of ``layers``, lowest first."""
+        """The base that suits an image of ``layers``, lowest first; raises ``WantsHidden``."""
         if self._find is not None:
             self.choice = self._find(layers)
         origin = self.choice.origin
         return None if origin is None else Offered(origin.manifest_fd, origin.is_of_same_key)
 
 
+def no_offer(_layers: Sequence[Layer]) -> None:
+    """Offers nothing."""
+
+
 class _Base(NamedTuple):
-    """A base that is there, and the key that it belongs to."""
+    """A base that is there, and the key that it belongs to, empty for a hidden one."""
 
     volume: Volume
     record: BaseRecord
@@ -56,20 +70,35 @@ class _Base(NamedTuple):
 
 
 @contextlib.contextmanager
-def offering(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions) -> Iterator[Offering]:
-    """What is offered for a new base of ``image`` in ``pool``; the files that are offered are closed behind the work."""
+def offering(
+    host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, *, wants_hidden: bool = True
+) -> Iterator[Offering]:
+    """What is offered for a new base of ``image`` in ``pool``; the files that are offered are closed behind the work.
+
+    Without ``wants_hidden`` no hidden base is asked for.
+    """
     if asked.reuse is Reuse.NEVER:
         yield Offering(fresh(Fresh.NEVER))
         return
     with contextlib.ExitStack() as opened:
-        choosing = _Choosing(host, pool, image, asked.reuse, opened)
+        choosing = _Choosing(host, pool, image, asked.reuse, opened, wants_hidden=wants_hidden)
         yield Offering(choosing.none, choosing.find if choosing.has_any else None)
 
 
 class _Choosing:
     """What is there in ``pool`` for ``image``; manifests are opened with ``opened``."""
 
-    def __init__(self, host: Run, pool: PoolRecord, image: Image, reuse: Reuse, opened: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        host: Run,
+        pool: PoolRecord,
+        image: Image,
+        reuse: Reuse,
+        opened: contextlib.ExitStack,
+        *,
+        wants_hidden: bool,
+    ) -> None:
+        self._wants_hidden = wants_hidden
         self._host = host
         self._key = image.object_key
         self._opened = opened
@@ -106,6 +135,10 @@ class _Choosing:
                 ranked.append((common_bytes, one))
             elif problem is Fresh.NO_BASE:
                 problem = refusal or problem
+        if self._wants_hidden and self._own is None:
+            count = _worth_hiding(layers, self._others, max([0, *(score for score, _one in ranked)]))
+            if count:
+                raise WantsHidden(count)
         for _score, one in sorted(ranked, key=lambda pair: -pair[0]):
             found = self._opened_one(one)
             if isinstance(found, Candidate):
@@ -127,10 +160,11 @@ class _Choosing:
 
 
 def _bases(host: Run, pool: PoolRecord) -> list[_Base]:
-    """The sealed bases in ``pool`` that images have, the newest first."""
+    """The sealed bases in ``pool`` that images have, and the hidden ones, the newest first."""
     keys = {one.base_ulid: one.object_key for one in (*host.store.all(Image), *host.store.all(RetiredImage))}
     records = {one.base_ulid: one for one in host.store.all(BaseRecord)}
     volumes = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
+    keys.update({volume.ulid: "" for volume in volumes if volume.kind == HIDDEN})
     unknown = BaseRecord("", "", 0, "", 0, 0, "")
     return [
         _Base(volume, records.get(volume.ulid, unknown), keys[volume.ulid])
@@ -145,6 +179,21 @@ def _problem(record: BaseRecord) -> Fresh | None:
     if record.recipe != RECIPE:
         return Fresh.OTHER_KIND
     return Fresh.DEEP if record.depth + 1 >= _MOST_DEPTH else None
+
+
+def _worth_hiding(layers: Sequence[Layer], others: Sequence[_Base], have_bytes: int) -> int:
+    """How many of the lowest ``layers`` another base has as its lowest, where that saves much beside ``have_bytes``; else 0."""
+    names = [layer.identity for layer in layers]
+    longest = 0
+    for one in others:
+        own, count = one.record.own_layers, 0
+        while count < min(len(names) - 1, len(own)) and names[count] and names[count] == own[count]:
+            count += 1
+        longest = max(longest, count)
+    shared_bytes = sum(layer.size_bytes for layer in layers[:longest])
+    total_bytes = sum(layer.size_bytes for layer in layers)
+    is_worth_it = shared_bytes - have_bytes >= LEAST_SHARED_BYTES and shared_bytes * _LEAST_SHARE >= total_bytes
+    return longest if is_worth_it else 0
 
 
 def _common_bytes(record: BaseRecord, layers: Sequence[Layer]) -> int:

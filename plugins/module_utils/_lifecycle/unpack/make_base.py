@@ -12,33 +12,35 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..._errors import FlydError, NoSpace, Untrusted, doing
 from ..._host.processes.command import Program
 from ..._host.processes.crash import crash_point
-from ..._image.opening import DeviceNodes, OpenImage, Options
+from ..._image.opening import DeviceNodes, Options
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.ext4.filesystem import check, grow, make_ext4, populate, syncing
 from ..._thin.ext4.journal import without_journal
-from ..._thin.ext4.sizing import default_free_bytes, written_bytes_for
 from ..._thin.pool.thin_pool import pool_errors
 from ..._thin.volume import flush
 from ..outcome import Facts
 from ..run import Run
 from ..store.records import Image, Operation, OperationKind, PoolRecord, Volume
+from ..volumes.hidden import HIDDEN, remove_hidden
 from ..volumes.room import require_room
 from ..volumes.volumes import active_pool, at_rest, create_volume, map_thin, new_volume_ulid, undo_after, unmap
-from .base_size import base_bytes, size_named
-from .choosing import Offering, offering
+from .base_size import Making, base_bytes, fresh_bytes, size_named, sized
+from .choosing import Offering, WantsHidden, no_offer, offering
 from .inject import read_files
 from .made_with import DEFAULT_DEVICE_NODES, made_with
 from .options import UnpackOptions
-from .origins import Candidate, Choice, Fresh, changed_bytes_for, fresh, weighed
-from .recording import commit, record_of
+from .origins import Candidate, Fresh, fresh
+from .recording import commit, commit_hidden, origin_facts, record_of
 from .sources import new_file, opened
 
 _WHILE_FILLING = "while_filling"
+
+
+_Base = tuple[Image, Volume, Facts]  # the last is the summary of the writing
 
 
 class _MakeFresh(Exception):
@@ -48,23 +50,7 @@ class _MakeFresh(Exception):
         self.because = because
 
 
-class _Making(NamedTuple):
-    """One attempt: what is made, where, of what, how large."""
-
-    pool: PoolRecord
-    image: OpenImage
-    asked: UnpackOptions
-    origin: Candidate | None
-    free_bytes: int
-    size_bytes: int
-
-    @property
-    def block_bytes(self) -> int:
-        """The size of the pool's blocks."""
-        return self.pool.block_sectors * SECTOR_BYTES
-
-
-def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Volume, Facts]:
+def make_base(host: Run, image: Image, asked: UnpackOptions) -> _Base:
     """Plan the tree of ``image``, make a volume that fits it, write, seal, record; the last is the summary of the writing.
 
     Where a base cannot be made of an earlier one it is made fresh.
@@ -77,23 +63,74 @@ def make_base(host: Run, image: Image, asked: UnpackOptions) -> tuple[Image, Vol
             return _attempt(host, pool, image, asked, offered)
         except _MakeFresh as reason:
             return _attempt(host, pool, image, asked, Offering(fresh(reason.because)))
+        except WantsHidden as wanted:
+            count = wanted.count
+    return _on_hidden(host, pool, image, asked, count)
 
 
-def _attempt(
-    host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, offered: Offering
-) -> tuple[Image, Volume, Facts]:
-    added = read_files(asked.inject)
-    options = Options(
+def _on_hidden(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, count: int) -> _Base:
+    """The base made of a hidden one, which is made first of the ``count`` lowest layers; fresh where that does not come to it."""
+    hidden = _hidden(host, pool, image, asked, count)
+    with offering(host, pool, image, asked, wants_hidden=False) as offered:
+        try:
+            return _attempt(host, pool, image, asked, offered)
+        except _MakeFresh as reason:
+            because = reason.because
+        except NoSpace:
+            if hidden is None:
+                raise
+            because = Fresh.ROOM
+    if hidden is not None:
+        remove_hidden(host, pool, hidden)  # a fresh base takes the room that there was without it
+    return _attempt(host, pool, image, asked, Offering(fresh(because)))
+
+
+def _hidden(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, count: int) -> Volume | None:
+    """A new hidden base; None, and a line in the log, where it cannot be made but for what is wrong with the image itself."""
+    options = _options(host, image, asked)._replace(first_layers=count)
+    try:
+        with new_file() as manifest_fd, opened(host, image, options, (), manifest_fd, no_offer) as unpacking:
+            plan, size = unpacking.plan, asked._replace(size_bytes=0)
+            size_bytes = base_bytes(pool, plan, size, 0, 0)
+            making = Making(pool, unpacking, size, None, 0, size_bytes, HIDDEN)
+            require_room(host, pool, fresh_bytes(making), what="a hidden base")
+            operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
+            try:
+                base, _summary = _made(host, making, operation)
+                record = record_of(host, unpacking, None, base, manifest_fd)
+                if not record.manifest_sha256:
+                    raise NoSpace("its manifest could not be kept", hint="make room below state_dir")
+            except BaseException as error:
+                unpacking.stop()
+                undo_after(host, pool, operation, error)
+                raise
+            base = commit_hidden(host, base, record, operation)
+    except Untrusted:
+        raise
+    except FlydError as error:
+        facts = {"image": str(asked.key), "error_kind": error.kind.value, "error": str(error)}
+        host.log.write("hidden base not made", **facts)
+        return None
+    crash_point("unpack:hidden")
+    return base
+
+
+def _options(host: Run, image: Image, asked: UnpackOptions) -> Options:
+    return Options(
         limits=asked.limits,
         spool_directory=host.directory("spool"),
         image_name=asked.image_name,
         platform=asked.platform,
         device_nodes=DeviceNodes(asked.device_nodes or DEFAULT_DEVICE_NODES),
         expected_sha256=image.sha256,
-        asks_origin=offered.is_open,
     )
+
+
+def _attempt(host: Run, pool: PoolRecord, image: Image, asked: UnpackOptions, offered: Offering) -> _Base:
+    added = read_files(asked.inject)
+    options = _options(host, image, asked)._replace(asks_origin=offered.is_open)
     with new_file() as manifest_fd, opened(host, image, options, added, manifest_fd, offered.offer) as unpacking:
-        making, because = _sized(host, pool, unpacking, asked, offered.choice)
+        making, because = sized(host, pool, unpacking, asked, offered.choice)
         if making.origin is None and unpacking.origin is not None and unpacking.origin.unread_layers:
             raise _MakeFresh(because or Fresh.FAILED)  # layers were not read that are written now
         operation = host.begin(OperationKind.UNPACK, str(asked.key), volume_ulid=new_volume_ulid())
@@ -107,7 +144,7 @@ def _attempt(
                 raise _MakeFresh(Fresh.FAILED) from error
             raise
         record = record_of(host, unpacking, making.origin, base, manifest_fd)
-        summary = {**summary, **_origin_facts(making.origin), "fresh_because": because and because.value}
+        summary = {**summary, **origin_facts(making.origin), "fresh_because": because and because.value}
         after = image._replace(
             config=json.dumps(unpacking.config.to_json()),
             made_with=made_with(asked, added),
@@ -116,38 +153,13 @@ def _attempt(
         return commit(host, after, base, record, operation), base, summary
 
 
-def _sized(
-    host: Run, pool: PoolRecord, unpacking: OpenImage, asked: UnpackOptions, choice: Choice
-) -> tuple[_Making, Fresh | None]:
-    """What is made, once the pool has room for it, and why it is made fresh; an origin without room is none."""
-    plan = unpacking.plan
-    free_bytes = 0 if asked.size_bytes else asked.free_bytes or default_free_bytes(plan.volume_blocks)
-    wanted_bytes = base_bytes(pool, plan, asked, free_bytes, 0)
-    choice = weighed(choice, unpacking, asked, wanted_bytes)
-    size_bytes = base_bytes(pool, plan, asked, free_bytes, choice.least_bytes)
-    making = _Making(pool, unpacking, asked, choice.origin, free_bytes, size_bytes)
-    written_bytes = written_bytes_for(
-        plan.volume_blocks, plan.inodes, size_bytes, making.block_bytes, plan.scattered_bytes
-    )
-    what = f"the image {asked.key}"
-    if making.origin is None:
-        require_room(host, pool, written_bytes, what=what)
-        return making, choice.fresh_because
-    changed_bytes = changed_bytes_for(making.origin, unpacking, size_bytes, making.block_bytes)
-    try:
-        require_room(host, pool, min(changed_bytes, written_bytes), what=what, snapshots=1)
-    except NoSpace:
-        return _sized(host, pool, unpacking, asked, fresh(Fresh.ROOM))
-    return making, None
-
-
-def _made(host: Run, making: _Making, operation: Operation) -> tuple[Volume, Facts]:
+def _made(host: Run, making: Making, operation: Operation) -> tuple[Volume, Facts]:
     """The sealed volume, and the summary of the writing."""
     pool, origin, phase = making.pool, making.origin, making.image.phases.phase
     sectors = making.size_bytes // SECTOR_BYTES
     with phase("volume"):
         if origin is None:
-            base = create_volume(host, pool, operation, kind="base", sectors=sectors)
+            base = create_volume(host, pool, operation, kind=making.kind, sectors=sectors)
         else:
             with at_rest(host, origin.volume):
                 base = create_volume(host, pool, operation, kind="base", sectors=sectors, origin=origin.volume)
@@ -155,7 +167,7 @@ def _made(host: Run, making: _Making, operation: Operation) -> tuple[Volume, Fac
         return base, {**_fill(host, making, base), "free_size": making.free_bytes or None}
 
 
-def _fill(host: Run, making: _Making, base: Volume) -> Facts:
+def _fill(host: Run, making: Making, base: Volume) -> Facts:
     unpacking, origin = making.image, making.origin
     phase, is_computed = unpacking.phases.phase, not making.asked.size_bytes
     with phase("volume"):
@@ -206,10 +218,6 @@ def _marked(detail: str | None) -> Iterator[None]:
 def _blames_origin(error: FlydError) -> bool:
     """Whether a fresh base may be made in spite of ``error``: it is not the image's, and not one that passes elsewhere."""
     return not isinstance(error, Untrusted) and (not error.retryable or _WHILE_FILLING in error.details)
-
-
-def _origin_facts(origin: Candidate | None) -> Facts:
-    return {"origin": origin and origin.volume.device_name, "origin_key": origin and origin.key}
 
 
 def _note_failure(host: Run, origin: Candidate, error: FlydError) -> None:

@@ -14,6 +14,7 @@ from ..._image.opening import OpenImage
 from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.ext4.filesystem import RECIPE, inodes_with_room
 from ..._thin.ext4.sizing import inodes_when_grown
+from ..outcome import Facts
 from ..run import Run
 from ..store.base_record import BaseRecord, layers_text, residue_text
 from ..store.records import Image, Operation, State, Volume, VolumeState
@@ -43,10 +44,25 @@ def record_of(host: Run, image: OpenImage, origin: Candidate | None, base: Volum
     )
 
 
+def origin_facts(origin: Candidate | None) -> Facts:
+    """What the result tells of the base that the new one was made of."""
+    return {"origin": origin and origin.volume.device_name, "origin_key": (origin and origin.key) or None}
+
+
 def _inodes_of(image: OpenImage, origin: Candidate | None, base: Volume) -> int:
     if origin is None:
         return inodes_with_room(image.plan.inodes)
     return inodes_when_grown(origin.size_bytes, origin.record.inodes, base.sectors * SECTOR_BYTES)
+
+
+def commit_hidden(host: Run, base: Volume, record: BaseRecord, operation: Operation) -> Volume:
+    """A hidden base, which no image has, as it is then."""
+    live = base._replace(state=VolumeState.LIVE)
+    with host.store.transaction():
+        host.store.put(live)
+        host.store.put(record)
+        host.store.drop(operation)
+    return live
 
 
 def commit(host: Run, image: Image, base: Volume, record: BaseRecord, operation: Operation) -> Image:

@@ -16,6 +16,7 @@ from ..._thin.ext4.filesystem import check
 from ..findings import RecoveryKind
 from ..run import Run
 from ..store.records import Image, OperationKind, PoolRecord, RetiredImage, Volume, VolumeState
+from .hidden import HIDDEN, hidden_bases
 from .missing_volumes import forget
 from .volumes import destroy_volume, map_thin, unmap
 
@@ -24,16 +25,20 @@ _E2FSCK_DID_NOT_LOOK = 16 | 32 | 128
 
 
 def check_bases(host: Run, pool: PoolRecord) -> list[str]:
-    """e2fsck without writing; a damaged base is removed from the pool and the store, so that the next run creates it again."""
+    """e2fsck without writing; a damaged base is removed from the pool and the store, so that the next run creates it again.
+
+    Returns the devices of the images' bases that are clean.
+    """
     clean = []
     bases = {image.base_ulid: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    bases.update({volume.ulid: volume.device_name for volume in hidden_bases(host, pool)})
     for volume in host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value):
         if volume.ulid not in bases:
             continue
         damage = _damage(host, pool, volume)
         if damage:
             _remove_damaged(host, pool, volume, key=bases[volume.ulid], damage=damage)
-        else:
+        elif volume.kind != HIDDEN:
             clean.append(volume.device_path)
     return clean
 

@@ -64,7 +64,7 @@ def open_manifest(host: Run, base_ulid: str, sha256: str) -> int:
 
 def remove_manifest(host: Run, volume: Volume) -> None:
     """Remove the manifest of a volume that goes, if it has one."""
-    if volume.kind == "base":
+    if volume.kind != "snap":
         with file_errors("removing the manifest"):
             remove_file(host.settings.path(DIRECTORY, volume.ulid))
 

@@ -216,6 +216,28 @@ def test_the_layers_of_an_origin_that_the_image_has_may_be_there_and_no_other(ho
     remove(host, *OTHERS.values())
 
 
+def test_images_that_share_their_lowest_layers_are_made_of_a_hidden_base(host: Host) -> None:
+    def hidden_bases() -> int:
+        [pool] = host.run("flyd_info", what=["pools"])["pools"]
+        return int(pool["hidden_bases"])
+
+    shared = (BASE, layer(b"lib", 900))
+    host.unpack(OTHERS["private"], (*shared, secret_layer(PRIVATE)), reuse="never")
+    second, _blocks = host.unpack(OTHERS["second"], (*shared, OWN))
+    assert (str(second["origin"]).partition("-")[0], second["origin_key"]) == ("hidden", None), second["fresh_because"]
+    third, blocks = host.unpack(OTHERS["plain"], (*shared, APPLICATION))
+    assert (third["origin"], hidden_bases()) == (second["origin"], 1)
+    assert blocks * BLOCK_BYTES <= 2 * third["written_bytes"] + 60 * BLOCK_BYTES
+    host.unpack(FRESH_KEY, (*shared, APPLICATION), reuse="never")
+    report = host.target.invariants("--trees", "--bases", REMEMBERED)
+    assert (report["violations"], report["trees"][OTHERS["plain"]]) == ([], report["trees"][FRESH_KEY])
+    assert [count_on_device(host, OTHERS[name], PRIVATE) for name in ("second", "plain")] == [0, 0]
+    assert host.run("flyd_prune", keep=99)["removed"] == []
+    remove(host, *OTHERS.values(), FRESH_KEY)
+    assert host.run("flyd_prune", keep=99)["removed"] == [f"/dev/mapper/{second['origin']}"]
+    assert (hidden_bases(), host.target.violations()) == (0, [])
+
+
 def test_what_a_guest_writes_is_its_own(host: Host) -> None:
     def taken() -> tuple[int, int]:
         [snapshot] = host.run("flyd_info", what=["snapshots"])["snapshots"]

@@ -38,6 +38,10 @@ POINTS = [
     *(("renewed", "unpack_onto", f"base:{step}") for step in VOLUME_STEPS),
     *(("renewed", "unpack_onto", f"unpack:{step}") for step in UNPACK_STEPS if step != "formatted"),
     ("renewed", "unpack_grown", "unpack:grown"),
+    *(("shared", "unpack_other", f"hidden:{step}") for step in VOLUME_STEPS),
+    *(("shared", "unpack_other", f"unpack:{step}") for step in (*UNPACK_STEPS, "hidden")),
+    *(("shared", "unpack_other", f"base:{step}") for step in VOLUME_STEPS),
+    *(("unneeded", "prune", label) for label in ("remove:hidden", "delete:discarded", "delete:numbered")),
     ("fetched", "unpack_and_drop_archive", "unpack:recorded"),
     *(("unpacked", "snapshot", f"snap:{step}") for step in VOLUME_STEPS),
     ("unpacked", "snapshot", "snapshot:mapped"),
@@ -120,6 +124,7 @@ def test_after_a_power_cut_one_run_more_makes_it_right(
         "bound",
         "flipped",
         "many",
+        "unneeded",
     ):
         needs_root()
     expected = undisturbed(stage, arrow)

@@ -249,7 +249,7 @@ def test_a_pool_without_room_for_the_change_has_room_for_a_fresh_one(
             raise NoSpace("no metadata", hint="")
         require_room(*given, **options)
 
-    monkeypatch.setattr("module_utils._lifecycle.unpack.make_base.require_room", full)
+    monkeypatch.setattr("module_utils._lifecycle.unpack.base_size.require_room", full)
     assert renewed.unpack_onto().facts["fresh_because"] == "no_room"
 
 
