@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files in an archive and where they are, from its headers alone.
 
-Invariant: at most ``_MAX_READS`` pieces are read and documents parsed, and no content of a layer. The archive may be hostile, and the reading is
-done in the module's own process, so it is limited to fields of fixed widths and documents of 1 MiB. Nothing of it becomes a name.
+Invariant: at most ``_MAX_READS`` pieces are read and ``_MAX_DOCUMENTS`` documents parsed, and no content of a layer. The archive may be
+hostile, and the reading is done in the module's own process, so it is limited to fields of fixed widths and documents of 1 MiB. Nothing of it
+becomes a name.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from ..documents import parse
 from ..tar.header import BLOCK, ZERO_BLOCK, number, padded, parse_header
 from ..tar.pax import parse_records
 
-Read = Callable[[int, int], bytes]  # offset and length to bytes; fewer at the end
+Read = Callable[[int, int, int], bytes]  # offset, and how many bytes at least and at most; fewer at the end
 
 _WINDOW_BYTES = 16 << 10  # a header, and the small members behind it
-_MAX_READS = 200
+_LEAST_WINDOW_BYTES = 4 << 10
+_MAX_READS = 400
+_MAX_DOCUMENTS = 100
 _MAX_DOCUMENT_BYTES = 1 << 20
 _NAME_TYPES = (b"x", b"L")
 _CONTENT_TYPES = (b"0", b"\0", b"7")
@@ -41,7 +44,9 @@ class Pieces:
         self.size_bytes = size_bytes
         self._begin = 0
         self._window = b""
+        self._ahead_bytes = _WINDOW_BYTES
         self._reads = 0
+        self._documents = 0
 
     def read(self, offset: int, length: int, *, ahead: bool = True) -> bytes:
         """``length`` bytes from ``offset`` on, fewer at the end of the archive.
@@ -53,15 +58,22 @@ class Pieces:
             return b""
         if not self._begin <= offset <= offset + length <= self._begin + len(self._window):
             self._count()
-            wanted = min(max(length, _WINDOW_BYTES if ahead else 0), self.size_bytes - offset)
-            self._begin, self._window = offset, self._read(offset, wanted)
+            wanted = min(max(length, self._next_window_bytes(offset) if ahead else 0), self.size_bytes - offset)
+            self._begin, self._window = offset, self._read(offset, length, wanted)
         at = offset - self._begin
         return self._window[at : at + length]
 
+    def _next_window_bytes(self, offset: int) -> int:
+        """Less where the last window was left for a place far behind it, as from one large member to the next; else more again."""
+        is_near = offset <= self._begin + len(self._window) + self._ahead_bytes
+        most, least = min(_WINDOW_BYTES, 2 * self._ahead_bytes), max(_LEAST_WINDOW_BYTES, self._ahead_bytes // 2)
+        self._ahead_bytes = most if is_near else least
+        return self._ahead_bytes
+
     def document(self, place: Place, *, ahead: bool = True) -> Any:
         """The JSON document there."""
-        self._count()  # also of one that is in the window: parsing takes longer than reading
-        if place.size > _MAX_DOCUMENT_BYTES:
+        self._documents += 1
+        if place.size > _MAX_DOCUMENT_BYTES or self._documents > _MAX_DOCUMENTS:
             raise TooMuch
         return parse(self.read(place.offset, place.size, ahead=ahead), "a list of the archive")
 

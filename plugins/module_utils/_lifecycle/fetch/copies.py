@@ -18,12 +18,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..._image.outline.claims import Claim, claims
-from ..._image.tar.header import BLOCK
 from ..._names import Digest
-from ..._source.download.segments import Span, merged
 from ..._source.reuse.paged import Paged
 from ..._source.reuse.seeding import NotReused, Seed, Seeds
 from ..run import Run
+from .ahead import Ahead, Outline, outline_of
 from .options import FetchOptions, Reuse
 
 LEAST_OBJECT_BYTES = 32 << 20  # below that a whole download is as good
@@ -33,13 +32,11 @@ _MAX_SECONDS = 1.0  # for reading the headers of all
 
 
 class _Archive(NamedTuple):
-    """An open archive, what it claims, and which parts of it had to be read to know that."""
+    """An open archive, and what it claims."""
 
     fd: int
     is_of_another_key: bool
-    size_bytes: int
-    claims: tuple[Claim, ...]
-    parts: tuple[Span, ...]
+    outline: Outline
 
 
 class _Here(NamedTuple):
@@ -62,12 +59,14 @@ class LocalCopies:
             return
         with contextlib.ExitStack() as opened:
             archives = list(self._archives(opened, also_others=expected is not None))
-            here = {_id(one): _Here(archive, one.offset) for archive in reversed(archives) for one in archive.claims}
+            here = {
+                _id(one): _Here(archive, one.offset) for archive in reversed(archives) for one in archive.outline.claims
+            }
             if sum(size_bytes for _sha256, size_bytes in here) < LEAST_HERE_BYTES:
                 yield Seeds((), NotReused.NO_COPIES)
                 return
-            _read_ahead(elsewhere, archives[0])
-            there = claims(elsewhere.read, elsewhere.size_bytes)
+            ahead = Ahead(elsewhere, archives[0].fd, archives[0].outline)
+            there = claims(ahead.read, elsewhere.size_bytes)
             if there is None:
                 yield Seeds((), NotReused.NOT_UNDERSTOOD)
                 return
@@ -84,9 +83,9 @@ class LocalCopies:
             with contextlib.suppress(OSError):
                 fd = _open(path)
                 opened.callback(os.close, fd)
-                archive = _read(fd, is_of_another_key=path not in self._own)
-                if archive.claims:
-                    yield archive
+                outline = outline_of(fd)
+                if outline.claims:
+                    yield _Archive(fd, path not in self._own, outline)
 
 
 def copies_for(host: Run, options: FetchOptions) -> LocalCopies | None:
@@ -106,30 +105,6 @@ def _seed(there: Claim, here: _Here) -> Seed:
     end = there.offset + there.size_bytes
     archive = here.archive
     return Seed(there.offset, end, archive.fd, here.offset, there.sha256, archive.is_of_another_key)
-
-
-def _read(fd: int, *, is_of_another_key: bool) -> _Archive:
-    parts = list[Span]()
-
-    def read(offset: int, length: int) -> bytes:
-        parts.append((offset, offset + length))
-        return os.pread(fd, length, offset)
-
-    size_bytes = os.fstat(fd).st_size
-    return _Archive(fd, is_of_another_key, size_bytes, claims(read, size_bytes) or (), tuple(merged(parts)))
-
-
-def _read_ahead(elsewhere: Paged, archive: _Archive) -> None:
-    """Request together what had to be read of ``archive``, when the object begins like it: most headers are where they were.
-
-    What is behind the last layer is as far from the end as it was.
-    """
-    first, *others = archive.parts
-    if elsewhere.read(*first)[:BLOCK] != os.pread(archive.fd, BLOCK, 0):
-        return
-    moved, behind = elsewhere.size_bytes - archive.size_bytes, archive.claims[-1].offset + 1
-    last = [(begin + moved, end + moved) for begin, end in others if begin > behind]
-    elsewhere.prefetch([*(span for span in others if span[0] <= behind), *last])
 
 
 def _open(path: str) -> int:

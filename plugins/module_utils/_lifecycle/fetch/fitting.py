@@ -96,7 +96,7 @@ def _room(host: Run, pool_bytes: int) -> Room | None:
 
 
 def _layers_bytes(host: Run, bucket: Source, info: ObjectInfo, rate: Rate) -> int | None:
-    def read(offset: int, length: int) -> bytes:
+    def read(offset: int, _least: int, length: int) -> bytes:
         def once() -> bytes:
             with bucket.open(info, offset, offset + length - 1) as body:
                 pieces = []

@@ -25,7 +25,7 @@ from ..source import Source
 _MAX_MISSES = 64
 _MAX_SECONDS = 3.0
 _MAX_PERCENT = 2
-_AHEAD_AT_ONCE = 8
+AHEAD_AT_ONCE = 16
 
 
 class NotWorthIt(Exception):
@@ -53,11 +53,16 @@ class Paged:
         """The size of the object."""
         return self._part.info.size_bytes
 
-    def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset`` on, fewer at the end of the object; raises ``NotWorthIt``, and what a request raises."""
+    def read(self, offset: int, least: int, most: int = 0) -> bytes:
+        """``least`` bytes from ``offset`` on, fewer at the end of the object; up to ``most`` where they are here, or a request is made anyway.
+
+        Raises ``NotWorthIt``, and what a request raises.
+        """
         self._patience.check_time()
-        end = min(self.size_bytes, offset + length)
+        end = min(self.size_bytes, offset + max(least, most))
         missing = without([(offset, end)], self.spans)
+        if missing and missing[0][0] >= offset + least:
+            end, missing = missing[0][0], []
         self._misses = self._misses + 1 if missing else 0
         self._refuse_too_much(sum(stop - first for first, stop in missing))
         try:
@@ -67,6 +72,10 @@ class Paged:
             self._failures.append(error)
             raise
         return self._part.bytes_at(offset, max(0, end - offset))
+
+    def lacks(self, offset: int, length: int) -> bool:
+        """Whether not all of these bytes have come."""
+        return bool(without([(offset, min(self.size_bytes, offset + length))], self.spans))
 
     def prefetch(self, spans: Iterable[Span]) -> None:
         """Request at once what will probably be read, within half of the bytes that reading may take; what fails is read later."""
@@ -78,7 +87,7 @@ class Paged:
         self._received_bytes += sum(end - first for first, end in wanted)
         works = [functools.partial(self._prefetch_one, *span) for span in wanted]
         if works:
-            together(works, at_once=_AHEAD_AT_ONCE, give_up=self._patience.give_up)
+            together(works, at_once=AHEAD_AT_ONCE, give_up=self._patience.give_up)
 
     def _prefetch_one(self, first: int, end: int) -> None:
         try:
