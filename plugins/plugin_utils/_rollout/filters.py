@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import lines, plan, results, words
-from .state import ABSENT, Budgets, Rollout, Row, rows_of, summary
+from .generations import has_generation, may_prune
+from .results import Variables
+from .state import Budgets, Rollout, rows_of, summary, to_flip
 
 
 def rollout_state(
@@ -24,12 +26,22 @@ def rollout_state(
     flipping: Sequence[str] = (),
     waves: object = (),
     check: bool = False,
+    instances: Sequence[str] = (),
+    leave_out: bool = False,
+    key: str = "",
+    keep: int = 0,
 ) -> dict[str, Any]:
     """The states, counts and lines of a rollout; raises ``ValueError`` for a value that is not a budget."""
     budgets = Budgets(words.allowed(max_absent, len(hosts)), words.allowed(max_lost, len(hosts)))
-    rows = rows_of(variables.__getitem__, hosts, Rollout(pin, since), short or {})
-    state = summary(rows, budgets, first_wave=next(iter(words.waves(waves, _to_flip(rows))), []))
-    received = sum(_received(variables[row.host]) for row in rows if row.state != "absent")
+    known, rollout = _known(variables, hosts), Rollout(pin, since, instances, leave_out)
+    rows = rows_of(known.__getitem__, hosts, rollout, short or {})
+    state = summary(rows, budgets, first_wave=next(iter(words.waves(waves, to_flip(rows))), []))
+    received = sum(_received(known[row.host]) for row in rows if row.state != "absent")
+    state["to_prune"] = [
+        row.host
+        for row in rows
+        if row.state in ("confirmed", "unconfirmed") and _is_to_prune(known[row.host], rollout, key, int(keep))
+    ]
     state["lines"] = {
         "plan": lines.plan_line(state),
         "stage": lines.stage_line(state, received),
@@ -40,8 +52,30 @@ def rollout_state(
     return state
 
 
-def _to_flip(rows: Sequence[Row]) -> list[str]:
-    return [row.host for row in rows if row.state not in ABSENT]
+# Options of the roles that are read here, which may be templates.
+_OPTIONS = (results.INSTANCES, "rollout_keep", "activate_pool")
+
+
+def _known(variables: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Variables]:
+    """The variables of each host, read once.
+
+    What Ansible has registered is read as it is: by ``hostvars[host]`` each result would be copied and looked through for templates, which
+    takes the controller several times as long. It has none; options may be some.
+    """
+    read = getattr(variables, "raw_get", None)
+    if read is None:
+        return {host: variables[host] for host in hosts}
+    found = {}
+    for host in hosts:
+        given = read(host)
+        templates = [name for name in _OPTIONS if "{{" in str(given.get(name))]
+        found[host] = {**given, **{name: variables[host][name] for name in templates}} if templates else given
+    return found
+
+
+def _is_to_prune(variables: Variables, rollout: Rollout, key: str, keep: int) -> bool:
+    seen, names = results.result(variables, results.SEEN).items[0], rollout.names_of(variables)
+    return may_prune(seen, names, rollout.pin, key, int(variables.get("rollout_keep", keep)))
 
 
 def _received(variables: Mapping[str, Any]) -> int:
@@ -58,19 +92,18 @@ def rollout_plan(
     key: str = "",
 ) -> dict[str, Any]:
     """The need, the hosts without room, and those that are done."""
-    its = variables[first]
+    known = _known(variables, hosts)
+    its = known[first]
     fetched, unpacked = (its.get(name) or {} for name in (results.FETCHED, results.UNPACKED))
     need = plan.need_of(its.get(results.SEEN), its.get("__rollout_measured"), fetched, unpacked, pool)
-    seen = {host: variables[host][results.SEEN] for host in hosts if results.result(variables[host], results.SEEN).ok}
+    seen = {host: its[results.SEEN] for host, its in known.items() if results.result(its, results.SEEN).ok}
     short: dict[str, str] = {}
     for host, facts in seen.items():
-        found = plan.shortages(facts, need, str(variables[host].get("activate_pool") or pool), pin)
+        found = plan.shortages(facts, need, str(known[host].get("activate_pool") or pool), pin)
         if found and host != first:
             short[host] = ", ".join(one.text for one in found)
-    frees = {
-        host: int((variables[host].get("__rollout_prunable") or {}).get("would_free_bytes") or 0) for host in short
-    }
-    already = [host for host, facts in seen.items() if plan.has_generation(facts, list(instances), pin)]
+    frees = {host: int((known[host].get("__rollout_prunable") or {}).get("would_free_bytes") or 0) for host in short}
+    already = [host for host, facts in seen.items() if has_generation(facts, list(instances), pin)]
     sha256 = str(fetched.get("sha256") or "")
     stem = str(key).rstrip("/").rpartition("/")[2].partition(".")[0]
     return {

@@ -48,7 +48,8 @@ def capacity_line(ready: int, short: Mapping[str, str], frees: Mapping[str, int]
 def stage_line(state: Mapping[str, Any], received_bytes: float) -> str:
     """How many have the generation, and how much has come for it."""
     moved = f"{words.size(received_bytes)} received" if received_bytes else ""
-    return words.line("Stage", [f"{len(state['staged']):,} staged", moved, *_wrong(state, ("absent",))])
+    done = f"{len(state['left_out']):,} have it already" if state["left_out"] else ""
+    return words.line("Stage", [f"{len(state['staged']):,} staged", done, moved, *_wrong(state, ("absent",))])
 
 
 def canary_line(host: str, fetched: Mapping[str, Any], need: Need, already: list[str]) -> str:

@@ -55,9 +55,8 @@ def need_of(before: Any, after: Any, fetched: Mapping[str, Any], unpacked: Mappi
 def shortages(seen: Mapping[str, Any], need: Need, pool_name: str, digest: str) -> list[Shortage]:
     """Where a host has no room for what it has not got yet."""
     has_archive = digest in (seen.get("host") or {}).get("archives", ())
-    mine = [one for one in seen.get("images") or () if one.get("sha256") == digest]
-    has_base = any(one.get("base_device") for one in mine)
-    if has_base:
+    mine = [one for one in seen.get("generations") or () if one.get("sha256") == digest]
+    if any(one.get("has_base") for one in mine):
         return []
     archive = 0 if has_archive else need.archive_bytes
     pool, state = _pool(seen, pool_name), (seen.get("host") or {}).get("state_dir") or {}
@@ -71,13 +70,6 @@ def shortages(seen: Mapping[str, Any], need: Need, pool_name: str, digest: str) 
         rooms.append((f"the pool {pool_name}", _room(pool), need.data_bytes))
         rooms.append((f"the metadata of the pool {pool_name}", (pool["metadata"]).get("free"), need.metadata_bytes))
     return [Shortage(where, wanted - int(free)) for where, free, wanted in rooms if free is not None and wanted > free]
-
-
-def has_generation(seen: Mapping[str, Any], instances: list[str], digest: str) -> bool:
-    """Whether all instances of a host point at that digest, confirmed."""
-    there = {one.get("name"): one for one in seen.get("instances") or ()}
-    found = [there.get(name) or {} for name in instances]
-    return bool(found) and all(one.get("current") == digest and one.get("confirmed") for one in found)
 
 
 def _room(pool: Mapping[str, Any]) -> int | None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from . import results, words
+from .generations import is_done
 from .results import Result, Variables
 
 # not_asked: no task for it yet. ready, staged: nothing is changed on it. confirmed: as wanted. unconfirmed: flipped, and waits for a word.
@@ -29,6 +30,7 @@ class Row(NamedTuple):
     """One host. ``reason`` groups what went wrong; ``was_lost`` outlives that it is taken back.
 
     ``is_ours``: it was flipped by this run, or by an earlier one of the same rollout. ``earlier`` has the digest to go back to, by instance.
+    ``is_left_out``: it had the generation already when the rollout looked, and was asked no more.
     """
 
     host: str
@@ -40,14 +42,29 @@ class Row(NamedTuple):
     was_lost: bool = False
     changed: bool = False
     is_ours: bool = False
+    is_left_out: bool = False
     earlier: Mapping[str, str] = MappingProxyType({})
 
 
 class Rollout(NamedTuple):
-    """Which rollout the rows are of: its digest, and since when (UTC, as flyd_info writes it) a flip to that digest was one of its own."""
+    """Which rollout the rows are of: its digest, and since when (UTC, as flyd_info writes it) a flip to that digest was one of its own.
+
+    ``instances``: their names; a host may have its own. ``leave_out``: a host where they are done already is left out.
+    """
 
     pin: str = ""
     since: str = ""
+    instances: Sequence[str] = ()
+    leave_out: bool = False
+
+    def names_of(self, variables: Variables) -> Sequence[str]:
+        """The instances of a host."""
+        given = variables.get(results.INSTANCES) or self.instances
+        return [given] if isinstance(given, str) else list(given)
+
+    def leaves_out(self, seen: Result, names: Sequence[str]) -> bool:
+        """Whether there is nothing to do on a host."""
+        return bool(self.pin) and self.leave_out and is_done(seen.items[0], names, self.pin)
 
 
 def row_of(host: str, variables: Variables, rollout: Rollout) -> Row:
@@ -61,7 +78,12 @@ def row_of(host: str, variables: Variables, rollout: Rollout) -> Row:
     bound = results.result(variables, results.BOUND)
     if bound.ran:
         row = _flipped(host, variables, bound, rollout.pin)
-        row = row._replace(earlier=_earlier(seen, bound, rollout.pin), is_ours=_is_ours(seen, bound, rollout))
+        names = [str(item.get("item", "")) for item in bound.items]
+        is_ours = bound.changed or not bound.ok or _is_recent(seen, names, rollout)
+        row = row._replace(earlier=_earlier(seen, names, rollout.pin), is_ours=is_ours)
+    elif rollout.leaves_out(seen, its := rollout.names_of(variables)):
+        earlier, is_ours = _earlier(seen, its, rollout.pin), _is_recent(seen, its, rollout)
+        row = Row(host, "confirmed", "plan", earlier=earlier, is_ours=is_ours, is_left_out=True)
     returned = results.result(variables, results.RETURNED)
     return _returned(row, returned) if returned.ran else row
 
@@ -92,22 +114,19 @@ def _flipped(host: str, variables: Variables, bound: Result, pin: str) -> Row:
     return Row(host, "unconfirmed" if waits else "confirmed", "flip")
 
 
-def _is_ours(seen: Result, bound: Result, rollout: Rollout) -> bool:
-    """Whether the host was flipped by this run, may have been when it did not answer, or was by a recent run of this rollout."""
-    names = {item.get("item") for item in bound.items}
+def _is_recent(seen: Result, names: Sequence[str], rollout: Rollout) -> bool:
+    """Whether the host was flipped by a recent run of this rollout."""
     before = [one for item in seen.items for one in item.get("instances") or () if one.get("name") in names]
-    recent = any(
+    return bool(rollout.since) and any(
         one.get("current") == rollout.pin and str(one.get("updated_at", "")) >= rollout.since for one in before
     )
-    return bound.changed or not bound.ok or (recent and bool(rollout.since))
 
 
-def _earlier(seen: Result, bound: Result, pin: str) -> dict[str, str]:
+def _earlier(seen: Result, names: Sequence[str], pin: str) -> dict[str, str]:
     """By instance, what it pointed at before the rollout. One that pointed at the new generation already says what was before."""
     before = {str(one.get("name")): one for item in seen.items for one in item.get("instances") or ()}
     found = {}
-    for item in bound.items:
-        name = str(item.get("item", ""))
+    for name in names:
         was = before.get(name, {})
         digest = was.get("previous") if was.get("current") == pin else was.get("current")
         if digest:
@@ -161,6 +180,8 @@ def summary(rows: Sequence[Row], budgets: Budgets, first_wave: Sequence[str] = (
     wrong = [row for row in rows if row.was_lost or row.state in (*ABSENT, "stuck")]
     return {
         **by_state,
+        "to_flip": to_flip(rows),
+        "left_out": [row.host for row in rows if row.is_left_out],
         "all_lost": lost,
         "too_many_absent": len(by_state["absent"]) > budgets.absent,
         "too_many_lost": too_many,
@@ -174,6 +195,11 @@ def summary(rows: Sequence[Row], budgets: Budgets, first_wave: Sequence[str] = (
         "why": {row.host: why(row) for row in wrong},
         "problems": problems(rows),
     }
+
+
+def to_flip(rows: Sequence[Row]) -> list[str]:
+    """The hosts of all waves, in their order."""
+    return [row.host for row in rows if row.state not in ABSENT and not row.is_left_out]
 
 
 def why(row: Row) -> str:

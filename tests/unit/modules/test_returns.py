@@ -102,7 +102,7 @@ def _plans() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     yield "flyd_prune", "many", "present", {}
     yield "flyd_prune", "bound", "present", {}
     yield "flyd_info", "virgin", "present", {}
-    yield "flyd_info", "flipped", "present", {"what": ["images", "instances", "host", "history"]}
+    yield "flyd_info", "flipped", "present", {"what": ["images", "generations", "instances", "host", "history"]}
     yield "flyd_info", "flipped", "present", {}
     yield "flyd_info", "activated", "present", {}
     for module in MODULES:

@@ -29,7 +29,7 @@ def seen(*, used: int = 10, size: int = 100, free: int = 50, disk: int = 500, be
         "free_below": None if below is None else below * MIB,
     }
     host = {"archives": [], "state_dir": {"path": "/var/lib/flyd", "free": disk * MIB}}
-    return {"changed": False, "pools": [pool], "images": [], "instances": [], "host": host}
+    return {"changed": False, "pools": [pool], "generations": [], "instances": [], "host": host}
 
 
 def fleet(**others: Facts) -> dict[str, Facts]:
@@ -90,7 +90,7 @@ def test_a_pool_that_may_grow_counts_with_what_it_can_grow_by() -> None:
 def test_what_a_host_has_already_needs_no_room() -> None:
     has_archive, has_base = seen(disk=0), seen(disk=0, free=0)
     has_archive["host"]["archives"] = [NEW]
-    has_base["images"] = [{"sha256": NEW, "base_device": "/dev/mapper/base-x"}]
+    has_base["generations"] = [{"sha256": NEW, "has_base": True}]
     assert planned(fleet(a=has_archive, b=has_base))["short"] == {}
 
 

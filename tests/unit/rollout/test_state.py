@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugin_utils._rollout import results, words
@@ -72,6 +72,7 @@ def test_a_host_is_in_the_state_that_its_results_show(state: str, variables: Fac
     assert [name for name in STATES if found[name]] == [state]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([facts for _, facts in HOSTS]), min_size=1, max_size=30))
 def test_states_are_disjoint_and_complete_and_nobody_is_absent_and_lost(fleet: list[Facts]) -> None:
     variables = {f"h{number}": facts for number, facts in enumerate(fleet)}

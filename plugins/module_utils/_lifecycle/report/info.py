@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import enum
-import json
-import os
 from typing import Any, Callable, NamedTuple
 
 from ..._errors import FlydError
@@ -16,14 +14,14 @@ from ..._thin.dm.device import SECTOR_BYTES
 from ..._thin.dm.table import METADATA_BLOCK_BYTES
 from ..._thin.pool.thin_pool import is_low, status
 from ..attempts import repeated_if_transient
-from ..diff import is_mapped, platform_of, pool_view
-from ..fetch.fetched import objects_of
+from ..diff import is_mapped, pool_view
 from ..fetch.progress import progress_path
 from ..fetch.progress import read as read_progress
 from ..growth.reach import can_grow_to
 from ..image.placement import pool_of
+from ..instance.link import is_published
 from ..instance.options import Settings
-from ..instance.views import instance_facts
+from ..instance.views import content_of, instance_facts
 from ..outcome import Facts, Outcome
 from ..params import ModuleParams
 from ..run import Run
@@ -35,6 +33,7 @@ from ..volumes.recover import abandoned
 from ..volumes.room import data_room, metadata_room
 from ..volumes.uses import open_snapshots
 from .drift import drift
+from .generations import generations_of, in_full, in_short
 from .history import history
 from .host_facts import host_facts, room_below
 from .shares import UNKNOWN_BASE, UNKNOWN_SNAPSHOT, base_shares, snapshot_shares
@@ -46,6 +45,7 @@ class Subject(str, enum.Enum):
     """What can be asked for."""
 
     IMAGES = "images"
+    GENERATIONS = "generations"
     SNAPSHOTS = "snapshots"
     POOLS = "pools"
     INSTANCES = "instances"
@@ -55,8 +55,8 @@ class Subject(str, enum.Enum):
     HISTORY = "history"
 
 
-# The history is read from files of up to 60 MiB: only for who asks.
-DEFAULT_SUBJECTS = [subject.value for subject in Subject if subject is not Subject.HISTORY]
+# The history is read from files of up to 60 MiB: only for who asks. The generations are the images in short.
+DEFAULT_SUBJECTS = [one.value for one in Subject if one not in (Subject.HISTORY, Subject.GENERATIONS)]
 
 
 class Only(NamedTuple):
@@ -95,48 +95,22 @@ def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:
 def _images(host: Run, only: Only) -> list[Facts]:
     shares = base_shares(host)
     return [
-        {**_image(host, image), **shares.get(image.base_ulid, UNKNOWN_BASE)}
-        for image in _generations(host)
-        if only.key in ("", image.object_key) and (not only.pool or _name(pool_of(host, image)) == only.pool)
+        {**in_full(host, image), **shares.get(image.base_ulid, UNKNOWN_BASE)}
+        for image in generations_of(host)
+        if _is_meant(host, image, only)
     ]
 
 
-def _generations(host: Run) -> list[Image]:
-    """All generations, those of a key together: the current one first, then the retired ones, the newest first."""
-    found = [*host.store.all(Image), *reversed(host.store.all(RetiredImage))]
-    order = {key: number for number, key in enumerate(dict.fromkeys(image.object_key for image in found))}
-    return sorted(found, key=lambda image: order[image.object_key])
+def _in_short(host: Run, only: Only) -> list[Facts]:
+    return [in_short(image) for image in generations_of(host) if _is_meant(host, image, only)]
+
+
+def _is_meant(host: Run, image: Image, only: Only) -> bool:
+    return only.key in ("", image.object_key) and (not only.pool or _name(pool_of(host, image)) == only.pool)
 
 
 def _name(pool: PoolRecord | None) -> str:
     return "" if pool is None else pool.name
-
-
-def _image(host: Run, image: Image) -> Facts:
-    facts: Facts = image._asdict()
-    del facts["voucher_id"]  # a hash of what may hold a secret
-    config, base_device = json.loads(image.config), facts.pop("pool_device")
-    for column in ("id", "object_key", "size_bytes", "members"):
-        del facts[column]
-    return {
-        "image_id": image.id,
-        "key": image.object_key,
-        "current": not isinstance(image, RetiredImage),
-        "size": image.size_bytes,
-        **facts,
-        "archives": [path for path in map(host.archive_path, image.digests) if os.path.exists(path)],
-        "snapshots": [
-            {"name": one.name, "device": one.device} for one in host.store.all(Snapshot, "image_id=?", image.id)
-        ],
-        "base_device": base_device or None,
-        "snap_device": image.snap_device or None,
-        "state": image.state.value,
-        "platform": platform_of(config),
-        "config": config or None,
-        "summary": json.loads(image.summary),
-        "objects": objects_of(image),
-        "made_with": json.loads(image.made_with),
-    }
 
 
 def _snapshots(host: Run, only: Only) -> list[Facts]:
@@ -170,9 +144,15 @@ def _instances(host: Run, only: Only) -> list[Facts]:
             left = host.store.generation(instance.left_id) if instance.left_id else None
             facts = {**instance_facts(host, instance), "left": left and left.sha256, "settings": recorded.to_json()}
             facts["updated_at"] = instance.updated_at
+            facts["in_place"] = _is_in_place(host, instance)
             del facts["config"], facts["vouched_by"], facts["trust"]
             found.append(facts)
     return found
+
+
+def _is_in_place(host: Run, instance: Instance) -> bool:
+    content = content_of(host, *instance.shown)
+    return content is not None and is_mapped(host, content.ulid) and is_published(host.dm.root, instance.name, content)
 
 
 def _is_in(host: Run, snapshot: Snapshot, pool: str) -> bool:
@@ -239,6 +219,7 @@ def _drift(host: Run, _only: Only) -> list[Facts]:
 
 _REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {
     Subject.IMAGES: _images,
+    Subject.GENERATIONS: _in_short,
     Subject.SNAPSHOTS: _snapshots,
     Subject.POOLS: _pools,
     Subject.INSTANCES: _instances,
