@@ -80,7 +80,9 @@ class Paged:
     def prefetch(self, spans: Iterable[Span]) -> None:
         """Request at once what will probably be read, within half of the bytes that reading may take; what fails is read later."""
         within, wanted = self.size_bytes * _MAX_PERCENT // 200 - self._received_bytes, list[Span]()
-        for first, end in without(((first, min(end, self.size_bytes)) for first, end in spans), self.spans):
+        # What is expected before the beginning or behind the end of the object is not there: a request for it would be refused.
+        inside = ((max(0, first), min(end, self.size_bytes)) for first, end in spans)
+        for first, end in without([one for one in inside if one[0] < one[1]], self.spans):
             within -= end - first
             if within >= 0:
                 wanted.append((first, end))
