@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -206,6 +207,27 @@ def echoing_headers(request: Request, upstream: Upstream) -> Answer:
     """A server that repeats in its error what was signed and with what."""
     said = " ".join(request.headers.get(name, "")[-100:] for name in ("x-amz-security-token", "authorization"))
     return refused(403, "AccessDenied", message=said)(request, upstream)
+
+
+def line(latency_seconds: float, bytes_per_second: float) -> Fault:
+    """The same of a line that all connections share."""
+    lock, paid_until = threading.Lock(), 0.0
+
+    def pace(body: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal paid_until
+        for piece in body:
+            with lock:
+                paid_until = due = max(paid_until, time.monotonic()) + len(piece) / bytes_per_second
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield piece
+
+    shared = around_body(pace)
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        time.sleep(latency_seconds)
+        return shared(request, upstream)
+
+    return fault
 
 
 def distant(latency_seconds: float, bytes_per_second: float) -> Fault:
