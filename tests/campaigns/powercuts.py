@@ -259,7 +259,7 @@ def table(rounds: Sequence[Round], phases: Sequence[str]) -> str:
     def count(some: Sequence[Round], what: Callable[[Round], object]) -> int:
         return sum(bool(what(one)) for one in some)
 
-    for phase in [*phases, AT_REST, "all"]:
+    for phase in dict.fromkeys([*phases, AT_REST, "all"]):  # two steps may have one name
         hit = [one for one in rounds if phase in (one.phase, "all")]
         cells = [count(hit, lambda one: one.settled), count(hit, lambda one: one.failures)]
         cells += [count(hit, lambda one: one.leaks), count(hit, lambda one: one.failures or one.leaks)]
