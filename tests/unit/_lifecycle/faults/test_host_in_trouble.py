@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from module_utils._errors import Busy, CommandFailed, DamagedPool, FlydError, NoSpace, Unsupported
-from module_utils._image.pipeline.unpacking import open_image
+from module_utils._image.opening import open_image
 from module_utils._lifecycle.outcome import Outcome
 from module_utils._lifecycle.store.records import PoolRecord, State, Volume
 from module_utils._lifecycle.unpack import make_base as base_making
@@ -203,11 +203,11 @@ def test_an_archive_that_is_exchanged_while_it_is_unpacked_does_not_matter(
     [digest] = fetched.archives_to_keep()
     path = fetched.state / "archives" / digest
 
-    def exchange(fd: int, options: Any) -> Any:
+    def exchange(fd: int, *given: Any) -> Any:
         other = path.with_name("other")
         other.write_bytes(OTHER_ARCHIVE)
         os.rename(other, path)
-        return open_image(fd, options)
+        return open_image(fd, *given)
 
     monkeypatch.setattr("module_utils._lifecycle.unpack.sources.open_image", exchange)
     fetched.unpack()
