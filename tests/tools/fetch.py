@@ -64,9 +64,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
-    """Fetch, publish under the destination's name, and describe what came."""
-    bucket = Bucket(
+def bucket_of(options: argparse.Namespace) -> Bucket:
+    """The bucket that the command line names."""
+    return Bucket(
         S3Options(
             bucket=options.bucket,
             endpoint_url=options.endpoint_url,
@@ -80,6 +80,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             max_connections=options.streams,
         )
     )
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Fetch, publish under the destination's name, and describe what came."""
+    bucket = bucket_of(options)
     wanted = Wanted(
         ObjectKey(options.key),
         options.checksum,

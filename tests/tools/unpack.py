@@ -26,6 +26,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file_
 sys.path[:0] = [os.path.join(_ROOT, "plugins"), _ROOT]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_RESERVE = [bytearray(1 << 20)]  # given back when memory has ended, as an answer needs some
 
 
 class _Stopped(BaseException):
@@ -57,6 +58,7 @@ def _outcome(argv: list[str]) -> tuple[int, dict[str, Any]]:
         except OSError as error:
             return 1, _failure(from_os_error(error, "unpacking"))
     except (MemoryError, ImportError, OSError) as error:
+        _RESERVE.clear()
         hint = "raise the limit of memory (`ulimit -v`), or check that the checkout is whole"
         return 1, _refusal("unsupported", f"the engine could not be loaded or had not enough memory: {error!r}", hint)
     except Exception as error:  # noqa: BLE001 - who drives this reads JSON, of an internal error too
