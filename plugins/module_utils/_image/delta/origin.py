@@ -27,6 +27,7 @@ from .layer_index import Contents, LayerIndex, UnfitOrigin, index_of
 from .manifest import Manifest, manifest_of
 from .manifest_file import dump, load
 from .matching import NONE, Matching, match
+from .settling import settled
 
 _MAX_FILE_BYTES = 256 << 20
 
@@ -54,9 +55,16 @@ class Origin(NamedTuple):
     figures: OriginFigures
 
     @classmethod
-    def of(cls, old: Manifest, plan: Plan, identities: Mapping[Extent, str], deadline: Deadline) -> Origin:
-        """The origin with the manifest ``old``."""
-        matching = match(old, plan, identities, deadline)
+    def of(
+        cls,
+        old: Manifest,
+        plan: Plan,
+        identities: Mapping[Extent, str],
+        deadline: Deadline,
+        layers: Mapping[str, Extent],
+    ) -> Origin:
+        """The origin with the manifest ``old``; ``layers`` are those at hand that it was made of, by identity."""
+        matching = settled(plan, old, match(old, plan, identities, deadline), layers, deadline)
         return cls(old, matching, _figures(old, plan, matching))
 
     def needs(self, plan: Plan, fd: int) -> bool:

@@ -68,7 +68,8 @@ class Broker:
         the pipes of its output and its orders, and the files that it reads, once each, in the order of their numbers.
         ``{"end": null}`` ends all decoders, ``{"why": number}`` raises what one of them ended with.
         ``{"file": {"again": …}}`` gives a new file, and, if streams in it are to be read again, its number.
-        ``{"origin": {"layers": [[identity, bytes], …]}}`` gives, once, the manifest of the base that the caller chooses, or none.
+        ``{"origin": {"layers": [[identity, bytes], …]}}`` gives, once, the manifest of the base that the caller chooses, and what
+        there is of the archive that it was made of; or none.
         """
         return self._understood(question)()
 
@@ -123,7 +124,10 @@ class Broker:
 
     def _origin(self, offer: Offer, layers: Sequence[Layer]) -> Reply:
         found = offer(layers)
-        return Reply(None, []) if found is None else Reply({"trusted": found.is_trusted}, [os.dup(found.manifest_fd)])
+        if found is None:
+            return Reply(None, [])
+        fds = [os.dup(fd) for fd in (found.manifest_fd, *found.archive_fds)]
+        return Reply({"trusted": found.is_trusted, "layers": found.layer_sha256}, fds)
 
     def _decoder(self, memory_bytes: int, streams: Sequence[Wanted]) -> Reply:
         opened = _decoders(streams)

@@ -22,10 +22,15 @@ class Layer(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """The open file with the manifest of a base; ``is_trusted`` when a layer that it has needs not be read to prove that the image has it."""
+    """The open file with the manifest of a base; ``is_trusted`` when a layer that it has needs not be read to prove that the image has it.
+
+    ``archive_fds`` are the archive that it was made of, none when that is not there, or with ``layer_sha256`` its layers, each of that digest.
+    """
 
     manifest_fd: int
     is_trusted: bool
+    archive_fds: tuple[int, ...] = ()
+    layer_sha256: tuple[str, ...] = ()
 
 
 Offer = Callable[[Sequence[Layer]], "Offered | None"]

@@ -32,6 +32,7 @@ from ..options import Options, Summary
 from ..phases import Phases
 from ..platforms import PlatformPolicy
 from .broker import Broker
+from .earlier import plain_layers
 from .merging import Indexed, collector_paused, complete_hint, merged
 from .planned import Unpacking
 from .preparing import UNREAD_FD, LayerTar, Preparation, Prepared, check_of_archive, family, identity_of, whole_file
@@ -117,6 +118,7 @@ class _Reader:
         self._ask = ask
         self._is_trusted = True
         self._old = self._manifest(options.origin_fd)
+        self._old_layers: Mapping[str, Extent] = {}
 
     def must_verify(self, checks: Sequence[Check]) -> None:
         """Start ``checks`` now, or once it is known which layers are read."""
@@ -178,8 +180,10 @@ class _Reader:
         answer, fds = self._ask({"origin": {"layers": [*layers, *added]}})
         for fd in fds:
             self._stack.callback(os.close, fd)
+        if fds:
             self._is_trusted = bool(answer["trusted"])
-            self._old = self._manifest(fd)
+            self._old = self._manifest(fds[0])
+            self._old_layers = plain_layers(self.preparation, fds[1:], answer["layers"])
 
     def _manifest(self, fd: int) -> Manifest | None:
         if fd < 0:
@@ -236,7 +240,7 @@ class _Reader:
         if self._old is None:
             return None
         try:
-            return Origin.of(self._old, plan, identities, self._deadline)
+            return Origin.of(self._old, plan, identities, self._deadline, self._old_layers)
         except MemoryError:
             self._unfit_origin = "memory"
             return None

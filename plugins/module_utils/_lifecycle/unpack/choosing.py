@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple
 
 from ..._image.opening import Layer, Offered
+from ..._names import ObjectKey
 from ..._thin.ext4.filesystem import RECIPE
 from ..run import Run
 from ..store.base_record import BaseRecord
@@ -23,6 +24,7 @@ from ..volumes.hidden import HIDDEN
 from ..volumes.manifests import open_manifest
 from .options import Reuse, UnpackOptions
 from .origins import Candidate, Choice, Fresh, fresh, refused
+from .sources import open_archives
 
 LEAST_SHARED_BYTES = 32 << 20  # of layers, as they are stored, for which a hidden base is made
 _LEAST_SHARE = 3  # of all layers, one part in so many
@@ -54,7 +56,11 @@ class Offering:
         if self._find is not None:
             self.choice = self._find(layers)
         origin = self.choice.origin
-        return None if origin is None else Offered(origin.manifest_fd, origin.is_of_same_key)
+        return (
+            None
+            if origin is None
+            else Offered(origin.manifest_fd, origin.is_of_same_key, origin.archive_fds, origin.layer_sha256)
+        )
 
 
 def no_offer(_layers: Sequence[Layer]) -> None:
@@ -62,11 +68,12 @@ def no_offer(_layers: Sequence[Layer]) -> None:
 
 
 class _Base(NamedTuple):
-    """A base that is there, and the key that it belongs to, empty for a hidden one."""
+    """A base that is there, the key that it belongs to, empty for a hidden one, and the archives that it was made of."""
 
     volume: Volume
     record: BaseRecord
     key: str
+    digests: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -156,20 +163,23 @@ class _Choosing:
         if fd < 0:
             return Fresh.NO_MANIFEST
         self._opened.callback(os.close, fd)
-        return Candidate(one.volume, one.record, one.key, fd, is_own)
+        archive_fds = open_archives(self._host, one.digests, self._opened) if is_own else ()
+        layer_sha256 = one.digests if archive_fds and ObjectKey(one.key).is_family else ()
+        return Candidate(one.volume, one.record, one.key, fd, is_own, archive_fds, layer_sha256)
 
 
 def _bases(host: Run, pool: PoolRecord) -> list[_Base]:
     """The sealed bases in ``pool`` that images have, and the hidden ones, the newest first."""
-    keys = {one.base_ulid: one.object_key for one in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    images = {one.base_ulid: one for one in (*host.store.all(Image), *host.store.all(RetiredImage))}
+    of_images = {ulid: (one.object_key, one.digests) for ulid, one in images.items()}
     records = {one.base_ulid: one for one in host.store.all(BaseRecord)}
     volumes = host.store.all(Volume, "pool_id=? AND state=?", pool.id, VolumeState.LIVE.value)
-    keys.update({volume.ulid: "" for volume in volumes if volume.kind == HIDDEN})
+    of_images.update({volume.ulid: ("", ()) for volume in volumes if volume.kind == HIDDEN})
     unknown = BaseRecord("", "", 0, "", 0, 0, "")
     return [
-        _Base(volume, records.get(volume.ulid, unknown), keys[volume.ulid])
+        _Base(volume, records.get(volume.ulid, unknown), *of_images[volume.ulid])
         for volume in sorted(volumes, key=lambda volume: volume.ulid, reverse=True)
-        if volume.ulid in keys
+        if volume.ulid in of_images
     ]
 
 

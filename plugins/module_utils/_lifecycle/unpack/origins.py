@@ -47,13 +47,18 @@ class Fresh(str, enum.Enum):
 
 
 class Candidate(NamedTuple):
-    """A base that the new one may be made of, the key that it belongs to, and the open file with its manifest."""
+    """A base that the new one may be made of, the key that it belongs to, and the open files with its manifest and what it was made of.
+
+    ``archive_fds`` are the archive of its image, or the layers of a family with the digests ``layer_sha256``; none for another key's.
+    """
 
     volume: Volume
     record: BaseRecord
     key: str
     manifest_fd: int
     is_of_same_key: bool
+    archive_fds: tuple[int, ...] = ()
+    layer_sha256: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:

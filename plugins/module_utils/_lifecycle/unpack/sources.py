@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from ..._errors import OutOfOrder
+from ..._errors import FlydError, OutOfOrder
 from ..._host.files.durable import file_errors
 from ..._image.opening import Offer, OpenImage, Options, open_family, open_image
 from ..._image.tar.making import AddedFile
@@ -22,6 +22,8 @@ from ..image.seals import is_as_recorded
 from ..run import Run
 from ..store.records import Image
 from .inject import layer_of
+
+_MAX_ARCHIVES = 200  # one message carries no more descriptors (SCM_MAX_FD)
 
 
 @contextlib.contextmanager
@@ -51,6 +53,21 @@ def opened(
         is_family = ObjectKey(image.object_key).is_family
         opened = open_family(fds, options, image.digests, offer) if is_family else open_image(fds[0], options, offer)
         yield stack.enter_context(opened)
+
+
+def open_archives(host: Run, digests: Sequence[str], stack: contextlib.ExitStack) -> tuple[int, ...]:
+    """The archives of these digests, each as it was verified; none at all when one is not there. ``stack`` closes them."""
+    fds: list[int] = []
+    if len(digests) > _MAX_ARCHIVES:
+        return ()
+    for digest in digests:
+        try:
+            fds.append(stack.enter_context(_open_archive(host.archive_path(digest))))
+        except FlydError:
+            return ()
+        if not is_as_recorded(host, digest, fds[-1]):
+            return ()
+    return tuple(fds)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,12 @@ import contextlib
 import os
 import random
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from module_utils._image.pipeline.broker import Broker
+from module_utils._image.pipeline.offer import Offered
 from module_utils._image.pipeline.unpacking import Unpacking, open_image
 from tests.tools.tree import Rows, rows_of_directory
 from tests.unit._image.unpacked import options
@@ -191,52 +193,70 @@ def _xattrs(chance: random.Random, kind: str) -> tuple[tuple[bytes, bytes], ...]
 
 
 class Trees(NamedTuple):
-    """The tree of the second image, made in both ways, and how much of its content was not written."""
+    """The tree of the second image, made in both ways, and how much of its content was not written.
+
+    ``unsure`` are the files that had to be compared with the first tree.
+    """
 
     fresh: Rows
     changed: Rows
     reused_bytes: int
     unread_layers: int
+    unsure: int
 
 
-def trees(made: Pair, directory: Path, *, is_sealed: bool = False) -> Trees:
+def trees(made: Pair, directory: Path, *, is_sealed: bool = False, by_archive: bool = False) -> Trees:
     """Write both images of ``made`` into the empty ``directory``; raises ``FlydError`` for an image that is refused.
 
-    With ``is_sealed`` the layers that both have are not read a second time, where nothing of them is needed.
+    With ``is_sealed`` the layers that both have are not read a second time, where nothing of them is needed; with ``by_archive`` the archive
+    of the first image is at hand for the second.
     """
-    manifest = os.memfd_create("manifest")
-    try:
-        _unpack(made.first, directory / "changed", manifest_fd=manifest)
-        _unpack(made.second, directory / "fresh")
-        summary = _unpack(made.second, directory / "changed", origin_fd=manifest, is_sealed=is_sealed)
-    finally:
-        os.close(manifest)
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(_archive(layers, directory / name))
+            for layers, name in ((made.first, "1"), (made.second, "2"))
+        )
+        manifest = stack.enter_context(open(os.memfd_create("manifest"), "wb")).fileno()
+        _unpack(first, directory / "changed", options(directory, processes=1, manifest_fd=manifest))
+        _unpack(second, directory / "fresh", options(directory, processes=1))
+        onto = options(directory, processes=1, is_sealed=is_sealed, asks_origin=True)
+        offered = Offered(manifest, is_sealed, (first,) if by_archive else ())
+        with _read(second, onto, Broker(onto, [second], lambda _layers: offered)) as unpacking:
+            summary = _written(directory / "changed", unpacking.write_onto)
+            unsure = len(unpacking.origin.matching.unsure) if unpacking.origin else 0
     fresh, changed = (rows_of_directory(directory / name, exact=True) for name in ("fresh", "changed"))
-    return Trees(fresh, changed, summary.reused_bytes, summary.unread_layers)
+    return Trees(fresh, changed, summary.reused_bytes, summary.unread_layers, unsure)
 
 
-def _unpack(
-    layers: Sequence[bytes], root: Path, *, manifest_fd: int = -1, origin_fd: int = -1, is_sealed: bool = False
-) -> Any:
-    root.mkdir(exist_ok=True)
+def _unpack(archive: int, root: Path, chosen: Any) -> None:
+    root.mkdir()
+    with open_image(archive, chosen) as unpacking:
+        _written(root, unpacking.write_into)
+
+
+def _written(root: Path, write: Callable[[int], Any]) -> Any:
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    chosen = options(root.parent, processes=1, manifest_fd=manifest_fd, origin_fd=origin_fd, is_sealed=is_sealed)
     try:
-        with opened(layers, root.parent, chosen) as unpacking:
-            write = unpacking.write_into if origin_fd < 0 else unpacking.write_onto
-            return write(root_fd)
+        return write(root_fd)
     finally:
         os.close(root_fd)
 
 
 @contextlib.contextmanager
+def _read(archive: int, chosen: Any, broker: Broker) -> Iterator[Unpacking]:
+    with contextlib.closing(broker), open_image(archive, chosen, broker.answer) as unpacking:
+        yield unpacking
+
+
+@contextlib.contextmanager
+def _archive(layers: Sequence[bytes], path: Path) -> Iterator[int]:
+    path.write_bytes(images.docker_archive(layers))
+    with path.open("rb") as file:
+        yield file.fileno()
+
+
+@contextlib.contextmanager
 def opened(layers: Sequence[bytes], directory: Path, chosen: Any) -> Iterator[Unpacking]:
     """The image of ``layers``, read in this process, from a file in ``directory``."""
-    path = directory / "archive"
-    path.write_bytes(images.docker_archive(layers))
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        with open_image(fd, chosen) as unpacking:
-            yield unpacking
-    finally:
-        os.close(fd)
+    with _archive(layers, directory / "archive") as fd, open_image(fd, chosen) as unpacking:
+        yield unpacking

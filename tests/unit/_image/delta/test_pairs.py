@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import FlydError
-from module_utils._image.delta import changing, layer_index, origin
+from module_utils._image.delta import changing, layer_index, origin, settling
 from module_utils._image.merge import layer
 from module_utils._image.pipeline import planned
-from tests.unit._image.delta.pairs import Pair, pair, related, trees
+from tests.unit._image.delta.pairs import Pair, Trees, pair, related, trees
 from tests.unit._image.unpacked import needs_root
 
 FIRST, COUNT = (int(os.environ.get(name, given)) for name, given in (("FLYD_FIRST_PAIR", "0"), ("FLYD_PAIRS", "300")))
@@ -54,12 +54,12 @@ def differing(
     most: int = 1,
     *,
     made_by: Callable[[int], Pair] = pair,
-    is_sealed: bool = False,
-    unread: list[int] | None = None,
+    made_trees: list[Trees] | None = None,
+    **how: bool,
 ) -> tuple[list[str], int]:
     """A sentence for each of ``numbers`` whose trees differ, up to ``most`` of them; and how many pairs were refused.
 
-    ``unread`` receives how many layers of each pair were not read.
+    ``made_trees`` receives those of each pair; ``how`` is for ``trees``.
     """
     found: list[str] = []
     refused = 0
@@ -67,9 +67,9 @@ def differing(
         below = directory / "pair"
         below.mkdir()
         try:
-            made = trees(made_by(number), below, is_sealed=is_sealed)
-            if unread is not None:
-                unread.append(made.unread_layers)
+            made = trees(made_by(number), below, **how)
+            if made_trees is not None:
+                made_trees.append(made)
         except FlydError as error:
             if error.details.get("unfit_origin"):
                 found.append(f"pair {number}: {error.msg}")
@@ -97,12 +97,38 @@ def test_the_changed_tree_is_the_fresh_one(place: Path) -> None:
 @pytest.mark.usefixtures("indexed")
 @pytest.mark.timeout(max(120, COUNT))
 def test_the_tree_is_the_same_when_layers_are_not_read(place: Path) -> None:
-    unread: list[int] = []
+    made: list[Trees] = []
     count = COUNT // 3
-    found, refused = differing(place, range(FIRST, FIRST + count), is_sealed=True, unread=unread)
+    found, refused = differing(place, range(FIRST, FIRST + count), is_sealed=True, made_trees=made)
     assert found == []
     assert refused < count / 4
-    assert sum(map(bool, unread)) > count / 20, "too few of them left a layer unread"
+    assert sum(one.unread_layers > 0 for one in made) > count / 20, "too few of them left a layer unread"
+
+
+@needs_root
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.timeout(max(120, COUNT))
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_the_tree_is_the_same_when_archives_are_compared(place: Path, is_sealed: bool) -> None:
+    made: list[Trees] = []
+    count = COUNT // 3
+    found, refused = differing(
+        place, range(FIRST, FIRST + count), is_sealed=is_sealed, by_archive=True, made_trees=made
+    )
+    assert found == []
+    assert refused < count / 4
+    assert [one.unsure for one in made] == [0] * len(made)
+
+
+@needs_root
+@pytest.mark.parametrize("answer", [True, None])
+def test_a_comparison_that_is_not_made_is_found(
+    place: Path, monkeypatch: pytest.MonkeyPatch, answer: bool | None
+) -> None:
+    """Without an answer the files of the tree are compared, and the trees are the same; with a wrong one they are not."""
+    monkeypatch.setattr(settling._Comparing, "is_same", lambda _self, _row: answer)
+    found, _refused = differing(place, range(100), by_archive=True)
+    assert bool(found) is bool(answer)
 
 
 @needs_root

@@ -118,12 +118,12 @@ def test_an_origin_is_asked_for_once_and_only_where_one_is_offered(broker: Broke
 
         def offer(layers: object) -> Offered:
             asked.append(layers)
-            return Offered(file.fileno(), False)
+            return Offered(file.fileno(), False, (file.fileno(), file.fileno()), ("ab", "cd"))
 
         made = Broker(options(tmp_path, limits=LIMITS), [], offer)
         result, fds = made.answer(question)
-        assert (result, asked) == ({"trusted": False}, [[Layer("sha256:ab", 5), Layer("", 1)]])
-        assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(file.fileno()).st_ino]
+        assert (result, asked) == ({"trusted": False, "layers": ("ab", "cd")}, [[Layer("sha256:ab", 5), Layer("", 1)]])
+        assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(file.fileno()).st_ino] * 3
         close(fds)
         with pytest.raises(NotAsked):
             made.answer(question)
