@@ -152,7 +152,7 @@ bench-unpack-growth: $(READY) ## From 10,000 to 1,000,000 entries, from 100 MB t
 bench-devmapper: $(READY) ## From an archive to a mapped snapshot beside containerd's devmapper snapshotter, in a VM (ten minutes)
 	@$(SESSION) $(PYTHON) -m bench.devmapper
 
-bench-generations: $(READY) ## The next generation of an image beside a fresh base: blocks, seconds, CPU, in a VM (half an hour)
+bench-generations: $(READY) ## The next generation of a Debian image with Python beside a fresh base: blocks, seconds, CPU, in a VM (an hour)
 	@$(SESSION) $(PYTHON) -m bench.generations
 
 bench-chain: $(READY) ## GENERATIONS (100) of an image, each base made of the one before: blocks, fragmentation, e2fsck, in a VM (half an hour)

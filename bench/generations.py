@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the next generation costs when its base is made of the one before, beside a fresh base and beside containerd: ``make bench-generations``.
 
-    python -m bench.generations [--rounds N] [--vm NAME] [--image NAME]
+    python -m bench.generations [--rounds N] [--vm NAME] [--image python|redis]
 
-In a machine of the lab, since it takes device-mapper. The first generation is an image of the lab with a layer of an application; each next one
-is unpacked twice from the page cache, once of the base of the first and once with ``reuse: never``. Blocks are those that the pool gave out, seconds
-and CPU those of the transition as the log has them. containerd's devmapper snapshotter then imports the same archives in the same order; the ratio to
-it is of the time from the archive to the device of a snapshot, with the start of Python and of ctr.
+In a machine of the lab, since it takes device-mapper. The images are Debian with Python and an application, whose layers apt has built; or the
+redis image of the lab with generations that are made up. Each generation but the first is unpacked twice from the page cache, once of the base of the
+first and once with ``reuse: never``. Another image with the same lowest layer is unpacked once more before that: the first of such images has a
+hidden base made. Blocks are those that the pool gave out, seconds and CPU those of the transition as the log has them. containerd's devmapper
+snapshotter then imports the same archives in the same order; the ratio to it is of the time from the archive to the device of a snapshot, with the start of
+Python and of ctr.
 
-Invariant: both trees are the same, root and all, or there is no figure.
+Invariant: the trees are the same, root and all, or there is no figure.
 """
 
 from __future__ import annotations
@@ -18,44 +20,69 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from bench.harness import table
 from bench.harness.arena import Arena, Cost
-from bench.harness.image_generations import generations, layers_of
+from bench.harness.image_generations import Changed, Lineage, changed, python_lineages, redis_lineages
 from bench.harness.measuring import BenchError
 from bench.harness.snapshotter import Imported
 from tests.e2e.machine import lab
 
+_OTHER, _OTHER_KEY = "another image with the same lowest layer", "bench/other.tar"
+_LINEAGES: dict[str, Callable[[Path], Iterator[Lineage]]] = {"python": python_lineages, "redis": redis_lineages}
+_BLOCK_BYTES = 64 << 10
+
 
 @dataclass
 class Figures:
-    """The costs of a generation, one for each round."""
+    """The costs of a generation, one for each round; ``hiding`` are those with a hidden base made on the way."""
 
+    differs: Changed
     changed: list[Cost] = field(default_factory=list)
     fresh: list[Cost] = field(default_factory=list)
     containerd: list[Imported] = field(default_factory=list)
+    hiding: list[Cost] = field(default_factory=list)
+
+    def add(self, other: Figures) -> None:
+        """Those of a further round."""
+        self.changed += other.changed
+        self.fresh += other.fresh
+        self.containerd += other.containerd
+        self.hiding += other.hiding
 
 
-def measured(arena: Arena, layers: Sequence[bytes]) -> dict[str, Figures]:
-    """One round: the costs of each generation but the first."""
+def measured(arena: Arena, lineage: Lineage) -> dict[str, Figures]:
+    """One round: the costs of each generation but the first, and of the other image."""
     found: dict[str, Figures] = {}
-    archives = []
-    for name, made in generations(layers):
+    archives = [(arena.publish(lineage.first), lineage.first)]
+    arena.first(archives[0][0])
+    for name, made in lineage.later:
         archives.append((arena.publish(made), made))
-        if name == "first":
-            arena.first(archives[0][0])
-            continue
-        (changed, tree), (fresh, fresh_tree) = (_unpacked(arena, archives[-1][0], reuse) for reuse in ("auto", "never"))
-        if tree != fresh_tree:
-            raise BenchError(f"the trees of {name} differ: {tree} and {fresh_tree}")
-        found[name] = Figures([changed], [fresh])
+        found[name] = _compared(arena, archives[-1][0], changed(lineage.first, made))
+    if lineage.other:
+        other = arena.beside(_OTHER_KEY)
+        archives.append((other.publish(lineage.other), lineage.other))
+        hiding, _tree = _unpacked(other, archives[-1][0], "auto")
+        found[_OTHER] = _compared(other, archives[-1][0], changed(lineage.first[:1], lineage.other))
+        found[_OTHER].hiding.append(hiding)
     for one, imported in zip(found.values(), arena.containerd(archives)[1:], strict=True):
         one.containerd.append(imported)
+    if lineage.other:
+        other.forget()
     arena.forget()
     return found
+
+
+def _compared(arena: Arena, archive: str, differs: Changed) -> Figures:
+    (cost, tree), (fresh, fresh_tree) = (_unpacked(arena, archive, reuse) for reuse in ("auto", "never"))
+    if tree != fresh_tree:
+        raise BenchError(f"the trees of {archive} differ: {tree} and {fresh_tree}")
+    print(f"{differs}\n  {cost}\n  {fresh}", file=sys.stderr, flush=True)
+    return Figures(differs, [cost], [fresh])
 
 
 def _unpacked(arena: Arena, archive: str, reuse: str) -> tuple[Cost, str]:
@@ -70,28 +97,60 @@ def _unpacked(arena: Arena, archive: str, reuse: str) -> tuple[Cost, str]:
 
 
 def report(figures: dict[str, Figures]) -> str:
-    """The table."""
-    head = ["from the first generation to", "blocks fresh", "blocks", "share", "per changed byte", "wall", "CPU"]
-    head += ["containerd: blocks", "containerd: wall"]
-    return table.markdown(head, [_row(name, one) for name, one in figures.items()])
+    """The table, and what it does not say of the other image."""
+    head = [
+        "from the first generation to",
+        "files changed",
+        "MB",
+        "blocks fresh",
+        "blocks",
+        "share",
+        "per changed byte",
+    ]
+    head += ["wall", "CPU", "containerd: blocks", "containerd: wall"]
+    text = table.markdown(head, [_row(name, one) for name, one in figures.items()])
+    return "\n\n".join([text, *(_hidden(one) for one in figures.values() if one.hiding)])
 
 
 def _row(name: str, one: Figures) -> list[str]:
-    changed, fresh = one.changed[0], one.fresh[0]
-    per_byte = changed.blocks * (64 << 10) / max(1, changed.written_bytes)
+    blocks, fresh = one.changed[0].blocks, one.fresh[0].blocks
     return [
         name,
-        str(fresh.blocks),
-        str(changed.blocks),
-        f"{100 * changed.blocks / fresh.blocks:.2f} %",
-        f"{per_byte:.2f}" if changed.written_bytes else "-",
-        _ratios(one, lambda cost: cost.seconds),
-        _ratios(one, lambda cost: cost.cpu_seconds),
+        str(one.differs.files),
+        f"{one.differs.bytes / 1e6:.1f}",
+        str(fresh),
+        str(blocks),
+        f"{100 * blocks / fresh:.2f} %",
+        f"{blocks * _BLOCK_BYTES / one.differs.bytes:.2f}" if one.differs.bytes else "-",
+        _ratios(one, _seconds),
+        _ratios(one, _cpu_seconds),
         str(one.containerd[0].blocks),
         table.spread(
             table.ratios([cost.to_device_seconds for cost in one.changed], [cost.seconds for cost in one.containerd])
         ),
     ]
+
+
+def _hidden(one: Figures) -> str:
+    """What the other image costs beside its own layers: its fresh base, without what a hidden base of the lowest layer takes."""
+    hidden = one.hiding[0].blocks - one.changed[0].blocks
+    own = one.fresh[0].blocks - hidden
+    wall, cpu = (
+        median(table.ratios([of(cost) for cost in one.hiding], [of(cost) for cost in one.fresh]))
+        for of in (_seconds, _cpu_seconds)
+    )
+    return (
+        f"The other image's own layers take {own} blocks of a fresh base: it has {one.changed[0].blocks / own:.3f} times as many. "
+        f"The first such image makes a hidden base of {hidden} blocks as well (wall {wall:.2f}, CPU {cpu:.2f})."
+    )
+
+
+def _seconds(cost: Cost) -> float:
+    return cost.seconds
+
+
+def _cpu_seconds(cost: Cost) -> float:
+    return cost.cpu_seconds
 
 
 def _ratios(one: Figures, of: Callable[[Cost], float]) -> str:
@@ -103,7 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vm", default="race1", help="a machine of the lab, brought up when it is not")
-    parser.add_argument("--image", default="redis", help="an image of the lab")
+    parser.add_argument("--image", choices=sorted(_LINEAGES), default="python")
     given = parser.parse_args()
     arena = Arena(given.vm)
     figures: dict[str, Figures] = {}
@@ -111,13 +170,10 @@ def main() -> int:
     load = os.getloadavg()[0]
     try:
         arena.prepare("6G")
-        layers = layers_of(path)
         for _ in range(given.rounds):
-            for name, one in measured(arena, layers).items():
-                into = figures.setdefault(name, Figures())
-                into.changed += one.changed
-                into.fresh += one.fresh
-                into.containerd += one.containerd
+            for lineage in _LINEAGES[given.image](path):
+                for name, one in measured(arena, lineage).items():
+                    figures.setdefault(name, Figures(one.differs)).add(one)
     except (BenchError, AssertionError) as error:
         print(error, file=sys.stderr)
         return 1

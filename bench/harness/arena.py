@@ -18,7 +18,7 @@ from tests.campaigns.harness.target import HOME, STATE_DIR, Step, Target
 from tests.e2e.machine import lab
 from tests.unit.builders import images
 
-_KEY, _SOURCE, _LOOK = "bench/generations.tar", "/root/generation.tar", "look"
+_SOURCE, _LOOK = "/root/generation.tar", "look"
 _SECONDS_OF_UNPACK = (
     'tail -n 20 {0}/log/flyd.jsonl | grep \'"event": *"end"\' | grep \'"transition": *"unpack"\' | tail -n 1'
 )
@@ -31,7 +31,6 @@ class Cost:
     blocks: int
     seconds: float
     cpu_seconds: float
-    written_bytes: int
     to_device_seconds: float
     fresh_because: str = ""
 
@@ -45,12 +44,17 @@ class Checked:
 
 
 class Arena:
-    """The machine, with a pool."""
+    """The machine, with a pool; the generations are those of ``key``, which is in use by this object alone."""
 
-    def __init__(self, vm: str) -> None:
+    def __init__(self, vm: str, key: str = "bench/generations.tar") -> None:
         self._target = Target(vm)
+        self._key = key
         self._containerd = Snapshotter(self._target)
         self._device = ""
+
+    def beside(self, key: str) -> Arena:
+        """The same machine, with generations of ``key``."""
+        return Arena(self._target.name, key)
 
     def prepare(self, data_size: str) -> None:
         """The modules in a pristine machine, a pool of ``data_size``, containerd."""
@@ -63,22 +67,22 @@ class Arena:
     def publish(self, layers: Sequence[bytes]) -> str:
         """Make ``layers`` the current generation, fetched; returns the path of its archive."""
         self._target.ssh(f"cat > {_SOURCE}", stdin=images.docker_archive(layers))
-        return str(self._run("flyd_fetch", key=_KEY, src=f"file://{_SOURCE}", max_size="8G")["path"])
+        return str(self._run("flyd_fetch", key=self._key, src=f"file://{_SOURCE}", max_size="8G")["path"])
 
     def unpack(self, archive: str, reuse: str) -> Cost:
         """What unpacking the current generation takes; a read-only snapshot of it stays until ``forget_look``."""
         self._warm(archive)
         before, begun = self._used_blocks(), now(self._target)
         made, look = self._drive(
-            Step("flyd_unpack", {"key": _KEY, "reuse": reuse}),
-            Step("flyd_snapshot", {"key": _KEY, "name": _LOOK, "read_only": True}),
+            Step("flyd_unpack", {"key": self._key, "reuse": reuse}),
+            Step("flyd_snapshot", {"key": self._key, "name": _LOOK, "read_only": True}),
         )
         took = now(self._target) - begun
         blocks = self._used_blocks() - before
         self._device = shlex.quote(str(look["device"]))
         line = json.loads(self._target.ssh(_SECONDS_OF_UNPACK.format(STATE_DIR)))
         because = "" if made["origin"] else str(made["fresh_because"])
-        return Cost(blocks, line["seconds"], line["cpu_seconds"], made["written_bytes"], took, because)
+        return Cost(blocks, line["seconds"], line["cpu_seconds"], took, because)
 
     def tree(self) -> str:
         """The digest of what tree.py says of the tree in the snapshot that ``unpack`` has left."""
@@ -97,7 +101,7 @@ class Arena:
 
     def forget_look(self) -> None:
         """Remove that snapshot."""
-        self._run("flyd_snapshot", key=_KEY, name=_LOOK, state="absent")
+        self._run("flyd_snapshot", key=self._key, name=_LOOK, state="absent")
 
     def mapped_bytes(self) -> tuple[int, int]:
         """Bytes of the pool that the current base has alone, and that it shares."""
@@ -116,18 +120,19 @@ class Arena:
     def first(self, archive: str) -> None:
         """The base of the first generation."""
         self._target.ssh(f"cat {shlex.quote(archive)} > /dev/null")
-        self._run("flyd_unpack", key=_KEY)
+        self._run("flyd_unpack", key=self._key)
 
     def remove(self) -> None:
         """Remove the base of the current generation alone."""
-        self._run("flyd_unpack", key=_KEY, sha256=self._current()["sha256"], state="absent")
+        self._run("flyd_unpack", key=self._key, sha256=self._current()["sha256"], state="absent")
 
     def forget(self) -> None:
-        """Remove all generations."""
-        self._run("flyd_fetch", key=_KEY, state="absent", force=True)
+        """Remove all generations, and hidden bases that nothing needs."""
+        self._run("flyd_fetch", key=self._key, state="absent", force=True)
+        self._run("flyd_prune")
 
     def _current(self) -> dict[str, Any]:
-        [current] = [one for one in self._run("flyd_info", what=["images"])["images"] if one["current"]]
+        [current] = [one for one in self._run("flyd_info", what=["images"], key=self._key)["images"] if one["current"]]
         return dict(current)
 
     def _warm(self, archive: str) -> None:

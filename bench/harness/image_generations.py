@@ -1,20 +1,21 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generations of an image: with another application, with a layer that was rebuilt, with an update.
+"""Generations of images, real and made up: with another application, with a layer that was rebuilt, with an update.
 
 Invariant: the same layers always give the same generations.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.harness.measuring import BenchError
 from tests.unit.builders import tar
@@ -23,6 +24,56 @@ _APPLICATION_FILES, _APPLICATION_FILE_BYTES = 423, 10_000
 _SYSTEM_FILES, _SYSTEM_FILE_BYTES = 2000, 10_000
 _FIRST, _LATER = 1_600_000_000, 1_700_000_000
 _CHANGED_OF_APPLICATION, _CHANGED_OF_UPDATE, _TOUCHED = 0.12, 0.06, 0.3
+Layers = Sequence[bytes]
+
+
+class Lineage(NamedTuple):
+    """Generations of an image: ``first``, and by what is new the others, each made of it; ``other`` is another image with the same lowest layer."""
+
+    first: Layers
+    later: Sequence[tuple[str, Layers]]
+    other: Layers = ()
+
+
+class Changed(NamedTuple):
+    """Regular files that are new or have other bytes."""
+
+    files: int
+    bytes: int
+
+
+def python_lineages(directory: Path) -> Iterator[Lineage]:
+    """What the lab has built as layers with Python (tests/vm/disks/python_layers.py), an application on top; and the same without it, flat."""
+    layer = {path.stem: path.read_bytes() for path in sorted(directory.glob("*.tar"))}
+    first, base = application(later=False), layer["base"]
+    yield Lineage(
+        [base, layer["python"], first],
+        [
+            ("another application", [base, layer["python"], application(later=True)]),
+            ("the Python layer built again, same packages", [base, layer["python-rebuilt"], first]),
+            ("the Python layer with security updates", [base, layer["python-updated"], first]),
+        ],
+        [base, layer["other"]],
+    )
+    yield Lineage([layer["flat"]], [("the security updates, all layers in one", [layer["flat-updated"]])])
+
+
+def changed(first: Layers, later: Layers) -> Changed:
+    """What ``later`` has in layers of its own that is not the same in those that only ``first`` has."""
+    before = _digests(layer for layer in first if layer not in later)
+    after = _digests(layer for layer in later if layer not in first)
+    sizes = [size for name, (digest, size) in after.items() if before.get(name, (b"", 0))[0] != digest]
+    return Changed(len(sizes), sum(sizes))
+
+
+def _digests(layers: Iterator[bytes]) -> dict[str, tuple[bytes, int]]:
+    found = {}
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(layer)) as opened:
+            for member in opened:
+                if member.isreg():
+                    found[member.name] = (hashlib.sha256(_member(opened, member).read()).digest(), member.size)
+    return found
 
 
 def application(*, later: bool) -> bytes:
@@ -53,6 +104,12 @@ def rebuilt(layer: bytes, change: float) -> bytes:
     return out.getvalue()
 
 
+def redis_lineages(archive: Path) -> Iterator[Lineage]:
+    """The image of the lab in ``archive`` with an application on top, and generations that are made up of its layers."""
+    (_, first), *later = generations(layers_of(archive))
+    yield Lineage(first, later)
+
+
 def layers_of(archive: Path) -> list[bytes]:
     """The layers of an archive that docker save has written, uncompressed ones."""
     with tarfile.open(archive) as outer:
@@ -60,14 +117,14 @@ def layers_of(archive: Path) -> list[bytes]:
         return [_member(outer, name).read() for name in listed]
 
 
-def _member(outer: tarfile.TarFile, name: str) -> Any:
+def _member(outer: tarfile.TarFile, name: str | tarfile.TarInfo) -> Any:
     found = outer.extractfile(name)
     if found is None:
         raise BenchError(f"{name} is no file in the archive")
     return found
 
 
-def chain(count: int) -> Iterator[Sequence[bytes]]:
+def chain(count: int) -> Iterator[Layers]:
     """``count`` generations, each made of the one before: a new application every time, an update of the system below it every tenth."""
     for generation in range(count):
         system = _evolved(b"usr", _SYSTEM_FILES, _SYSTEM_FILE_BYTES, generation // 10, _CHANGED_OF_UPDATE)
@@ -86,7 +143,7 @@ def _evolved(top: bytes, files: int, file_bytes: int, version: int, change: floa
     return tar.tar(*members)
 
 
-def generations(layers: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:
+def generations(layers: Layers) -> Iterator[tuple[str, Layers]]:
     """The first generation, and by what is new the others, each made of the first."""
     first = application(later=False)
     largest = max(range(len(layers)), key=lambda number: len(layers[number]))

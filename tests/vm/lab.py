@@ -19,6 +19,7 @@ from pathlib import Path
 from disks.base_image import base_image
 from disks.build_image import build_image
 from disks.cache import Cache, discard, made_whole
+from disks.python_layers import python_layers
 from disks.redis_image import redis_image
 from disks.saved import saved_disk
 from inventory import inventory_text
@@ -96,7 +97,7 @@ def inventory(cache: Cache, options: argparse.Namespace) -> None:
     print(_write_inventory(cache, options.output or cache.inventory), end="")
 
 
-_IMAGES = {"redis": redis_image, "build": build_image}
+_IMAGES = {"redis": redis_image, "build": build_image, "python": python_layers}
 
 
 def kernel(cache: Cache, _options: argparse.Namespace) -> None:
@@ -162,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     running = verb("session", session, "run a command, and end the machines and the S3 server that it started")
     running.add_argument("command", nargs=argparse.REMAINDER)
     verb("kernel", kernel, "print the path of the kernel that the machines run")
-    images = verb("image", image, "build an image archive and print its path")
+    images = verb("image", image, "build an image archive, or layers of several, and print the path")
     images.add_argument("image", choices=sorted(_IMAGES))
     return parser
 

@@ -59,16 +59,23 @@ def ensure_programs(*names: str, log: Path) -> None:
 
 
 def debian_tree(
-    tar: Path, *, variant: str, include: Sequence[str], options: Sequence[str] = (), log: Path, suite: str = SUITE
+    tar: Path,
+    *,
+    variant: str,
+    include: Sequence[str],
+    options: Sequence[str] = (),
+    log: Path,
+    suite: str = SUITE,
+    lines: Sequence[str] = (),
 ) -> None:
-    """Write a tree of the Debian release ``suite`` made by mmdebstrap to ``tar``, from this host's own mirrors."""
+    """Write a tree of the Debian release ``suite`` made by mmdebstrap to ``tar``, from this host's own mirrors or those of ``lines``."""
     ensure_programs("mmdebstrap", *([] if is_root() else ["newuidmap"]), log=log)
     if not KEYRING.exists():
         raise LabError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
     argv: list[str | Path] = ["mmdebstrap", f"--variant={variant}", f"--mode={'root' if is_root() else 'unshare'}"]
     argv += ["--format=tar", *(f"--include={package}" for package in include)]
     argv += [f"--aptopt={setting}" for setting in _host_settings()]
-    argv += [*options, suite, tar, *mirror_lines(os.environ, wanted=suite)]
+    argv += [*options, suite, tar, *(lines or mirror_lines(os.environ, wanted=suite))]
     run(argv, timeout_seconds=_DEBSTRAP_TIMEOUT_SECONDS, log=log)
 
 
