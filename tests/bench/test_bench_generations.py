@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 from bench import chain as chain_of_bases
 from bench.generations import Figures, report
-from bench.harness.arena import Checked, Cost
+from bench.harness.arena import Checked, Cost, served
 from bench.harness.image_generations import (
     Changed,
     application,
@@ -123,6 +124,17 @@ def test_the_last_snapshot_has_the_chain_id_of_the_specification() -> None:
     first, second = (f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (b"one", b"two"))
     assert chain_id([b"one"]) == first
     assert chain_id([b"one", b"two"]) == f"sha256:{hashlib.sha256(f'{first} {second}'.encode()).hexdigest()}"
+
+
+def test_what_is_served_arrives_whole() -> None:
+    content = bytes(range(256)) * 40_000
+    with served(content) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        assert connection.makefile("rb").read() == content
+
+
+def test_serving_ends_when_nobody_comes() -> None:
+    with served(b"content"):
+        pass
 
 
 def test_a_chain_changes_the_application_each_time_and_the_system_every_tenth() -> None:
