@@ -99,7 +99,8 @@ _value:
     - C(to_return), the hosts to take back; C(refused_to_return), those of them that the gate refused; C(cannot_return), those that have no earlier
       generation; C(earlier), of each host and instance the SHA-256 to go back to.
     - C(left_out), the confirmed hosts that had the generation already; C(to_flip), all others that are not absent, in their order; C(to_prune), the
-      confirmed hosts on which M(flyd.lite.flyd_prune) may find something to remove.
+      confirmed hosts on which M(flyd.lite.flyd_prune) may find something to remove; C(settled_at), the digest with which all hosts in V(ready) are
+      done, empty when there is none.
     - C(wrong), the hosts that are not as wanted, and C(why), a sentence for each; C(problems), the same in groups.
     - C(lines), texts for people.
   type: dict

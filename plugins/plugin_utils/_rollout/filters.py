@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import lines, plan, results, words
-from .generations import has_generation, may_prune
+from .generations import has_generation, may_prune, settled_at
 from .results import Variables
 from .state import Budgets, Rollout, rows_of, summary, to_flip
 
@@ -42,6 +42,9 @@ def rollout_state(
         for row in rows
         if row.state in ("confirmed", "unconfirmed") and _is_to_prune(known[row.host], rollout, key, int(keep))
     ]
+    ready = (known[row.host] for row in rows if row.state == "ready")
+    settled = settled_at((results.result(its, results.SEEN).items[0], rollout.names_of(its)) for its in ready)
+    state["settled_at"] = settled if leave_out else ""
     state["lines"] = {
         "plan": lines.plan_line(state),
         "stage": lines.stage_line(state, received),
@@ -94,7 +97,10 @@ def rollout_plan(
     """The need, the hosts without room, and those that are done."""
     known = _known(variables, hosts)
     its = known[first]
-    fetched, unpacked = (its.get(name) or {} for name in (results.FETCHED, results.UNPACKED))
+    is_fetched = results.result(its, results.FETCHED).ran
+    fetched, unpacked = (
+        its.get(name) or {} for name in (results.FETCHED if is_fetched else results.COMPARED, results.UNPACKED)
+    )
     need = plan.need_of(its.get(results.SEEN), its.get("__rollout_measured"), fetched, unpacked, pool)
     seen = {host: its[results.SEEN] for host, its in known.items() if results.result(its, results.SEEN).ok}
     short: dict[str, str] = {}

@@ -8,7 +8,7 @@ Invariant: a host is left out only when nothing is open on it and all of its ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Seen = Mapping[str, Any]
@@ -26,6 +26,17 @@ def is_done(seen: Seen, names: Sequence[str], digest: str) -> bool:
     mine = [one for one in seen.get("instances") or () if one.get("name") in names]
     is_quiet = seen.get("operations") == [] and all(one.get("in_place") for one in mine)
     return is_quiet and has_generation(seen, names, digest)
+
+
+def settled_at(hosts: Iterable[tuple[Seen, Sequence[str]]]) -> str:
+    """The one digest with which all these hosts are done; empty when there is none. Each has the names of its instances."""
+    found = ""
+    for seen, names in hosts:
+        digests = {str(one.get("current")) for one in seen.get("instances") or () if one.get("name") in names}
+        found = found or next(iter(digests), "")
+        if not is_done(seen, names, found):
+            return ""
+    return found
 
 
 def may_prune(seen: Seen, names: Sequence[str], digest: str, key: str, keep: int) -> bool:

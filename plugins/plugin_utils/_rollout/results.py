@@ -16,6 +16,7 @@ Variables = Mapping[str, Any]
 SEEN = "__rollout_seen"
 INSTANCES = "rollout_instances"  # an option, which a host may have of its own
 POOL, FETCHED, UNPACKED = "__activate_made", "__activate_fetched", "__activate_unpacked"
+COMPARED = "__rollout_compared"  # on the first host, instead of the three before
 BOUND, CONFIRMED, REFUSED = "__rollout_bound", "__rollout_confirmed", "__rollout_refused"
 UNDONE, RETURNED, PRUNED = "__rollout_undone", "__rollout_returned", "__rollout_pruned"
 STAGING = {POOL: "pool", FETCHED: "fetch", UNPACKED: "unpack"}

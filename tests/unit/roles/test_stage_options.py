@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The flyd.lite authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout passes to the modules: the same as the role activate does, and what the options of the role rollout say, by one expression each."""
+"""What a rollout passes to the modules: the same as the role activate does, and what the options of the role rollout say, by one lookup each."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ from tests.unit.roles.test_options_of_roles import GROUP, options_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
+COLLECTIONS = ROOT / "build/collections"
 TASKS = ROOT / "roles/activate/tasks"
 STEPS = {"flyd_pool": "pool", "flyd_fetch": "fetch", "flyd_unpack": "unpack"}
 FOUND = {"__activate_fetched": {"sha256": "ab"}, "__activate_made": {"changed": True, "data_size": 5}}
+AWS = {
+    "AWS_ACCESS_KEY_ID": "own",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_DEFAULT_REGION": "eu",
+}
 OWN_OPTIONS = ("activate_check_room", "activate_anonymous", "activate_other_variables")
 
 
@@ -34,8 +41,11 @@ def args_of(step: str, module: str) -> dict[str, Any]:
     return found
 
 
-def rendered(directory: Path, roles: tuple[str, ...], variables: dict[str, Any], asked: dict[str, Any]) -> Any:
+def rendered(
+    directory: Path, roles: tuple[str, ...], variables: dict[str, Any], asked: dict[str, Any], *, check: bool = False
+) -> Any:
     """What ``asked`` comes to on a host with these variables."""
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), **AWS}
     files = [ROOT / "roles" / role / name / "main.yml" for role in roles for name in ("defaults", "vars")]
     copy = {"content": "{{ asked }}", "dest": str(directory / "out.json"), "mode": "0600"}
     play = {
@@ -43,13 +53,14 @@ def rendered(directory: Path, roles: tuple[str, ...], variables: dict[str, Any],
         "gather_facts": False,
         "connection": "local",
         "vars_files": [str(path) for path in files],
-        "tasks": [{"ansible.builtin.copy": copy, "vars": {"asked": asked}}],
+        "tasks": [{"ansible.builtin.copy": copy, "vars": {"asked": asked}, "check_mode": False}],
     }
     (directory / "play.json").write_text(json.dumps([play]))
     (directory / "given.json").write_text(json.dumps({"ansible_python_interpreter": sys.executable, **variables}))
+    mode = ["--check"] if check else []
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(directory / "play.json")]
     done = subprocess.run(
-        [*argv, "-e", f"@{directory}/given.json"], capture_output=True, text=True, check=False, env={**os.environ}
+        [*argv, *mode, "-e", f"@{directory}/given.json"], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((directory / "out.json").read_text())
@@ -61,28 +72,39 @@ def given() -> dict[str, dict[str, Any]]:
     return {
         "all": {**every, "activate_pool": "{{ activate_key }}"},
         "none": {"activate_key": "k"},
-        "left out": {**every, **dict.fromkeys(("activate_pool_data_size", "activate_region"), "{{ omit }}")},
-        "anonymous": {"activate_key": "k", "activate_anonymous": "yes"},
+        "left out": {
+            **every,
+            **dict.fromkeys(("activate_pool", "activate_pool_data_size", "activate_region"), "{{ omit }}"),
+        },
         "empty": {"activate_key": "k", "activate_endpoint_url": "", "activate_access_key": ""},
+        "own key": {"activate_key": "k", "activate_access_key": "own"},
+        "own key and secret": {"activate_key": "k", "activate_access_key": "own", "activate_secret_key": "its"},
+        "another key": {"activate_key": "k", "activate_access_key": "another"},
+        "anonymous": {"activate_key": "k", "activate_anonymous": "yes"},
+        "profile": {"activate_key": "k", "activate_profile": "its", "activate_anonymous": False},
+        "room": {"activate_key": "k", "activate_check_room": "no"},
+        "predicted": {
+            "activate_key": "k",
+            "__activate_fetched": {"sha256": "ab", "revived": True},
+        },
     }
 
 
 @pytest.mark.parametrize("case", list(given()))
 def test_the_steps_of_a_rollout_get_the_options_that_activate_passes(tmp_path: Path, case: str) -> None:
     [block] = yaml.safe_load((TASKS / "main.yml").read_text())
-    [stage] = yaml.safe_load((TASKS / "stage.yml").read_text())
-    defaults = stage["module_defaults"]
-    explicit = {module: args_of(step, module) for module, step in STEPS.items()}
+    stage = yaml.safe_load((TASKS / "stage.yml").read_text())
+    common = block["module_defaults"][GROUP]
     asked = {
-        "wanted": {**explicit, "all": block["module_defaults"][GROUP]},
-        "found": {**{module: defaults[f"flyd.lite.{module}"] for module in STEPS}, "all": defaults[GROUP]},
+        "wanted": {module: {**common, **args_of(step, module)} for module, step in STEPS.items()},
+        "found": {module: task["module_defaults"][f"flyd.lite.{module}"] for module, task in zip(STEPS, stage)},
     }
-    shown = rendered(tmp_path, ("activate",), {**FOUND, **given()[case]}, asked)
+    shown = rendered(tmp_path, ("activate",), {**FOUND, **given()[case]}, asked, check=case == "predicted")
     wanted, found = shown["wanted"], shown["found"]
     for module in STEPS:
         del wanted[module]["key"]  # stands in the tasks of both
     assert found == wanted
-    assert found != {"flyd_pool": {}, "flyd_fetch": {}, "flyd_unpack": {}, "all": {}}
+    assert found["flyd_fetch"]
 
 
 def test_a_flip_gets_the_options_of_the_rollout(tmp_path: Path) -> None:
@@ -97,9 +119,10 @@ def test_a_flip_gets_the_options_of_the_rollout(tmp_path: Path) -> None:
         "activate_snapshot_size": "1G",
         "activate_mode": "0600",
         "__rollout_pin": "ab",
-        "__rollout_assume": [],
     }
-    found = rendered(tmp_path, ("rollout",), variables, {"flip": "{{ __rollout_of_instance }}"})
+    flips = yaml.safe_load((ROOT / "roles/rollout/tasks/flip.yml").read_text())
+    [flip] = [task["module_defaults"]["flyd.lite.flyd_instance"] for task in flips if "module_defaults" in task]
+    found = rendered(tmp_path, (), variables, {"flip": flip})
     assert found["flip"] == {
         "switch": ["restart", "localhost"],
         "switch_timeout": 7,
@@ -111,7 +134,7 @@ def test_a_flip_gets_the_options_of_the_rollout(tmp_path: Path) -> None:
         "sha256": "ab",
         "assume": [],
     }
-    bare = rendered(
-        tmp_path, ("rollout",), {"__rollout_pin": "", "__rollout_assume": []}, {"flip": "{{ __rollout_of_instance }}"}
-    )
+    bare = rendered(tmp_path, (), {"__rollout_pin": ""}, {"flip": flip})
     assert bare["flip"] == {"assume": []}
+    predicted = rendered(tmp_path, (), FOUND, {"flip": flip}, check=True)
+    assert predicted["flip"] == {"assume": ["pool"]}

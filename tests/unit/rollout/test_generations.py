@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from plugin_utils._rollout import results
-from plugin_utils._rollout.filters import rollout_state
+from plugin_utils._rollout.filters import rollout_plan, rollout_state
 
 NEW, OLD, OLDER = "b" * 64, "a" * 64, "c" * 64
 KEY = "images/redis.tar"
@@ -138,3 +138,27 @@ def test_a_switched_host_keeps_what_it_had_and_loses_what_was_before_that() -> N
     }
     assert counted(variables, keep=1)["to_prune"] == []
     assert counted(variables, keep=0)["to_prune"] == ["h"]
+
+
+def test_hosts_are_settled_when_all_are_done_with_one_generation() -> None:
+    def settled(*hosts: Facts, **options: Any) -> str:
+        known = {f"h{number}": variables for number, variables in enumerate(hosts)}
+        options = {"leave_out": True, "instances": ("web",), **options}
+        return str(rollout_state(known, list(known), **options)["settled_at"])
+
+    assert settled(seen(instance()), seen(instance())) == NEW
+    assert settled(seen(instance(current=OLD)), seen(instance(current=OLD))) == OLD
+    assert settled(seen(instance()), seen(instance(current=OLD))) == ""
+    assert settled(seen(instance()), {**seen(), results.INSTANCES: "none"}) == ""
+    assert settled(seen(instance()), {results.SEEN: {"unreachable": True}}) == NEW, "a host that is absent was counted"
+    assert settled(seen(instance()), leave_out=False) == "", "the gate is to be asked"
+    for facts in WORK.values():
+        assert facts is WORK["another generation"] or settled(facts, instances=("web", "db")) == ""
+
+
+def test_the_plan_reads_what_was_compared_where_nothing_was_fetched() -> None:
+    compared = {"sha256": NEW, "size": 7, "trust": "object", "changed": False}
+    skipped = {"skipped": True, "changed": False}
+    known = {"h": {**seen(instance()), results.FETCHED: skipped, results.COMPARED: compared}}
+    found = rollout_plan(known, ["h"], first="h", pin=NEW, instances=("web",), key=KEY)
+    assert (found["sha256"], found["size"], found["already"]) == (NEW, 7, ["h"])
