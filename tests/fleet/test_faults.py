@@ -106,25 +106,21 @@ KINDS = (
 CHOSEN = [kind for kind in KINDS if ALL or kind.is_sample]
 
 
+HEAD = ("fault", "hosts", "ended in", "switched", "hurt", "back", "still new", "named", "rc", "seconds", "CPU seconds")
+LEGEND = """\
+- hosts: where the fault occurs. ended in: the phase in which the rollout stopped; a wave counts when it has begun.
+- switched: guests that have run the new image, if only for a moment. hurt: those of them that were not well with it, or are dead.
+- back, still new: switched hosts whose instance has the old or the new image in the end.
+- named: hosts that the output says failed, with a phase that stopped the rollout at the first host. rc: the exit code of ansible-playbook.
+- CPU seconds: of the controller. After each row all hosts were repaired and the same command brought the image to all of them.
+"""
+
+
 class Table:
     """The rows of all kinds so far, as a file."""
 
-    HEAD = (
-        "fault",
-        "hosts",
-        "ended in",
-        "switched",
-        "hurt",
-        "back",
-        "still new",
-        "named",
-        "rc",
-        "seconds",
-        "CPU seconds",
-    )
-
     def __init__(self, count: int) -> None:
-        self.rows: list[tuple[object, ...]] = []
+        self.rows: list[tuple[str, ...]] = []
         self.count = count
         self.number = 1
 
@@ -132,20 +128,30 @@ class Table:
         counts = [len(outcome.switched), len(outcome.hurt), len(outcome.at(outcome.before, outcome.switched))]
         ends = [len(outcome.at(outcome.wanted)), len(outcome.named), outcome.done.returncode]
         times = [f"{seconds:.0f}", f"{outcome.done.cpu_seconds:.0f}"]
-        self.rows.append((kind.name, hit, outcome.ended_in, *counts, *ends, *times))
-        text = "\n".join(
-            "| " + " | ".join(map(str, row)) + " |" for row in (self.HEAD, ["---"] * len(self.HEAD), *self.rows)
-        )
+        self.rows.append((kind.name, str(hit), outcome.ended_in, *map(str, (*counts, *ends, *times))))
         path = ROOT / "build/fleet/faults.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{self.count} hosts, load {os.getloadavg()[0]:.1f}\n\n{text}\n")
-        print(path.read_text())
+        path.write_text(f"{self.count} hosts, load {os.getloadavg()[0]:.1f}\n\n{self.text}\n{LEGEND}")
+
+    @property
+    def text(self) -> str:
+        """The table, with columns that also line up where Markdown is not rendered: text to the left, numbers to the right."""
+        widths = [max(map(len, column)) for column in zip(HEAD, *self.rows, strict=True)]
+        is_text = [name in ("fault", "ended in") for name in HEAD]
+        rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, is_text, strict=True)]
+        lines = []
+        for row in (HEAD, rule, *self.rows):
+            cells = zip(row, widths, is_text, strict=True)
+            lines.append("| " + " | ".join(f"{one:{'<' if left else '>'}{width}}" for one, width, left in cells) + " |")
+        return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
-    """The table that grows."""
-    return Table(HOSTS)
+def table() -> Iterator[Table]:
+    """The table that grows; shown when all kinds have run."""
+    made = Table(HOSTS)
+    yield made
+    print(made.text)
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,6 @@ def test_the_variables_that_are_named_are_options_of_the_roles(guide: Path) -> N
 def test_what_is_named_of_the_collection_is_there(guide: Path) -> None:
     there = MODULES | {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"git"}
     there |= {path.name for path in (ROOT / "roles").iterdir()}
-    there |= {path.stem for kind in ("filter", "callback") for path in (ROOT / "plugins" / kind).glob("*.py")}
+    there |= {path.stem for kind in ("filter", "lookup", "callback") for path in (ROOT / "plugins" / kind).glob("*.py")}
     there |= set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
     assert set(re.findall(r"\bflyd\.lite\.(\w+)", guide.read_text())) <= there

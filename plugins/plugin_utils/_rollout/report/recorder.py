@@ -16,6 +16,7 @@ from .. import results
 # By the name under which the result is registered, the step; all other tasks are no steps of a rollout.
 STEPS = {
     results.SEEN: "plan",
+    results.COMPARED: "fetch",
     **results.STAGING,
     results.BOUND: "flip",
     results.CONFIRMED: "confirm",
