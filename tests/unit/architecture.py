@@ -44,7 +44,7 @@ ROWS = {
     "_engine": 0,
 }
 ONLY_HERE = {
-    "ansible": ("module_utils/_module.py", "modules/", "action/", "filter/", "callback/"),
+    "ansible": ("module_utils/_module.py", "modules/", "action/", "filter/", "lookup/", "callback/"),
     "boto3": ("module_utils/_source/",),
     "botocore": ("module_utils/_source/",),
     "mypy_boto3_s3": ("module_utils/_source/",),
@@ -121,7 +121,7 @@ def sources() -> tuple[Source, ...]:
 
 def is_code(source: Source) -> bool:
     # What runs on the controller has no row: it knows nothing of the machine, and the machine nothing of it.
-    return not source.path.startswith(("doc_fragments/", "action/", "filter/", "callback/", "plugin_utils/"))
+    return not source.path.startswith(("doc_fragments/", "action/", "filter/", "lookup/", "callback/", "plugin_utils/"))
 
 
 def upward_imports(source: Source) -> Iterator[str]:

@@ -85,6 +85,12 @@ def _received(variables: Mapping[str, Any]) -> int:
     return int((variables.get("__activate_fetched") or {}).get("received_bytes") or 0)
 
 
+def _fetched(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the first host was told of the object: fetched, or only compared."""
+    name = results.FETCHED if results.result(variables, results.FETCHED).ran else results.COMPARED
+    return variables.get(name) or {}
+
+
 def rollout_plan(
     variables: Mapping[str, Any],
     hosts: Sequence[str],
@@ -97,10 +103,7 @@ def rollout_plan(
     """The need, the hosts without room, and those that are done."""
     known = _known(variables, hosts)
     its = known[first]
-    is_fetched = results.result(its, results.FETCHED).ran
-    fetched, unpacked = (
-        its.get(name) or {} for name in (results.FETCHED if is_fetched else results.COMPARED, results.UNPACKED)
-    )
+    fetched, unpacked = _fetched(its), its.get(results.UNPACKED) or {}
     need = plan.need_of(its.get(results.SEEN), its.get("__rollout_measured"), fetched, unpacked, pool)
     seen = {host: its[results.SEEN] for host, its in known.items() if results.result(its, results.SEEN).ok}
     short: dict[str, str] = {}
