@@ -36,7 +36,7 @@ from .drift import drift
 from .generations import generations_of, in_full, in_short
 from .history import history
 from .host_facts import host_facts, room_below
-from .shares import UNKNOWN_BASE, UNKNOWN_SNAPSHOT, base_shares, snapshot_shares
+from .shares import UNKNOWN_BASE, UNKNOWN_SNAPSHOT, Shared, shared
 
 UNKNOWN_STATUS = "unknown"  # of a pool that cannot be asked; drift says why
 
@@ -80,7 +80,8 @@ def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:
     """
 
     def read() -> Facts:
-        return {subject.value: _REPORTS[subject](host, only) for subject in Subject if subject in what}
+        shares = shared(host, is_of_bases=Subject.IMAGES in what, is_of_snapshots=Subject.SNAPSHOTS in what)
+        return {one.value: _REPORTS[one](host, only, shares) for one in Subject if one in what}
 
     pool, key = only.pool, only.key
     if pool and host.store.pool(pool) is None:
@@ -92,16 +93,15 @@ def inform(host: Run, what: frozenset[Subject], only: Only = Only()) -> Outcome:
     return Outcome({}, {}, False, {**facts, **counted})
 
 
-def _images(host: Run, only: Only) -> list[Facts]:
-    shares = base_shares(host)
+def _images(host: Run, only: Only, shares: Shared) -> list[Facts]:
     return [
-        {**in_full(host, image), **shares.get(image.base_ulid, UNKNOWN_BASE)}
+        {**in_full(host, image), **shares.bases.get(image.base_ulid, UNKNOWN_BASE)}
         for image in generations_of(host)
         if _is_meant(host, image, only)
     ]
 
 
-def _in_short(host: Run, only: Only) -> list[Facts]:
+def _in_short(host: Run, only: Only, _shares: Shared) -> list[Facts]:
     return [in_short(image) for image in generations_of(host) if _is_meant(host, image, only)]
 
 
@@ -113,8 +113,8 @@ def _name(pool: PoolRecord | None) -> str:
     return "" if pool is None else pool.name
 
 
-def _snapshots(host: Run, only: Only) -> list[Facts]:
-    used, shares, now = open_snapshots(host), snapshot_shares(host), utc_now()
+def _snapshots(host: Run, only: Only, shares: Shared) -> list[Facts]:
+    used, now = open_snapshots(host), utc_now()
     keys = {image.id: image.object_key for image in (*host.store.all(Image), *host.store.all(RetiredImage))}
     return [
         {
@@ -126,14 +126,14 @@ def _snapshots(host: Run, only: Only) -> list[Facts]:
             "mapped": is_mapped(host, snapshot.ulid),
             "in_use": snapshot.ulid in used,
             "used_at": now if snapshot.ulid in used else snapshot.used_at or None,
-            **shares.get(snapshot.ulid, UNKNOWN_SNAPSHOT),
+            **shares.snapshots.get(snapshot.ulid, UNKNOWN_SNAPSHOT),
         }
         for snapshot in host.store.all(Snapshot)
         if only.key in ("", keys.get(snapshot.image_id)) and (not only.pool or _is_in(host, snapshot, only.pool))
     ]
 
 
-def _instances(host: Run, only: Only) -> list[Facts]:
+def _instances(host: Run, only: Only, _shares: Shared) -> list[Facts]:
     """Each with the options that are recorded."""
     found = []
     for instance in host.store.all(Instance):
@@ -164,7 +164,7 @@ def _known(number: int) -> int | None:
     return None if number < 0 else number
 
 
-def _pools(host: Run, only: Only) -> list[Facts]:
+def _pools(host: Run, only: Only, _shares: Shared) -> list[Facts]:
     return [_pool(host, one) for one in host.store.all(PoolRecord) if only.pool in ("", one.name)]
 
 
@@ -190,7 +190,7 @@ def _pool(host: Run, pool: PoolRecord) -> Facts:
     return facts
 
 
-def _operations(host: Run, only: Only) -> list[Facts]:
+def _operations(host: Run, only: Only, _shares: Shared) -> list[Facts]:
     """The open intents; ``abandoned`` ones are settled by the next run of any module."""
     gone = {operation.ulid for operation in abandoned(host)}
     return [
@@ -205,19 +205,19 @@ def _operations(host: Run, only: Only) -> list[Facts]:
     ]
 
 
-def _host(host: Run, _only: Only) -> Facts:
+def _host(host: Run, _only: Only, _shares: Shared) -> Facts:
     return host_facts(host)
 
 
-def _history(host: Run, only: Only) -> list[Facts]:
+def _history(host: Run, only: Only, _shares: Shared) -> list[Facts]:
     return history(host, only.key, only.pool, only.runs)
 
 
-def _drift(host: Run, _only: Only) -> list[Facts]:
+def _drift(host: Run, _only: Only, _shares: Shared) -> list[Facts]:
     return [one.record() for one in drift(host)]
 
 
-_REPORTS: dict[Subject, Callable[[Run, Only], Any]] = {
+_REPORTS: dict[Subject, Callable[[Run, Only, Shared], Any]] = {
     Subject.IMAGES: _images,
     Subject.GENERATIONS: _in_short,
     Subject.SNAPSHOTS: _snapshots,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..._host.processes.crash import crash_point
+from ..attempts import repeated_if_transient
 from ..run import Run
 from ..store.base_record import BaseRecord
 from ..store.records import Operation, OperationKind, PoolRecord, Volume, VolumeState
@@ -47,7 +48,10 @@ def _begins(layers: tuple[str, ...], lowest: tuple[str, ...]) -> bool:
 
 
 def remove_hidden(host: Run, pool: PoolRecord, volume: Volume) -> None:
-    """Remove one, unless another run has begun to; from its intent on it counts as removed."""
+    """Remove one, unless another run has begun to; from its intent on it counts as removed.
+
+    What fails for a transient reason is done again; what stays is an open intent for the next process.
+    """
     operation = host.begin(OperationKind.REMOVE, volume.device_name, volume_ulid=volume.ulid)
     with host.store.transaction():
         if host.store.find(Volume, "ulid=?", volume.ulid) != volume:
@@ -55,7 +59,15 @@ def remove_hidden(host: Run, pool: PoolRecord, volume: Volume) -> None:
         host.store.put(operation)
         host.store.put(volume._replace(state=VolumeState.DELETING))
     host.removed.append(volume.device_path)
+    host.subject = {"transition": "prune", "volume": volume.device_name}
+    repeated_if_transient(host, lambda: _finish(host, pool, operation), what="transition")
+
+
+def _finish(host: Run, pool: PoolRecord, operation: Operation) -> None:
+    """Safe to do again: once the volume's row is gone, its thin id may be another volume's."""
     crash_point("remove:hidden")
-    destroy_volume(host, pool, volume)
+    left = host.store.find(Volume, "ulid=?", operation.volume_ulid)
+    if left is not None:
+        destroy_volume(host, pool, left)
     with host.store.transaction():
         host.store.drop(operation)

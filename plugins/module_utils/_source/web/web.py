@@ -30,13 +30,8 @@ _OWN_HEADERS = ("accept-encoding", "range", "if-match", "if-unmodified-since", "
 def read_url(options: S3Options, url: str, limit_bytes: int) -> bytes:
     """What is at ``url``; certificates and the read time-out as ``options`` say, proxies as the environment does."""
     where = Where(without_query(url), "", "the checksum file", read_timeout_seconds=options.read_timeout_seconds)
-    context = ssl.create_default_context(cafile=options.ca_bundle or None)
-    if not options.validate_certs:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Redirects)
     try:
-        with opener.open(url, timeout=options.read_timeout_seconds) as answer:
+        with opener_of(options).open(url, timeout=options.read_timeout_seconds) as answer:
             content = read_within(answer.read1, limit_bytes, where)
             if len(content) <= limit_bytes and answer.length:  # http.client says nothing of a body that broke off
                 raise http.client.IncompleteRead(content, answer.length)

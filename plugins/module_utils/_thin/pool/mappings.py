@@ -41,32 +41,42 @@ class Shares(NamedTuple):
     shared_blocks: int
 
 
-def read_shares(path: str, thin_ids: Collection[int]) -> dict[int, Shares]:
-    """The shares of each of ``thin_ids`` that the pool has; other volumes do not count. Errors as of ``read_committed``, soon: a report waits."""
+def read_shares(path: str, groups: Sequence[Collection[int]]) -> list[dict[int, Shares]]:
+    """For each of ``groups`` of thin ids, the shares of those that the pool has; volumes outside of the group do not count.
+
+    Nothing is read twice. Errors as of ``read_committed``, soon: a report waits.
+    """
     return read_committed(
-        path, lambda fd, start: _shares(fd, start, thin_ids), patience_seconds=_PATIENCE_OF_REPORT_SECONDS
+        path, lambda fd, start: _shares(fd, start, groups), patience_seconds=_PATIENCE_OF_REPORT_SECONDS
     )
 
 
-def _shares(fd: int, start: Superblock, thin_ids: Collection[int]) -> dict[int, Shares]:
+def _shares(fd: int, start: Superblock, groups: Sequence[Collection[int]]) -> list[dict[int, Shares]]:
     leaves = _Leaves(fd, start)
     for thin_id, root in _roots(fd, start).items():
-        if thin_id in thin_ids:
+        if any(thin_id in group for group in groups):
             leaves.add(thin_id, root)
+    return [_shares_within(leaves, group) for group in groups]
+
+
+def _shares_within(leaves: _Leaves, group: Collection[int]) -> dict[int, Shares]:
+    volumes = [one for one in leaves.volumes if one in group]
+    found = [([one for one in users if one in group], mappings) for users, mappings in leaves.found.values()]
+    used = [(users, mappings) for users, mappings in found if users]
     owners: dict[int, int] = {}  # by data block, _SEVERAL for one of several volumes
-    for users, mappings in leaves.found.values():
+    for users, mappings in used:
         owner = users[0] if len(users) == 1 else _SEVERAL
         for mapping in mappings:
             block = mapping >> _TIME_BITS
             if owners.setdefault(block, owner) != owner:
                 owners[block] = _SEVERAL
-    own, shared = dict.fromkeys(leaves.volumes, 0), dict.fromkeys(leaves.volumes, 0)
-    for users, mappings in leaves.found.values():
+    own, shared = dict.fromkeys(volumes, 0), dict.fromkeys(volumes, 0)
+    for users, mappings in used:
         several = sum(owners[mapping >> _TIME_BITS] == _SEVERAL for mapping in mappings)
         for thin_id in users:
             shared[thin_id] += several
             own[thin_id] += len(mappings) - several
-    return {thin_id: Shares(own[thin_id], shared[thin_id]) for thin_id in leaves.volumes}
+    return {thin_id: Shares(own[thin_id], shared[thin_id]) for thin_id in volumes}
 
 
 class _Leaves:

@@ -22,8 +22,11 @@ from module_utils._host.processes.crash import VARIABLE
 from module_utils._host.retry import Retry
 from module_utils._lifecycle.attempts import DEADLINE_SECONDS, RETRIED, Retried, attempted, may_retry
 from module_utils._lifecycle.outcome import Outcome
+from module_utils._lifecycle.prune.options import PruneOptions
+from module_utils._lifecycle.prune.prune import prune
 from module_utils._lifecycle.report.info import Subject, inform
-from module_utils._lifecycle.store.records import State
+from module_utils._lifecycle.run import Run
+from module_utils._lifecycle.store.records import Operation, State
 from tests.unit._lifecycle.conftest import Stages, needs_root
 from tests.unit._lifecycle.faults.test_crashes import POINTS
 from tests.unit._lifecycle.machine import Machine
@@ -68,8 +71,8 @@ def at(stages: Stages, stage: str) -> Machine:
     return machine
 
 
-# A hidden base is given up, not tried again: the image's base is made fresh, and the next run of prune removes what is left of one.
-POINTS_OF_HIDDEN = [point for point in POINTS if point[0] in ("shared", "unneeded")]
+# A hidden base that is made is given up, not tried again: the image's base is made fresh.
+POINTS_OF_HIDDEN = [point for point in POINTS if point[0] == "shared"]
 # That of prune lies between two removals, each of which is retried.
 POINTS_RETRIED = [point for point in POINTS if point[2] != "prune:removed" and point not in POINTS_OF_HIDDEN]
 
@@ -99,8 +102,28 @@ def test_an_error_at_a_hidden_base_fails_nothing(
     faults = inject(label, LATE)
     outcome: Outcome = getattr(machine, run)()
     assert (faults.raised, outcome.changed) == (1, True)
-    # What prune has not removed stays an open operation, for the next process: test_crashes.py.
-    assert run == "prune" or machine.left_over() == []
+    assert machine.left_over() == []
+
+
+def test_a_hidden_base_that_cannot_be_removed_is_a_warning_and_left_for_the_next_process(
+    stages: Stages, inject: Inject
+) -> None:
+    needs_root()
+    machine = at(stages, "unneeded")
+    faults = inject("remove:hidden", LATE, times=99)
+    warnings = list[str]()
+
+    def pruned(host: Run) -> Outcome:
+        outcome = prune(host, PruneOptions(keep=0))
+        warnings.extend(host.warnings)
+        return outcome
+
+    machine.run(pruned)
+    assert (faults.raised, len(machine.waits)) == (5, 4)
+    [warning] = warnings
+    assert "nothing needs" in warning
+    assert "(attempt 5 of 5)" in warning
+    assert [one.kind.value for one in machine.records(Operation)] == ["remove"]
 
 
 def test_what_an_attempt_has_removed_before_it_failed_is_in_the_result(stages: Stages, inject: Inject) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 from module_utils._errors import FlydError
 from module_utils._host import environment
 from module_utils._lifecycle.findings import DriftKind
+from module_utils._lifecycle.report import shares
 from module_utils._lifecycle.report.info import Only, Subject, inform
 from module_utils._lifecycle.store.records import Image, PoolRecord, Snapshot, Volume
 from module_utils._lifecycle.store.schema import VERSION
 from module_utils._lifecycle.store.store import utc_now
 from module_utils._lifecycle.volumes.volumes import map_thin
 from module_utils._names import ObjectKey
+from module_utils._thin.pool.mappings import Shares
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.instance.machine import NAME, Bound
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
@@ -306,6 +308,31 @@ def test_an_instance_leaves_the_time_at_which_its_snapshot_was_used(activated: M
         bound.call("absent")
     times = [one["used_at"] for one in report(activated, Subject.SNAPSHOTS)["snapshots"] if one["name"] == NAME]
     assert all(times), times
+
+
+@pytest.mark.parametrize(
+    ("what", "walks"),
+    [
+        ((Subject.IMAGES, Subject.SNAPSHOTS), 1),
+        ((Subject.IMAGES,), 1),
+        ((Subject.SNAPSHOTS,), 1),
+        ((Subject.POOLS,), 0),
+    ],
+)
+def test_the_metadata_of_a_pool_is_walked_once_in_a_report_and_only_when_it_must(
+    activated: Machine, monkeypatch: pytest.MonkeyPatch, what: tuple[Subject, ...], walks: int
+) -> None:
+    real, walked = shares.read_shares, list[str]()
+
+    def noted(path: str, groups: Sequence[Collection[int]]) -> list[dict[int, Shares]]:
+        walked.append(path)
+        return real(path, groups)
+
+    monkeypatch.setattr(shares, "read_shares", noted)
+    facts = report(activated, *what)
+    assert len(walked) == walks
+    assert all(one["base_own"] for one in facts.get("images", []))
+    assert all(one["exclusive"] for one in facts.get("snapshots", []))
 
 
 def test_bytes_of_a_snapshot_are_whole_blocks_and_unknown_while_its_pool_is_down(activated: Machine) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from module_utils._errors import Busy, DamagedPool
-from module_utils._thin.pool import btree, metadata
+from module_utils._thin.pool import btree, mappings, metadata
+from module_utils._thin.pool.btree import Node, read_node
 from module_utils._thin.pool.mappings import read_freed_blocks, read_shares
 from tests.unit._thin.pool.test_metadata import BLOCK, node
 
@@ -174,14 +175,25 @@ def shares_of(mappings: Volumes) -> dict[int, tuple[int, int]]:
 
 
 def test_own_and_shared_blocks_of_a_base_and_its_snapshot(path: Path) -> None:
-    found = read_shares(Tree().write(path, {1: BASE, 2: SNAPSHOT}), [1, 2])
-    assert found == {1: (1, 999), 2: (2, 999)}
+    found = read_shares(Tree().write(path, {1: BASE, 2: SNAPSHOT}), [[1, 2]])
+    assert found == [{1: (1, 999), 2: (2, 999)}]
 
 
 def test_volumes_that_were_not_asked_for_do_not_count(path: Path) -> None:
     name = Tree().write(path, {1: BASE, 2: SNAPSHOT, 3: BASE})
-    assert read_shares(name, [1, 9]) == {1: (1000, 0)}
-    assert read_shares(name, [1, 3]) == {1: (0, 1000), 3: (0, 1000)}
+    assert read_shares(name, [[1, 9], [1, 3], []]) == [{1: (1000, 0)}, {1: (0, 1000), 3: (0, 1000)}, {}]
+
+
+def test_no_node_is_read_twice_for_several_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[int]()
+
+    def noted(fd: int, number: int, metadata_blocks: int) -> Node:
+        read.append(number)
+        return read_node(fd, number, metadata_blocks)
+
+    monkeypatch.setattr(mappings, "read_node", noted)
+    read_shares(Tree().write(path, {1: BASE, 2: SNAPSHOT}), [[1], [1, 2], [2]])
+    assert len(read) == len(set(read)) > 3
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -192,7 +204,7 @@ def test_shares_are_those_that_counting_gives(path: Path, seed: int) -> None:
         earlier = volumes[chance.randrange(1, thin_id)]
         changed = {chance.randrange(600): 1000 * thin_id + number for number in range(chance.randrange(20))}
         volumes[thin_id] = {**earlier, **changed}
-    assert read_shares(Tree().write(path, volumes), volumes) == shares_of(volumes)
+    assert read_shares(Tree().write(path, volumes), [volumes]) == [shares_of(volumes)]
 
 
 def test_a_node_that_is_its_own_child_is_damage(path: Path) -> None:
@@ -203,4 +215,4 @@ def test_a_node_that_is_its_own_child_is_damage(path: Path) -> None:
     data[root * BLOCK : (root + 1) * BLOCK] = node(root, [0], [root])
     path.write_bytes(data)
     with pytest.raises(DamagedPool):
-        read_shares(name, [1])
+        read_shares(name, [[1]])
