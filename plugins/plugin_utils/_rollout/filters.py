@@ -86,7 +86,7 @@ def _received(variables: Mapping[str, Any]) -> int:
 
 
 def _fetched(variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the first host was told of the object: fetched, or only compared."""
+    """What flyd_fetch returned on the first host, where it has fetched the object or only compared it."""
     name = results.FETCHED if results.result(variables, results.FETCHED).ran else results.COMPARED
     return variables.get(name) or {}
 
