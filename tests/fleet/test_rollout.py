@@ -82,6 +82,13 @@ def test_failing_hosts_are_named_and_after_a_kill_of_the_controller_the_next_run
     assert Outcome.of(fleet, again, wanted=3, before=2).broken_invariants() == []
     quiet = fleet.play()
     assert (quiet.returncode, changed(quiet)) == (0, 0), quiet.output
+    assert "Compare the image with the object" not in skipped(quiet)
+    assert {"Make the pool", "Fetch the archive", "Unpack the archive onto a base volume"} <= skipped(quiet)
+
+
+def skipped(done: Done) -> set[str]:
+    """The tasks that were skipped on their first host."""
+    return set(re.findall(r"^TASK \[\S+ : (.*)\] \**\nskipping: ", done.output, re.MULTILINE))
 
 
 def kill_in_the_middle(fleet: Simulation) -> None:
