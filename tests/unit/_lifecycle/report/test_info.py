@@ -24,7 +24,7 @@ from module_utils._lifecycle.store.schema import VERSION
 from module_utils._lifecycle.store.store import utc_now
 from module_utils._lifecycle.volumes.volumes import map_thin
 from module_utils._names import ObjectKey
-from module_utils._thin.pool.mappings import Shares
+from module_utils._thin.pool.mappings import Shares, read_shares
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.instance.machine import NAME, Bound
 from tests.unit._lifecycle.machine import KEY, OTHER_ARCHIVE, POOL_BYTES, Machine
@@ -322,7 +322,7 @@ def test_an_instance_leaves_the_time_at_which_its_snapshot_was_used(activated: M
 def test_the_metadata_of_a_pool_is_walked_once_in_a_report_and_only_when_it_must(
     activated: Machine, monkeypatch: pytest.MonkeyPatch, what: tuple[Subject, ...], walks: int
 ) -> None:
-    real, walked = shares.read_shares, list[str]()
+    real, walked = read_shares, list[str]()
 
     def noted(path: str, groups: Sequence[Collection[int]]) -> list[dict[int, Shares]]:
         walked.append(path)
