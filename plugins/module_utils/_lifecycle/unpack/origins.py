@@ -25,6 +25,7 @@ from .options import UnpackOptions
 
 _LEAST_SHARE = 3  # of the content, one part in so many
 _MOST_GROWTH = 2  # times the size, for the sake of inodes
+_MOST_MORE = 8  # one part in so many that a base may be larger than is wanted
 _PLACES = 64  # of the file system that are written in any case: bitmaps, descriptors, directories
 
 
@@ -101,9 +102,11 @@ def weighed(choice: Choice, unpacking: OpenImage, asked: UnpackOptions, wanted_b
     if refusal is not None:
         return fresh(refusal)
     plan, found, record = unpacking.plan, unpacking.origin, origin.record
-    is_too_large = asked.size_bytes or not origin.is_of_same_key
-    if is_too_large and wanted_bytes < origin.size_bytes:
-        return fresh(Fresh.SIZE)
+    if not origin.is_of_same_key or asked.size_bytes:
+        # An image that hides files of layers below takes less than these do. Nothing asks for the computed size to the byte.
+        more_bytes = 0 if asked.size_bytes else wanted_bytes // _MOST_MORE
+        if wanted_bytes + more_bytes < origin.size_bytes:
+            return fresh(Fresh.SIZE)
     if (found.reused_bytes + found.compared_bytes) * _LEAST_SHARE < plan.content_bytes:
         return fresh(Fresh.DIFFERENT)
     size_bytes = _size_with_inodes(origin, unpacking, asked, wanted_bytes)

@@ -205,7 +205,7 @@ def test_the_layers_of_an_origin_that_the_image_has_may_be_there_and_no_other(ho
     key = OTHERS["private"]
     host.unpack(key, (BASE, secret_layer(PRIVATE)), reuse="never")
     hiding = tar.tar(tar.file(b".wh.private"), tar.file(b"kept", b"kept"))
-    second, _blocks = host.unpack(OTHERS["second"], (BASE, secret_layer(PRIVATE), hiding, OWN))
+    second, _blocks = host.unpack(OTHERS["second"], (BASE, secret_layer(PRIVATE), hiding))
     assert second["origin_key"] == key, second["fresh_because"]
     report = host.target.invariants("--bases", REMEMBERED)
     assert report["violations"] == []

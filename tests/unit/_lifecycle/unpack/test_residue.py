@@ -217,6 +217,19 @@ def test_a_larger_base_than_is_wanted_makes_it_fresh(stages: Stages) -> None:
     assert unpacked(machine, *LAYERS, OWN)["fresh_because"] == "smaller_size"
 
 
+def test_an_image_that_hides_files_is_made_of_a_base_that_is_a_little_larger(stages: Stages) -> None:
+    needs_root()
+    machine = stages.at("roomy")
+    large = tar.tar(tar.file(b"large", random.Random(3).randbytes(16 << 20)))
+    machine.s3.put(KEY.value, images.docker_archive((*LAYERS, large)))
+    machine.fetch()
+    machine.unpack(size_bytes=0)
+    facts = unpacked(machine, *LAYERS, large, tar.tar(tar.file(b".wh.large"), tar.file(b"own", b"own")), size_bytes=0)
+    assert (facts["fresh_because"], facts["origin_key"]) == (None, KEY.value)
+    assert machine.tree_of(base_of(machine)) == TREE
+    assert base_of(machine).sectors == base_of(machine, KEY).sectors
+
+
 def test_key_and_never_make_it_fresh(sealed: Machine) -> None:
     assert unpacked(sealed, *LAYERS, OWN, reuse=Reuse.KEY)["fresh_because"] == "no_earlier_base"
     assert unpacked(sealed, *LAYERS, OWN, key=THIRD, reuse=Reuse.NEVER)["fresh_because"] == "reuse_never"
