@@ -107,6 +107,7 @@ def variables_of_role(machine: Machine) -> dict[str, Any]:
     unused = dict.fromkeys(("region", "profile", "access_key", "secret_key", "session_token"), "")
     return {
         **{name: computed[name] for name in ("__activate_assume", "__activate_meant")},
+        "__activate_environment": dict.fromkeys(computed["__activate_environment"], ""),  # all of it is given
         **{f"activate_{name}": value for name, value in {**given, **unused, "check_room": True}.items()},
     }
 
