@@ -56,7 +56,7 @@ def served(content: bytes) -> Iterator[int]:
         try:
             yield server.getsockname()[1]
         finally:
-            with contextlib.suppress(OSError):  # nobody has connected, so accept() is to end
+            with contextlib.suppress(OSError):  # without a client, accept() would wait for ever
                 server.shutdown(socket.SHUT_RDWR)
             sender.join()
 

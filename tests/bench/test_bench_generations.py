@@ -132,7 +132,7 @@ def test_what_is_served_arrives_whole() -> None:
         assert connection.makefile("rb").read() == content
 
 
-def test_serving_ends_when_nobody_comes() -> None:
+def test_serving_ends_without_a_client() -> None:
     with served(b"content"):
         pass
 

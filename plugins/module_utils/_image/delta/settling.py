@@ -34,9 +34,8 @@ def settled(
     comparing = _Comparing(plan, old, matching, places, deadline)
     try:
         same = {row: comparing.is_same(row) for row in matching.unsure}
-    except (
-        Untrusted
-    ):  # an archive that was cut meanwhile: the new one is verified, and of the earlier one nothing is needed
+    except Untrusted:
+        # An archive was cut meanwhile: the new one is verified later, and nothing of the earlier one is needed.
         return matching
     for row, is_same in same.items():
         if is_same is False:

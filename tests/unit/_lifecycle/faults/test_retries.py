@@ -71,6 +71,16 @@ def at(stages: Stages, stage: str) -> Machine:
     return machine
 
 
+def disturbed(stages: Stages, inject: Inject, stage: str, run: str, label: str) -> tuple[Machine, Outcome]:
+    """A run from ``stage`` with an error at ``label`` that passes, and the host after it."""
+    needs_root()
+    machine = at(stages, stage)
+    faults = inject(label, LATE)
+    outcome: Outcome = getattr(machine, run)()
+    assert faults.raised == 1
+    return machine, outcome
+
+
 # A hidden base that is made is given up, not tried again: the image's base is made fresh.
 POINTS_OF_HIDDEN = [point for point in POINTS if point[0] == "shared"]
 # That of prune lies between two removals, each of which is retried.
@@ -81,11 +91,7 @@ POINTS_RETRIED = [point for point in POINTS if point[2] != "prune:removed" and p
 def test_an_error_that_passes_is_retried_at_every_step_and_leaves_nothing(
     stages: Stages, inject: Inject, stage: str, run: str, label: str
 ) -> None:
-    needs_root()
-    machine = at(stages, stage)
-    faults = inject(label, LATE)
-    outcome: Outcome = getattr(machine, run)()
-    assert faults.raised == 1
+    machine, outcome = disturbed(stages, inject, stage, run, label)
     assert (outcome.changed, outcome.facts["attempts"], len(machine.waits)) == (True, 2, 1)
     assert machine.left_over() == []
     [line] = [line for line in machine.log() if line["event"] == "retry"]
@@ -97,11 +103,8 @@ def test_an_error_that_passes_is_retried_at_every_step_and_leaves_nothing(
 def test_an_error_at_a_hidden_base_fails_nothing(
     stages: Stages, inject: Inject, stage: str, run: str, label: str
 ) -> None:
-    needs_root()
-    machine = at(stages, stage)
-    faults = inject(label, LATE)
-    outcome: Outcome = getattr(machine, run)()
-    assert (faults.raised, outcome.changed) == (1, True)
+    machine, outcome = disturbed(stages, inject, stage, run, label)
+    assert outcome.changed
     assert machine.left_over() == []
 
 

@@ -17,8 +17,8 @@ from module_utils._lifecycle.store.records import RetiredImage
 from module_utils._lifecycle.unpack import choosing
 from tests.unit._lifecycle.conftest import Stages
 from tests.unit._lifecycle.machine import KEY, Machine
-from tests.unit._lifecycle.unpack.test_origins import newest
-from tests.unit.builders import images, tar
+from tests.unit._lifecycle.unpack.test_origins import newest, with_next
+from tests.unit.builders import tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="writing a tree with its owners needs root")
 SAME = random.Random(1).randbytes(10_000)
@@ -46,13 +46,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 @pytest.fixture
 def machine(stages: Stages) -> Machine:
     """A host with a base, and the archive of the next generation, whose layer was rebuilt."""
-    made = stages.at("roomy")
-    for number in range(2):
-        made.s3.put(KEY.value, images.docker_archive((rebuilt(number),)))
-        made.fetch()
-        if number == 0:
-            made.unpack_onto()
-    return made
+    return with_next(stages.at("roomy"), [(rebuilt(number),) for number in range(2)])
 
 
 def earlier_archive(machine: Machine) -> Path:

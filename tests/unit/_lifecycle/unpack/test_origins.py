@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -291,16 +291,21 @@ def test_a_manifest_of_no_volume_is_swept(renewed: Machine) -> None:
 LARGE = tar.tar(tar.file(b"etc/large", random.Random(1).randbytes(128 << 10)))
 
 
+def with_next(machine: Machine, generations: Sequence[Sequence[bytes]]) -> Machine:
+    """The host with a base of the first of two generations, given by their layers, and the archive of the second."""
+    first, second = (images.docker_archive(layers) for layers in generations)
+    machine.s3.put(KEY.value, first)
+    machine.fetch()
+    machine.unpack_onto()
+    machine.s3.put(KEY.value, second)
+    machine.fetch()
+    return machine
+
+
 @pytest.fixture
 def large(stages: Stages) -> Machine:
     """A host with a base that has a large layer, and the archive of the next generation, which has the same layer."""
-    machine = stages.at("roomy")
-    for number in range(2):
-        machine.s3.put(KEY.value, images.docker_archive((LARGE, tar.tar(tar.file(b"app", b"%d" % number)))))
-        machine.fetch()
-        if number == 0:
-            machine.unpack_onto()
-    return machine
+    return with_next(stages.at("roomy"), [(LARGE, tar.tar(tar.file(b"app", b"%d" % number))) for number in range(2)])
 
 
 def archive_of(machine: Machine) -> Path:
